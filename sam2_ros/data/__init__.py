@@ -1,0 +1,1 @@
+"""Readers, writers and synthetic clips: numpy and OpenCV only."""
