@@ -2,7 +2,7 @@
 
 Pixels are taken column by column. The runs alternate 0, 1, 0, ... and start with zeros (a run of length 0 where the
 first pixel is set). In the compressed form each run from the fourth on is stored as the difference to the run two
-before; a number is cut into groups of five bits, lowest first; a sixth bit says that more follow; 48 makes it printable.
+before; a number is cut into groups of five bits, lowest first; a sixth bit says that more follow; 48 makes it text.
 """
 
 from __future__ import annotations
