@@ -49,9 +49,7 @@ def acting_centers(rng: np.random.Generator, num_frames: int, aspect: float, rea
     return center_t2
 
 
-def crossing_centers(
-    rng: np.random.Generator, other_t2: NDArray[np.float64], side: float
-) -> NDArray[np.float64]:
+def crossing_centers(rng: np.random.Generator, other_t2: NDArray[np.float64], side: float) -> NDArray[np.float64]:
     """(T, 2) path that passes over the path other_t2 once, seldom at the start."""
     num_frames = len(other_t2)
     t = np.linspace(0.0, 1.0, num_frames)

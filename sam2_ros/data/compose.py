@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sam2_ros.data.actors import acting_centers, crossing_centers, poses, scale_for, side_of
 from sam2_ros.data.cutouts import Cutout, cut_out, jitter, pick_instance, procedural_cutout, shrink
-from sam2_ros.data.motion import CameraRange, Deformation, camera_path, deformation
+from sam2_ros.data.motion import CameraRange, Deformation, camera_path, deformation, smooth_curve
 from sam2_ros.data.photos import Instance, Photo, PhotoLibrary
 from sam2_ros.data.scene import Backdrop, Layer, Scene
 
@@ -31,10 +31,11 @@ class ClipConfig:
     own_photo_prob: float = 0.12  # paste an object of the backdrop onto its own photograph
     occluder_prob: float = 0.45
     backdrop_target_prob: float = 0.2
-    min_target_share: float = 0.012  # of the frame's area
-    max_target_share: float = 0.28
+    min_target_share: float = 0.018  # of the frame's area
+    max_target_share: float = 0.30
     max_aspect: float = 1.78
-    motion: float = 0.6  # multiplies all motion; at 0.6 the first mask held still overlaps about as on DAVIS
+    motion: float = 0.5  # typical factor on all motion; here the first mask held still overlaps about as on DAVIS
+    motion_spread: float = 0.4  # of its logarithm between clips
 
 
 @dataclass(frozen=True)
@@ -55,13 +56,17 @@ class _Stage:
     rng: np.random.Generator
     size_px: int
     num_frames: int
-    aspect: float
     config: ClipConfig
+    aspect: float
+    motion: float  # factor on all motion of this clip
 
-    @property
-    def motion(self) -> float:
-        """Short clips move less in total, so that the steps between frames stay trackable."""
-        return self.config.motion * min(1.0, float(np.sqrt(self.num_frames / 8)))
+    @classmethod
+    def draw(
+        cls, library: PhotoLibrary, rng: np.random.Generator, size_px: int, num_frames: int, config: ClipConfig
+    ) -> _Stage:
+        # Short clips move less in total, so that the steps between frames stay trackable.
+        motion = config.motion * np.exp(rng.normal(0, config.motion_spread)) * min(1.0, np.sqrt(num_frames / 8))
+        return cls(library, rng, size_px, num_frames, config, rng.uniform(1.0, config.max_aspect), float(motion))
 
     def centers(self, side: float) -> NDArray[np.float64]:
         """(T, 2) path of an object of that side."""
@@ -72,6 +77,10 @@ class _Stage:
         if self.rng.random() >= self.config.deform_prob:
             return None
         return deformation(self.rng, self.num_frames, strength * self.rng.uniform(0.25, 1.0))
+
+    def gain(self) -> NDArray[np.float64] | None:
+        """Brightness of an object that passes through light and shade."""
+        return np.exp(smooth_curve(self.rng, self.num_frames, 0.35)) if self.rng.random() < 0.3 else None
 
     def target_share(self) -> float:
         low, high = np.log(self.config.min_target_share), np.log(self.config.max_target_share)
@@ -87,7 +96,7 @@ def moving_photo_scene(
     config: ClipConfig,
 ) -> Scene:
     """A photograph whose own objects are the targets, seen by a moving camera and bent over time."""
-    stage = _Stage(library, rng, size_px, num_frames, rng.uniform(1.0, config.max_aspect), config)
+    stage = _Stage.draw(library, rng, size_px, num_frames, config)
     photo = library.draw(rng, with_instances=True)
     subject = pick_instance(photo, rng)
     window = _window_around(photo, subject, stage)
@@ -106,13 +115,13 @@ def composite_scene(
     config: ClipConfig,
 ) -> Scene:
     """Cut-outs on paths of their own over a moving photograph: targets, look-alikes, distractors and occluders."""
-    stage = _Stage(library, rng, size_px, num_frames, rng.uniform(1.0, config.max_aspect), config)
+    stage = _Stage.draw(library, rng, size_px, num_frames, config)
     photo = library.draw(rng, with_instances=rng.random() < 0.5)
     window = _random_window(photo, stage)
     own: list[Instance] = []
     if photo.instances and rng.random() < config.backdrop_target_prob:
         own = _others_in(photo, window, None, rng)[:1]
-    limits = replace(CameraRange(), shift=float(rng.uniform(0.0, 0.35)))
+    limits = replace(CameraRange(), shift=float(rng.uniform(0.0, 0.6)))
     backdrop = _backdrop(photo, window, own, limits, stage)
     layers: list[Layer] = []
     occluders: list[Layer] = []
@@ -165,7 +174,7 @@ def _layer(stage: _Stage, cutout: Cutout, center_t2: NDArray[np.float64], scale:
     small = shrink(cutout, shown)
     scale *= cutout.rgba_hwc.shape[0] / small.rgba_hwc.shape[0]
     bend = stage.deformation(stage.config.max_deform)
-    return Layer(small, poses(stage.rng, small, center_t2, scale, stage.motion), bend)
+    return Layer(small, poses(stage.rng, small, center_t2, scale, stage.motion), bend, gain_t=stage.gain())
 
 
 def _limited_scale(scale: float, stage: _Stage) -> float:
@@ -216,9 +225,7 @@ def _others_in(photo: Photo, window: _Window, subject: Instance | None, rng: np.
     return [found[i] for i in rng.permutation(len(found))]
 
 
-def _backdrop(
-    photo: Photo, window: _Window, targets: list[Instance], limits: CameraRange, stage: _Stage
-) -> Backdrop:
+def _backdrop(photo: Photo, window: _Window, targets: list[Instance], limits: CameraRange, stage: _Stage) -> Backdrop:
     """The photograph under a camera path that starts at the window, mirrored at random."""
     height, width = photo.index_hw.shape
     shrink_by = min(1.0, 1.2 * stage.size_px / window.height_px)
@@ -234,4 +241,8 @@ def _backdrop(
     if stage.rng.random() < 0.5:
         start = np.array([[-1.0, 0.0, stage.aspect], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]) @ start
     path = camera_path(stage.rng, stage.num_frames, stage.aspect, limits.scaled(stage.motion)) @ start
-    return Backdrop(image, tuple(masks), path, stage.deformation(stage.config.max_deform / 2), (x0, y0, x0 + w, y0 + h))
+    # A mirror would continue an object that the photograph's edge cuts; a repetition ends it with a clean cut.
+    wrap = any(item.touches_edge for item in targets) or stage.rng.random() < 0.3
+    border = cv2.BORDER_WRAP if wrap else cv2.BORDER_REFLECT_101
+    bend = stage.deformation(stage.config.max_deform / 2)
+    return Backdrop(image, tuple(masks), path, bend, (x0, y0, x0 + w, y0 + h), border)

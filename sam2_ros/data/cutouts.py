@@ -38,14 +38,17 @@ def cut_out(photo: Photo, instance: Instance) -> Cutout:
     """
     height, width = photo.index_hw.shape
     x0, y0, x1, y1 = instance.box_xyxy
-    rows, columns = slice(max(0, y0 - _PAD_PX), min(height, y1 + _PAD_PX)), slice(
-        max(0, x0 - _PAD_PX), min(width, x1 + _PAD_PX)
-    )
+    rows = slice(max(0, y0 - _PAD_PX), min(height, y1 + _PAD_PX))
+    columns = slice(max(0, x0 - _PAD_PX), min(width, x1 + _PAD_PX))
     mask_hw = (photo.index_hw[rows, columns] == instance.label).astype(np.float32)
     soft_hw = cv2.GaussianBlur(mask_hw, (5, 5), 0.9)
     alpha_hw = np.clip((soft_hw - 0.45) / 0.45, 0.0, 1.0) * mask_hw
     rgba = np.dstack([photo.image_hwc[rows, columns], np.round(alpha_hw * 255).astype(np.uint8)])
-    return Cutout(cv2.copyMakeBorder(rgba, 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=(0, 0, 0, 0)))
+    # Where the photograph ends at the object, the colours still have to continue beyond the outline.
+    rgba = cv2.copyMakeBorder(rgba, 2, 2, 2, 2, cv2.BORDER_REPLICATE)
+    for edge in (np.s_[:2], np.s_[-2:], np.s_[:, :2], np.s_[:, -2:]):
+        rgba[edge][..., 3] = 0
+    return Cutout(rgba)
 
 
 def procedural_cutout(rng: np.random.Generator, texture_hwc: NDArray[np.uint8], size_px: int = 160) -> Cutout:

@@ -103,13 +103,14 @@ def make_photo(name: str, image_hwc: NDArray[np.uint8], index_hw: NDArray[np.int
         size = (max(1, round(index_hw.shape[1] * scale)), max(1, round(index_hw.shape[0] * scale)))
         image_hwc = cv2.resize(image_hwc, size, interpolation=cv2.INTER_AREA)
         index_hw = cv2.resize(index_hw.astype(np.uint16), size, interpolation=cv2.INTER_NEAREST)
-    labels, inverse, counts = np.unique(index_hw, return_inverse=True, return_counts=True)
+    counts = np.bincount(index_hw.ravel())
     share = counts / index_hw.size
-    usable = np.flatnonzero((labels != 0) & (share >= MIN_AREA_SHARE) & (share <= MAX_AREA_SHARE))
+    share[0] = 0.0
+    usable = np.flatnonzero((share >= MIN_AREA_SHARE) & (share <= MAX_AREA_SHARE))
     usable = usable[np.argsort(-counts[usable], kind="stable")][:MAX_INSTANCES]
-    table = np.zeros(len(labels), dtype=np.uint8)
+    table = np.zeros(len(counts), dtype=np.uint8)
     table[usable] = np.arange(1, len(usable) + 1)
-    relabelled_hw = table[inverse].reshape(index_hw.shape)
+    relabelled_hw = table[index_hw]
     instances = tuple(_describe(relabelled_hw, label) for label in range(1, len(usable) + 1))
     return Photo(name, np.ascontiguousarray(image_hwc), relabelled_hw, instances)
 

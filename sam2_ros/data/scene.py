@@ -24,6 +24,7 @@ class Backdrop:
     pose_t33: NDArray[np.float64]  # (T, 3, 3) photograph px -> scene
     deformation: Deformation | None
     carrier_xyxy: tuple[float, float, float, float]  # px, where the deformation lives
+    border: int = cv2.BORDER_REFLECT_101  # what the camera sees beyond the photograph
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Layer:
     pose_t33: NDArray[np.float64]  # (T, 3, 3) cut-out px -> scene
     deformation: Deformation | None = None
     is_target: bool = False
+    gain_t: NDArray[np.float64] | None = None  # (T,) brightness over time, 1 = as cut out
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,11 @@ def _render_backdrop(
     whole = Region(0, 0, size_px, size_px)
     table = backdrop.deformation.table(t) if backdrop.deformation else None
     maps = source_maps(to_frame @ backdrop.pose_t33[t], whole, table, backdrop.carrier_xyxy)
-    image = maps.sample(backdrop.image_hwc, cv2.BORDER_REFLECT_101)
+    image = maps.sample(backdrop.image_hwc, backdrop.border)
     owner = np.full((size_px, size_px), NOBODY, np.int16)
     best = np.full((size_px, size_px), 127, np.uint8)
     for number, mask_hw in enumerate(backdrop.masks):
-        # The mirrored border shows objects again, but they are not the object: outside there is no mask.
+        # The border repeats the photograph, objects and all, but no target: outside there is no mask.
         cover = maps.sample(mask_hw, cv2.BORDER_CONSTANT)
         owner[cover > best] = number
         best = np.maximum(best, cover)
@@ -106,7 +108,9 @@ def _paint(
     alpha = rgba[..., 3]
     below = image_hwc[region.slices]
     weight = cv2.cvtColor(alpha, cv2.COLOR_GRAY2BGR)
-    above = cv2.multiply(rgba[..., :3], weight, scale=1 / 255)
+    gain = 1.0 if layer.gain_t is None else float(layer.gain_t[t])
+    above = cv2.multiply(rgba[..., :3], weight, scale=gain / 255)
+    cv2.min(above, weight, dst=above)
     cv2.add(above, cv2.multiply(below, cv2.bitwise_not(weight), scale=1 / 255), dst=above)
     image_hwc[region.slices] = above
     owner_hw[region.slices][alpha >= 128] = number

@@ -36,9 +36,7 @@ class SourceMaps:
         return cv2.remap(source, self.x_hw, self.y_hw, cv2.INTER_LINEAR, borderMode=border, borderValue=0)
 
 
-def region_of(
-    matrix_33: NDArray[np.float64], width: int, height: int, margin: float, size_px: int
-) -> Region | None:
+def region_of(matrix_33: NDArray[np.float64], width: int, height: int, margin: float, size_px: int) -> Region | None:
     """The part of the frame that a source of width x height px can reach; None if it is out of view.
 
     Args:
