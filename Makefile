@@ -1,0 +1,81 @@
+# make demo    the whole path: camera -> node -> client as separate processes; SOURCE=... PROMPT=... MODEL=... (see README)
+# make test    lint, types and every test; what continuous integration runs
+# make parity  the long comparison with the official SAM 2 code
+# make colcon  build the same tree as a ROS workspace does
+# make venv    only the environment; the others make it when needed
+# make clean   remove what was built (not .venv)
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+JOBS ?= 2
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+SHOW_PROGRESS := sed -u -n -E 's/^ *((Downloading|Building|Installing) .*)/      \1/p'
+
+# The environment's tools, those of ROS' build among them, go before the system's. It brings its own ROS: one that is set up
+# in the caller's shell must not be mixed with it.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH PYTHONPATH LD_LIBRARY_PATH _ROS_WHEELS_BOOTSTRAP_COMPLETE
+
+.PHONY: help venv demo test lint types unit parity colcon format clean
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n '/^$$/q;s/^# //p' Makefile
+
+venv: $(VENV)/.stamp-package $(VENV)/.stamp-parity
+
+$(VENV)/.stamp-tools: requirements/build.txt constraints.txt
+	@echo "[1/3] $(VENV) and the build tools" >&2
+	@command -v c++ >/dev/null || { echo "A C++ compiler is needed for the messages: apt install g++ (or its like)" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || $(PYTHON) -m virtualenv -q $(VENV) || \
+	  { rm -rf $(VENV); echo "No environment could be made: apt install python3-venv (or pip install virtualenv)" >&2; exit 1; }
+	@$(BIN)/python -c 'import pathlib, sys, sysconfig; h = pathlib.Path(sysconfig.get_path("include"), "Python.h"); \
+	  sys.exit(None if h.exists() else f"Python.h is needed for the messages: apt install python3-dev (looked for {h})")'
+	@$(PIP) install -c constraints.txt -r requirements/build.txt cmake ninja setuptools wheel | $(SHOW_PROGRESS) >&2
+	@touch $@
+
+# Again after a change of the messages: an editable install serves our Python from the checkout, the generated code not.
+$(VENV)/.stamp-package: $(VENV)/.stamp-tools pyproject.toml CMakeLists.txt package.xml $(wildcard msg/*.msg srv/*.srv)
+	@echo "[2/3] torch, OpenCV, ROS 2, the test tools, and this package (its messages compile for about a minute)" >&2
+	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[test,parity,workspace]' | $(SHOW_PROGRESS) >&2
+	@touch $@
+
+$(VENV)/.stamp-parity: requirements/parity.txt $(VENV)/.stamp-package
+	@echo "[3/3] the official SAM 2 package, which the parity tests compare with" >&2
+	@$(PIP) install --no-deps -c constraints.txt torchvision | $(SHOW_PROGRESS) >&2
+	@SAM2_BUILD_CUDA=0 $(PIP) install --no-deps --no-build-isolation -r requirements/parity.txt | $(SHOW_PROGRESS) >&2
+	@touch $@
+
+demo: venv
+	@$(BIN)/sam2-ros demo $(if $(SOURCE),--source "$(SOURCE)") $(if $(PROMPT),--prompt "$(PROMPT)") $(if $(MODEL),--model "$(MODEL)")
+
+test: lint types unit
+
+lint: venv
+	$(BIN)/ruff check .
+
+types: venv
+	$(BIN)/mypy
+
+# One thread per worker: torch would otherwise start as many as there are cores in each of them.
+unit: venv
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
+
+parity: venv
+	$(BIN)/python -m pytest -m parity test/parity
+
+colcon: venv
+	ROS_DISTRO=jazzy ROS_VERSION=2 ROS_PYTHON_VERSION=3 $(BIN)/colcon build --packages-select sam2_ros
+
+format: venv
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf build install log demo_out .mypy_cache .ruff_cache .pytest_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
