@@ -102,7 +102,8 @@ def moving_photo_scene(
     window = _window_around(photo, subject, stage)
     targets = [subject, *_others_in(photo, window, subject, rng)][: int(rng.integers(1, max_objects + 1))]
     side = np.sqrt(subject.area_px) / window.height_px
-    limits = CameraRange(shift=float(rng.uniform(0.4, 1.3) * max(side, 0.2)))
+    # In proportion to the object, but a large one must not leave for the repeated border.
+    limits = CameraRange(shift=float(rng.uniform(0.4, 1.3) * np.clip(side, 0.2, 0.4)))
     return Scene(stage.aspect, _backdrop(photo, window, targets, limits, stage), ())
 
 
