@@ -215,7 +215,7 @@ def can_label(rng: np.random.Generator, height: int, around: int) -> Image:
         _text(out, "SEA", (x, height * 0.32), height * 0.22, (34, 70, 128), 1.4)
         _text(out, "chickpeas", (x, height * 0.72), around * 0.26, (34, 70, 128), 1.2)
         _text(out, "400 g", (x, height * 0.84), around * 0.12, _INK)
-    rim = int(height * 0.04)
+    rim = max(int(height * 0.04), 1)
     metal = 168 + 40 * np.sin(np.linspace(0, 6 * np.pi, around, dtype=np.float32))[None, :, None]
     out[:rim] = out[-rim:] = _to_uint8(np.broadcast_to(metal, (rim, around, 3)))
     return _to_uint8(out + smooth_noise(rng, height, around, 4, 9)[..., None] * 5)

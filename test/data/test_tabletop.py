@@ -101,8 +101,8 @@ def test_objects_out_of_sight_get_no_click_point(scene: Tabletop) -> None:
 
 
 def test_any_size_keeps_the_field_of_view() -> None:
-    small, wide = Tabletop(height_px=96, width_px=128), Tabletop(height_px=180, width_px=240)
-    assert wide.camera_matrix[0, 0] / 240 == pytest.approx(small.camera_matrix[0, 0] / 128)
+    small, wide = Tabletop(height_px=48, width_px=64), Tabletop(height_px=180, width_px=240)
+    assert wide.camera_matrix[0, 0] / 240 == pytest.approx(small.camera_matrix[0, 0] / 64)
     assert wide.render(0).image_rgb.shape == (180, 240, 3)
 
 
