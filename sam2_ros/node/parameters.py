@@ -1,0 +1,204 @@
+"""The node's parameters: one schema for declaration, checks, typed access, ``config/sam2_node.yaml`` and the docs.
+
+``NodeParameters`` is the schema: each field carries its default, description and limits. Nothing here needs ROS;
+``ros_parameters`` declares the same fields on a node. ``python -m sam2_ros.node.parameters markdown`` (or ``yaml``)
+prints the generated file.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+_SIZES = ("tiny", "small", "base_plus", "large")
+MODEL_NAMES = ("nano", *(f"sam2_hiera_{size}" for size in _SIZES), *(f"sam2.1_hiera_{size}" for size in _SIZES))
+
+Value = bool | int | float | str
+TYPE_NAMES = {bool: "bool", int: "integer", float: "double", str: "string"}
+
+
+class ParameterError(ValueError):
+    """A parameter value that cannot be used; the message says what was expected, what came and what to do."""
+
+
+@dataclass(frozen=True)
+class ParameterSpec:
+    """One parameter. ``live`` ones may change at any time, the others only while the node is unconfigured."""
+
+    name: str
+    default: Value
+    description: str
+    choices: tuple[str, ...] = ()
+    minimum: float | None = None  # inclusive
+    maximum: float | None = None  # inclusive
+    live: bool = False
+
+    @property
+    def type_name(self) -> str:
+        return TYPE_NAMES[type(self.default)]
+
+    def check(self, value: object) -> Value:
+        """Return ``value`` in the parameter's own type (an integer is taken for a double), else ParameterError."""
+        expected = type(self.default)
+        if expected is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if type(value) is not expected:
+            raise ParameterError(f"{self.name} must be of type {self.type_name}, got {value!r} ({type(value).__name__})")
+        assert isinstance(value, (bool, int, float, str))
+        if self.choices and value not in self.choices:
+            raise ParameterError(f"{self.name} must be one of {', '.join(self.choices)}; got {value!r}")
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            self._check_range(value)
+        return value
+
+    def _check_range(self, value: float) -> None:
+        low = -math.inf if self.minimum is None else self.minimum
+        high = math.inf if self.maximum is None else self.maximum
+        if not low <= value <= high:  # NaN fails both
+            raise ParameterError(f"{self.name} is out of range, allowed: {self.range_text()}; got {value}")
+
+    def range_text(self) -> str:
+        """What is allowed, for people; empty when anything of the type is."""
+        if self.choices:
+            return ", ".join(choice or '""' for choice in self.choices)
+        if self.minimum is None and self.maximum is None:
+            return ""
+        if self.maximum is None:
+            return f">= {self.minimum:g}"
+        return f"{self.minimum:g} .. {self.maximum:g}"
+
+
+def _parameter(default: Any, description: str, **limits: Any) -> Any:
+    return field(default=default, metadata={"description": description, **limits})
+
+
+@dataclass(frozen=True)
+class NodeParameters:
+    """All parameters with their values. Build one with ``parse``, which checks them."""
+
+    model: str = _parameter("nano", "Which network to run.", choices=MODEL_NAMES)
+    checkpoint: str = _parameter(
+        "", "Path of a weights file; empty = the weights that ship with the package (nano only)."
+    )
+    weights: str = _parameter(
+        "embedded",
+        "Where weights come from without `checkpoint`: `embedded`, or `random` for a dry run of the plumbing whose "
+        "masks mean nothing.",
+        choices=("embedded", "random"),
+    )
+    device: str = _parameter(
+        "auto", "Where the model runs: `auto` (a GPU when there is one), `cpu`, `cuda`, `cuda:1` ..."
+    )
+    num_threads: int = _parameter(0, "CPU threads of the model; 0 = as many as PyTorch likes.", minimum=0, maximum=256)
+    autostart: bool = _parameter(
+        True, "Configure and activate by itself at start. false: wait for a lifecycle manager or `ros2 lifecycle set`."
+    )
+    image_reliability: str = _parameter(
+        "best_effort",
+        "QoS of the image subscription. best_effort receives from every publisher; reliable only from reliable ones, "
+        "and never skips an image on the wire.",
+        choices=("best_effort", "reliable"),
+    )
+    output_reliability: str = _parameter(
+        "reliable", "QoS of the published topics.", choices=("reliable", "best_effort")
+    )
+    lost_after_frames: int = _parameter(
+        30, "An object that was not visible for more frames than this is LOST instead of OCCLUDED.", minimum=1
+    )
+    service_timeout_s: float = _parameter(
+        5.0, "How long a service waits for the model at most [s], unless the request says so itself.",
+        minimum=0.01, maximum=3600.0, live=True,
+    )
+    image_timeout_s: float = _parameter(
+        5.0, "Warn when no image came for this long [s].", minimum=0.1, maximum=3600.0, live=True
+    )
+    publish_label_image: bool = _parameter(True, "Publish `~/label_image` while somebody subscribes to it.", live=True)
+    publish_overlay: bool = _parameter(True, "Publish `~/overlay` while somebody subscribes to it.", live=True)
+    publish_masks: bool = _parameter(
+        False, "Put each object's mask, cropped to its roi, into `~/objects`.", live=True
+    )
+    click_mode: str = _parameter(
+        "add",
+        "What a message on `click` does: `add` an object, `refine` the `selected_object`, or `auto`: refine it when it "
+        "is known, else add it under that name.",
+        choices=("add", "refine", "auto"),
+        live=True,
+    )
+    selected_object: str = _parameter("", "Object id that clicks refine.", live=True)
+
+
+def schema() -> tuple[ParameterSpec, ...]:
+    """All parameters in the order of ``NodeParameters``."""
+    entries: tuple[Any, ...] = fields(NodeParameters)
+    return tuple(ParameterSpec(name=entry.name, default=entry.default, **entry.metadata) for entry in entries)
+
+
+def parse(values: Mapping[str, object]) -> NodeParameters:
+    """Check ``values`` (missing ones take their default); ParameterError on an unknown name, wrong type or range."""
+    specs = {spec.name: spec for spec in schema()}
+    unknown = sorted(set(values) - set(specs))
+    if unknown:
+        raise ParameterError(f"unknown parameter(s) {', '.join(unknown)}; known: {', '.join(specs)}")
+    checked: dict[str, Any] = {name: specs[name].check(value) for name, value in values.items()}
+    parameters = NodeParameters(**checked)
+    if parameters.checkpoint and parameters.weights == "random":
+        raise ParameterError("weights is 'random' and checkpoint is set: use one of them")
+    return parameters
+
+
+def render_markdown() -> str:
+    """The parameter table, as it stands in ``docs/parameters.md``."""
+    lines = [
+        "# Parameters of `sam2_node`",
+        "",
+        "Generated from `sam2_ros/node/parameters.py` by `python -m sam2_ros.node.parameters markdown`; do not edit.",
+        "*Live* parameters may be changed at any time (`ros2 param set`); the others take effect when the node is",
+        "configured and are refused while it is configured. `config/sam2_node.yaml` holds the same defaults.",
+        "",
+        "| name | type | default | allowed | live | meaning |",
+        "|---|---|---|---|---|---|",
+    ]
+    for spec in schema():
+        live = "yes" if spec.live else "no"
+        lines.append(
+            f"| `{spec.name}` | {spec.type_name} | `{_yaml_value(spec.default)}` | {spec.range_text()} | {live} "
+            f"| {spec.description} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def render_yaml() -> str:
+    """The defaults with their descriptions, as they stand in ``config/sam2_node.yaml``."""
+    lines = [
+        "# Parameters of sam2_node with their defaults.",
+        "# Generated from sam2_ros/node/parameters.py by `python -m sam2_ros.node.parameters yaml`: copy, do not edit.",
+        "/**:",
+        "  ros__parameters:",
+    ]
+    for spec in schema():
+        allowed = spec.range_text()
+        lines.append(f"    # {spec.description}" + (f" Allowed: {allowed}." if allowed else ""))
+        lines.append(f"    {spec.name}: {_yaml_value(spec.default)}")
+    return "\n".join(lines) + "\n"
+
+
+def _yaml_value(value: Value) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f'"{value}"' if isinstance(value, str) else repr(value)
+
+
+def main(arguments: list[str]) -> int:
+    renderers = {"markdown": render_markdown, "yaml": render_yaml}
+    if len(arguments) != 1 or arguments[0] not in renderers:
+        print(f"expected one of: {', '.join(renderers)}; got {arguments}", file=sys.stderr)
+        return 2
+    print(renderers[arguments[0]](), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,90 @@
+"""What the session counts: images, failures, latencies. Thread-safe."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
+
+REPEAT_ERROR_S = 5.0  # the same error is logged at most this often
+LATENCIES_KEPT = 300
+
+
+@dataclass(frozen=True)
+class SessionStats:
+    """Counts since the start of the session; ``dropped`` starts again with a reset."""
+
+    received: int
+    processed: int
+    dropped: int  # replaced by a newer image before the model was free
+    failed: int  # could not be read, processed or published
+    last_error: str  # of the latest failed image; "" when none failed
+    latency_ms: NDArray[np.float64]  # (N,) of the latest images: from arrival until everything was published
+    inference_ms: NDArray[np.float64]  # (N,) of the latest images
+
+
+class StatsCollector:
+    """Thread-safe counters behind ``SessionStats``."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._received = self._processed = self._dropped = self._failed = 0
+        self._last_error = ""
+        self._last_error_logged_s = -REPEAT_ERROR_S
+        self._latency_ms: deque[float] = deque(maxlen=LATENCIES_KEPT)
+        self._inference_ms: deque[float] = deque(maxlen=LATENCIES_KEPT)
+
+    @property
+    def dropped(self) -> int:
+        with self._lock:
+            return self._dropped
+
+    def note_received(self) -> None:
+        with self._lock:
+            self._received += 1
+
+    def note_dropped(self) -> None:
+        with self._lock:
+            self._dropped += 1
+
+    def restart_dropped(self) -> None:
+        with self._lock:
+            self._dropped = 0
+
+    def note_processed(self, arrival_s: float, inference_ms: float) -> None:
+        with self._lock:
+            self._processed += 1
+            self._latency_ms.append((self._clock() - arrival_s) * 1e3)
+            self._inference_ms.append(inference_ms)
+
+    def note_failure(self, text: str, *, with_traceback: bool = True) -> None:
+        """Count it, and log it unless the same was logged a moment ago: a stream repeats its errors."""
+        now_s = self._clock()
+        with self._lock:
+            self._failed += 1
+            repeated = text == self._last_error and now_s - self._last_error_logged_s < REPEAT_ERROR_S
+            self._last_error = text
+            if not repeated:
+                self._last_error_logged_s = now_s
+        if not repeated:
+            logger.error("%s", text, exc_info=with_traceback)
+
+    def snapshot(self) -> SessionStats:
+        with self._lock:
+            return SessionStats(
+                received=self._received,
+                processed=self._processed,
+                dropped=self._dropped,
+                failed=self._failed,
+                last_error=self._last_error,
+                latency_ms=np.array(self._latency_ms),
+                inference_ms=np.array(self._inference_ms),
+            )
