@@ -43,6 +43,11 @@ class VideoSequence:
         """Indices of the frames that have masks, ascending."""
         return tuple(sorted(self.mask_paths))
 
+    @property
+    def objects_may_overlap(self) -> bool:
+        """True where each object has mask files of its own, so that a pixel can belong to more than one."""
+        return any(value > 0 for files in self.mask_paths.values() for value in files)
+
     def frame_rgb(self, frame_index: int) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 RGB."""
         return read_image_rgb(self.frame_paths[frame_index])

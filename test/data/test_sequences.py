@@ -31,6 +31,7 @@ def test_plain_layout_with_masks_for_some_frames(tmp_path: Path) -> None:
         300: [[False, False], [True, False]],
     }
     assert sequence.masks(2) == {}
+    assert not sequence.objects_may_overlap
     assert abs(int(sequence.frame_rgb(2).mean()) - 80) <= 2
     with pytest.raises(KeyError):
         sequence.masks(1)
@@ -57,6 +58,7 @@ def test_sav_layout_keeps_overlapping_objects_apart(tmp_path: Path) -> None:
         write_index_png(tmp_path / "Annotations_6fps" / "sav_1" / folder / f"{frame}.png", np.array(values))
     (sequence,) = open_sequences(tmp_path)
     assert sequence.annotated_frames == (0, 2)
+    assert sequence.objects_may_overlap
     assert {value: mask.tolist() for value, mask in sequence.masks(0).items()} == {
         1: [[True, True]],
         2: [[False, True]],
