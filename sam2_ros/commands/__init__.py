@@ -1,1 +1,1 @@
-"""What `sam2-ros NAME` runs: one module per command, each with `configure(parser)` and `run(args)`."""
+"""The subcommands of ``sam2-ros``, one module each."""

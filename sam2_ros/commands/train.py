@@ -1,0 +1,23 @@
+"""``sam2-ros train``: train a model as a YAML file says."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", type=Path, help="YAML file of the run, see config/train_nano.yaml")
+    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and the log; resumes from it")
+
+
+def run(args: argparse.Namespace) -> int:
+    from sam2_ros.training.config import load_config
+    from sam2_ros.training.train import train
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    weights = train(load_config(args.config), args.out)
+    print(weights)
+    return 0

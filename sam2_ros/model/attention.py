@@ -1,0 +1,65 @@
+"""Multi-head attention as in SAM's decoder, and its rotary form for memory attention."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sam2_ros.model.position_encoding import rotary_table, rotate_pairs
+
+
+class Attention(nn.Module):
+    """Attention with separate query, key and value inputs, optionally at a reduced inner width.
+
+    Args:
+        dim: width of queries and output.
+        num_heads: heads; must divide ``dim // downsample``.
+        downsample: inner width = ``dim // downsample``.
+        key_value_dim: width of keys and values when it differs from ``dim``.
+    """
+
+    def __init__(self, dim: int, num_heads: int, downsample: int = 1, key_value_dim: int | None = None) -> None:
+        super().__init__()
+        inner, source = dim // downsample, key_value_dim or dim
+        self.num_heads = num_heads
+        self.q_proj = nn.Linear(dim, inner)
+        self.k_proj = nn.Linear(source, inner)
+        self.v_proj = nn.Linear(source, inner)
+        self.out_proj = nn.Linear(inner, dim)
+
+    def split_heads(self, x_bnc: Tensor) -> Tensor:
+        return x_bnc.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+
+    def attend(self, q_bhnc: Tensor, k_bhnc: Tensor, v_bhnc: Tensor) -> Tensor:
+        out_bhnc = F.scaled_dot_product_attention(q_bhnc, k_bhnc, v_bhnc)
+        return self.out_proj(out_bhnc.transpose(1, 2).flatten(2))
+
+    def forward(self, q_bnc: Tensor, k_bmc: Tensor, v_bmc: Tensor) -> Tensor:
+        """(B, N, dim) queries over (B, M, key_value_dim) keys and values -> (B, N, dim)."""
+        return self.attend(
+            self.split_heads(self.q_proj(q_bnc)),
+            self.split_heads(self.k_proj(k_bmc)),
+            self.split_heads(self.v_proj(v_bmc)),
+        )
+
+
+class RotaryAttention(Attention):
+    """Attention whose queries and keys are turned by their place in the image (axial RoPE).
+
+    Keys may hold several maps of the queries' size one after another (one per memory) and, at their end, tokens
+    without a place in the image (object pointers), which stay unturned.
+    """
+
+    def forward_on_grid(
+        self, q_bnc: Tensor, k_bmc: Tensor, v_bmc: Tensor, grid_hw: tuple[int, int], num_unplaced: int = 0
+    ) -> Tensor:
+        """As ``forward``, with N = grid_hw[0] * grid_hw[1] and M = R * N + num_unplaced."""
+        q = self.split_heads(self.q_proj(q_bnc))
+        k = self.split_heads(self.k_proj(k_bmc))
+        v = self.split_heads(self.v_proj(v_bmc))
+        cos, sin = rotary_table(q.shape[-1], *grid_hw, q.device)
+        placed = k.shape[2] - num_unplaced
+        q = rotate_pairs(q, cos, sin)
+        k = torch.cat((rotate_pairs(k[:, :, :placed], cos, sin), k[:, :, placed:]), dim=2)
+        return self.attend(q, k, v)

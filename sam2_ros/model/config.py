@@ -1,0 +1,109 @@
+"""All model sizes in one table. A version difference is a value here, chosen once when the network is built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class HieraSpec:
+    """A Hiera trunk (arXiv 2306.00989) as SAM 2 uses it: widths double at each of four stages, strides 4 to 32."""
+
+    embed_dim: int
+    num_heads: int
+    stages: tuple[int, int, int, int]  # blocks per stage
+    global_blocks: tuple[int, ...]  # indices of blocks that attend over the whole image
+    window_sizes: tuple[int, int, int, int] = (8, 4, 14, 7)  # tokens, per stage
+    background_grid: tuple[int, int] = (7, 7)  # tokens of the learned absolute position embedding
+
+
+@dataclass(frozen=True)
+class EfficientNetLiteSpec:
+    """An EfficientNet-Lite0 trunk (arXiv 1905.11946, no squeeze-and-excite), strides 4 to 32."""
+
+    channels: tuple[int, int, int, int] = (24, 40, 112, 320)  # of the four levels handed on
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that decides the shapes of one model. The defaults are those of every released SAM 2.1 size."""
+
+    name: str
+    trunk: HieraSpec | EfficientNetLiteSpec
+    image_size: int = 1024  # px, side of the square model input; a multiple of 32
+    d_model: int = 256
+    memory_dim: int = 64
+    memory_layers: int = 4
+    memory_ffn_dim: int = 2048
+    decoder_heads: int = 8
+    decoder_ffn_dim: int = 2048
+    iou_hidden_dim: int = 256
+    num_spatial_memories: int = 7  # ``num_maskmem``: one conditioning slot and the frames before this one
+    max_pointers: int = 16  # object pointers from t-1 .. t-15, beside those of conditioning frames
+    pointer_time_encoding: bool = True  # 2.1: signed temporal encoding of object pointers
+    no_object_memory_embed: bool = True  # 2.1: a learned embedding marks memories of absent objects
+
+    @property
+    def feature_size(self) -> int:
+        """Tokens along one side of the stride-16 feature map."""
+        return self.image_size // 16
+
+    @property
+    def tokens_per_pointer(self) -> int:
+        """An object pointer of ``d_model`` values is split into this many memory tokens."""
+        return self.d_model // self.memory_dim
+
+
+_TRUNKS = {
+    "tiny": HieraSpec(96, 1, (1, 2, 7, 2), (5, 7, 9)),
+    "small": HieraSpec(96, 1, (1, 2, 11, 2), (7, 10, 13)),
+    "base_plus": HieraSpec(112, 2, (2, 3, 16, 3), (12, 16, 20), background_grid=(14, 14)),
+    "large": HieraSpec(144, 2, (2, 6, 36, 4), (23, 33, 43), window_sizes=(8, 4, 16, 8)),
+}
+
+_NANO = ModelConfig(
+    name="nano",
+    trunk=EfficientNetLiteSpec(),
+    image_size=384,
+    d_model=128,
+    memory_layers=2,
+    memory_ffn_dim=512,
+    decoder_heads=4,
+    decoder_ffn_dim=512,
+    iou_hidden_dim=128,
+    num_spatial_memories=4,
+    max_pointers=8,
+    # Trained on short clips: a pointer's age beyond the clip length would be a position never seen in training.
+    pointer_time_encoding=False,
+)
+
+MODELS: dict[str, ModelConfig] = {
+    "nano": _NANO,
+    **{f"sam2.1_hiera_{size}": ModelConfig(f"sam2.1_hiera_{size}", trunk) for size, trunk in _TRUNKS.items()},
+    **{
+        f"sam2_hiera_{size}": ModelConfig(
+            f"sam2_hiera_{size}", trunk, pointer_time_encoding=False, no_object_memory_embed=False
+        )
+        for size, trunk in _TRUNKS.items()
+    },
+}
+
+
+def model_config(name: str, image_size: int | None = None) -> ModelConfig:
+    """The table's entry of that name, optionally at another input size.
+
+    Args:
+        name: a key of ``MODELS``.
+        image_size: side of the square model input in px, a positive multiple of 32; None keeps the table's.
+
+    Raises:
+        ValueError: unknown name, or a size that the strides do not divide.
+    """
+    if name not in MODELS:
+        raise ValueError(f"unknown model {name!r}; expected one of: {', '.join(sorted(MODELS))}")
+    config = MODELS[name]
+    if image_size is None:
+        return config
+    if image_size <= 0 or image_size % 32:
+        raise ValueError(f"image_size must be a positive multiple of 32 px, got {image_size}")
+    return replace(config, image_size=image_size)

@@ -1,0 +1,135 @@
+"""The Hiera trunk (arXiv 2306.00989) with windowed absolute position embeddings (arXiv 2311.05613)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn, zeros
+
+from sam2_ros.model.config import HieraSpec
+from sam2_ros.model.layers import MLP
+
+
+def split_windows(x_bhwc: Tensor, size: int) -> Tensor:
+    """(B, H, W, C) -> (B * windows, size, size, C). H and W are zero-padded up to a multiple of ``size``.
+
+    The padding takes part in attention, unmasked: the released weights were trained so.
+    """
+    b, h, w, c = x_bhwc.shape
+    x = F.pad(x_bhwc, (0, 0, 0, -w % size, 0, -h % size))
+    x = x.unflatten(1, (-1, size)).unflatten(3, (-1, size))  # B, rows, size, columns, size, C
+    return x.transpose(2, 3).reshape(-1, size, size, c)
+
+
+def join_windows(windows: Tensor, height: int, width: int) -> Tensor:
+    """The inverse of ``split_windows`` for an unpadded map of height x width."""
+    size, c = windows.shape[1], windows.shape[3]
+    rows, columns = -(-height // size), -(-width // size)
+    x = windows.reshape(-1, rows, columns, size, size, c).transpose(2, 3)
+    return x.reshape(-1, rows * size, columns * size, c)[:, :height, :width]
+
+
+def pool_2x2(x_bhwc: Tensor) -> Tensor:
+    return F.max_pool2d(x_bhwc.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
+
+
+class MultiScaleAttention(nn.Module):
+    """Self-attention that can halve the resolution of its queries, and so of its output."""
+
+    def __init__(self, dim_in: int, dim_out: int, num_heads: int, pool_queries: bool) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.pool_queries = pool_queries
+        self.qkv = nn.Linear(dim_in, 3 * dim_out)
+        self.proj = nn.Linear(dim_out, dim_out)
+
+    def forward(self, x_bhwc: Tensor) -> Tensor:
+        q, k, v = self.qkv(x_bhwc).chunk(3, dim=-1)
+        if self.pool_queries:
+            q = pool_2x2(q)
+        out_hw = q.shape[1:3]
+        q, k, v = (t.flatten(1, 2).unflatten(2, (self.num_heads, -1)).transpose(1, 2) for t in (q, k, v))
+        out = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(out.transpose(1, 2).flatten(2).unflatten(1, out_hw))
+
+
+class MultiScaleBlock(nn.Module):
+    """A transformer block on (B, H, W, C), windowed when ``window`` > 0; the first of a stage widens and may pool."""
+
+    def __init__(self, dim_in: int, dim_out: int, num_heads: int, window: int, pool: bool) -> None:
+        super().__init__()
+        self.window = window
+        self.pool = pool
+        self.norm1 = nn.LayerNorm(dim_in, eps=1e-6)
+        self.attn = MultiScaleAttention(dim_in, dim_out, num_heads, pool)
+        self.norm2 = nn.LayerNorm(dim_out, eps=1e-6)
+        self.mlp = MLP(dim_out, 4 * dim_out, dim_out, activation=nn.GELU)
+        if dim_in != dim_out:
+            self.proj = nn.Linear(dim_in, dim_out)
+        self.widens = dim_in != dim_out
+
+    def forward(self, x_bhwc: Tensor) -> Tensor:
+        normed = self.norm1(x_bhwc)
+        shortcut = x_bhwc
+        if self.widens:
+            shortcut = self.proj(normed)
+            shortcut = pool_2x2(shortcut) if self.pool else shortcut
+        if self.window:
+            attended = join_windows(self.attn(split_windows(normed, self.window)), *shortcut.shape[1:3])
+        else:
+            attended = self.attn(normed)
+        x_bhwc = shortcut + attended
+        return x_bhwc + self.mlp(self.norm2(x_bhwc))
+
+
+class PatchEmbed(nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, dim, kernel_size=7, stride=4, padding=3)
+
+    def forward(self, images_bchw: Tensor) -> Tensor:
+        return self.proj(images_bchw).permute(0, 2, 3, 1)
+
+
+class Hiera(nn.Module):
+    """Images (B, 3, S, S) -> four maps at strides 4, 8, 16, 32 with widths embed_dim * 1, 2, 4, 8."""
+
+    def __init__(self, spec: HieraSpec) -> None:
+        super().__init__()
+        dim = spec.embed_dim
+        self.channels = tuple(dim * 2**stage for stage in range(4))
+        self.patch_embed = PatchEmbed(dim)
+        self.pos_embed = nn.Parameter(zeros(1, dim, *spec.background_grid))
+        self.pos_embed_window = nn.Parameter(zeros(1, dim, spec.window_sizes[0], spec.window_sizes[0]))
+        self.blocks = nn.ModuleList()
+        self.stage_ends = []
+        for stage, depth in enumerate(spec.stages):
+            for index_in_stage in range(depth):
+                first_of_later_stage = stage > 0 and index_in_stage == 0
+                # The block that changes stage still works on the finer map, so it has the earlier stage's window.
+                window = spec.window_sizes[stage - 1 if first_of_later_stage else stage]
+                block = MultiScaleBlock(
+                    dim_in=self.channels[stage - 1 if first_of_later_stage else stage],
+                    dim_out=self.channels[stage],
+                    num_heads=spec.num_heads * 2**stage,
+                    window=0 if len(self.blocks) in spec.global_blocks else window,
+                    pool=first_of_later_stage,
+                )
+                self.blocks.append(block)
+            self.stage_ends.append(len(self.blocks) - 1)
+
+    def position_embedding(self, height: int, width: int) -> Tensor:
+        """(1, H, W, C): a coarse map stretched over the image plus one window's map tiled over it."""
+        coarse = F.interpolate(self.pos_embed, size=(height, width), mode="bicubic")
+        size = self.pos_embed_window.shape[-1]
+        tiled = self.pos_embed_window.tile(1, 1, height // size, width // size)
+        return (coarse + tiled).permute(0, 2, 3, 1)
+
+    def forward(self, images_bchw: Tensor) -> list[Tensor]:
+        x = self.patch_embed(images_bchw)
+        x = x + self.position_embedding(*x.shape[1:3])
+        levels = []
+        for index, block in enumerate(self.blocks):
+            x = block(x)
+            if index in self.stage_ends:
+                levels.append(x.permute(0, 3, 1, 2))
+        return levels

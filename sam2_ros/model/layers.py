@@ -1,0 +1,34 @@
+"""Small layers that several parts of the network share."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class MLP(nn.Module):
+    """Linear layers with an activation between them: ``dims`` = (in, hidden..., out)."""
+
+    def __init__(self, *dims: int, activation: type[nn.Module] = nn.ReLU) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(dims[:-1], dims[1:], strict=True))
+        self.activation = activation()
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers[:-1]:
+            x = self.activation(layer(x))
+        return self.layers[-1](x)
+
+
+class LayerNorm2d(nn.Module):
+    """Layer norm over the channels of a (B, C, H, W) map, eps 1e-6 as in SAM."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x_bchw: Tensor) -> Tensor:
+        x_bhwc = x_bchw.permute(0, 2, 3, 1)
+        return F.layer_norm(x_bhwc, self.weight.shape, self.weight, self.bias, 1e-6).permute(0, 3, 1, 2)

@@ -1,0 +1,70 @@
+"""The current frame's features look at the memories of earlier frames (paper section 4, "Memory attention")."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sam2_ros.model.attention import RotaryAttention
+from sam2_ros.model.config import ModelConfig
+
+
+class MemoryAttentionLayer(nn.Module):
+    """Pre-norm: self-attention, cross-attention to memory, feed-forward.
+
+    Places enter by rotary tables alone; memories carry their encoding in space and time on the keys, not the values.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        dim = config.d_model
+        self.self_attn = RotaryAttention(dim, num_heads=1)
+        self.cross_attn_image = RotaryAttention(dim, num_heads=1, key_value_dim=config.memory_dim)
+        self.linear1 = nn.Linear(dim, config.memory_ffn_dim)
+        self.linear2 = nn.Linear(config.memory_ffn_dim, dim)
+        self.norm1 = nn.LayerNorm(dim)
+        self.norm2 = nn.LayerNorm(dim)
+        self.norm3 = nn.LayerNorm(dim)
+
+    def forward(
+        self, x_bnc: Tensor, memory_bmc: Tensor, placed_memory_bmc: Tensor, grid_hw: tuple[int, int], num_unplaced: int
+    ) -> Tensor:
+        y = self.norm1(x_bnc)
+        x_bnc = x_bnc + self.self_attn.forward_on_grid(y, y, y, grid_hw)
+        y = self.norm2(x_bnc)
+        x_bnc = x_bnc + self.cross_attn_image.forward_on_grid(y, placed_memory_bmc, memory_bmc, grid_hw, num_unplaced)
+        return x_bnc + self.linear2(F.relu(self.linear1(self.norm3(x_bnc))))
+
+
+class MemoryAttention(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(MemoryAttentionLayer(config) for _ in range(config.memory_layers))
+        self.norm = nn.LayerNorm(config.d_model)
+
+    def forward(
+        self,
+        features_bchw: Tensor,
+        position_1chw: Tensor,
+        memory_bmc: Tensor,
+        memory_position_bmc: Tensor,
+        num_pointer_tokens: int,
+    ) -> Tensor:
+        """Condition stride-16 features on memory.
+
+        Args:
+            features_bchw: (B, d_model, h, w).
+            position_1chw: their sine position encoding, of which a tenth is added at the input.
+            memory_bmc: (B, R * h * w + num_pointer_tokens, memory_dim): R memory maps, then pointer tokens.
+            memory_position_bmc: added to the keys; same shape, or batch 1.
+            num_pointer_tokens: how many tokens at the end have no place in the image.
+
+        Returns:
+            (B, d_model, h, w).
+        """
+        grid_hw = features_bchw.shape[2], features_bchw.shape[3]
+        x_bnc = (features_bchw + 0.1 * position_1chw).flatten(2).transpose(1, 2)
+        placed_memory_bmc = memory_bmc + memory_position_bmc
+        for layer in self.layers:
+            x_bnc = layer(x_bnc, memory_bmc, placed_memory_bmc, grid_hw, num_pointer_tokens)
+        return self.norm(x_bnc).transpose(1, 2).unflatten(2, grid_hw)

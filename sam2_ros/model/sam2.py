@@ -1,0 +1,217 @@
+"""SAM 2 as four functions of tensors: encode an image, attend to memory, decode masks, encode a memory.
+
+The network keeps no state: what was seen is held by the tracker (``sam2_ros.tracking``) and passed in.
+Parameter names are those of the released checkpoints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sam2_ros.model.config import ModelConfig
+from sam2_ros.model.image_encoder import ImageEncoder
+from sam2_ros.model.layers import MLP
+from sam2_ros.model.mask_decoder import MaskDecoder, StabilityFallback
+from sam2_ros.model.memory_attention import MemoryAttention
+from sam2_ros.model.memory_encoder import MemoryEncoder
+from sam2_ros.model.position_encoding import sine_map, sine_of_time
+from sam2_ros.model.prompt_encoder import PointPrompts, PromptEncoder
+
+ABSENT_LOGIT = -1024.0  # mask logits of an object that is not in the frame
+_SURE_LOGIT = 10.0  # a mask given by the user has logits of plus or minus this
+
+
+@dataclass(frozen=True)
+class ImageFeatures:
+    """One image (or a batch) as the heads see it."""
+
+    top_bchw: Tensor  # (B, d_model, S/16, S/16), not conditioned on memory
+    stride8_bchw: Tensor  # (B, d_model / 4, S/8, S/8)
+    stride4_bchw: Tensor  # (B, d_model / 8, S/4, S/4)
+
+    def expand(self, batch: int) -> ImageFeatures:
+        """The same image for a batch of objects; a view, no copy."""
+        return ImageFeatures(*(t.expand(batch, -1, -1, -1) for t in (self.top_bchw, self.stride8_bchw, self.stride4_bchw)))
+
+
+@dataclass(frozen=True)
+class MemoryTokens:
+    """What one step of memory attention looks at: R memory maps flattened one after another, then pointer tokens."""
+
+    tokens_bmc: Tensor  # (B, R * h * w + num_pointer_tokens, memory_dim)
+    position_bmc: Tensor  # same shape or batch 1
+    num_pointer_tokens: int
+
+
+@dataclass(frozen=True)
+class MaskPrediction:
+    """The heads' answer for a batch of objects in one frame."""
+
+    logits_b1hw: Tensor  # (B, 1, S/4, S/4) of the chosen mask; ABSENT_LOGIT throughout where the object is absent
+    pointer_bc: Tensor  # (B, d_model) object pointer
+    object_score_logits_b1: Tensor  # > 0: visible
+    iou_b: Tensor  # predicted IoU of the chosen mask
+    candidates_bmhw: Tensor  # logits of every candidate, also where the object is judged absent
+    candidate_ious_bm: Tensor
+
+
+class SAM2(nn.Module):
+    """The network of one table entry.
+
+    Args:
+        config: an entry of ``sam2_ros.model.config.MODELS``.
+        fallback: swap unstable single masks for the best of three, as the official builder's default does;
+            None as in the official benchmark, and for training.
+        binarize_prompted_masks: memories of prompted frames are made from the thresholded mask, as the official
+            builder's default does.
+    """
+
+    def __init__(
+        self, config: ModelConfig, fallback: StabilityFallback | None = None, binarize_prompted_masks: bool = False
+    ) -> None:
+        super().__init__()
+        dim, memory_dim = config.d_model, config.memory_dim
+        self.config = config
+        self.binarize_prompted_masks = binarize_prompted_masks
+        self.image_encoder = ImageEncoder(config)
+        self.memory_attention = MemoryAttention(config)
+        self.memory_encoder = MemoryEncoder(config)
+        self.sam_prompt_encoder = PromptEncoder(config)
+        self.sam_mask_decoder = MaskDecoder(config, fallback)
+        self.mask_downsample = nn.Conv2d(1, 1, 4, 4)
+        self.obj_ptr_proj = MLP(dim, dim, dim, dim)
+        self.no_obj_ptr = nn.Parameter(0.02 * torch.randn(1, dim))
+        self.no_mem_embed = nn.Parameter(0.02 * torch.randn(1, 1, dim))
+        self.no_mem_pos_enc = nn.Parameter(0.02 * torch.randn(1, 1, dim))  # unused, but part of every checkpoint
+        self.maskmem_tpos_enc = nn.Parameter(0.02 * torch.randn(config.num_spatial_memories, 1, 1, memory_dim))
+        if config.no_object_memory_embed:
+            self.no_obj_embed_spatial = nn.Parameter(0.02 * torch.randn(1, memory_dim))
+        if config.pointer_time_encoding:
+            self.obj_ptr_tpos_proj = nn.Linear(dim, memory_dim)
+
+    def encode_image(self, images_bchw: Tensor) -> ImageFeatures:
+        """(B, 3, S, S) float images, normalised with ImageNet's mean and deviation -> features."""
+        stride4, stride8, top = self.image_encoder(images_bchw)
+        decoder = self.sam_mask_decoder
+        return ImageFeatures(top, decoder.conv_s1(stride8), decoder.conv_s0(stride4))
+
+    def without_memory(self, features: ImageFeatures) -> Tensor:
+        """(B, d_model, h, w): features for a frame that is to be segmented from its prompt alone."""
+        return features.top_bchw + self.no_mem_embed.transpose(1, 2)[..., None]
+
+    def attend_to_memory(self, features: ImageFeatures, memory: MemoryTokens) -> Tensor:
+        """(B, d_model, h, w): features conditioned on what was seen before."""
+        top = features.top_bchw
+        position = sine_map(self.config.d_model, *top.shape[2:], top.device)
+        return self.memory_attention(top, position, memory.tokens_bmc, memory.position_bmc, memory.num_pointer_tokens)
+
+    def decode_masks(
+        self,
+        conditioned_bchw: Tensor,
+        features: ImageFeatures,
+        points: PointPrompts | None = None,
+        mask_logits_b1hw: Tensor | None = None,
+        multimask: bool = True,
+    ) -> MaskPrediction:
+        """Segment one object a batch element.
+
+        Args:
+            conditioned_bchw: from ``attend_to_memory`` or ``without_memory``.
+            features: of the same image and batch.
+            points: clicks and boxes, if any.
+            mask_logits_b1hw: (B, 1, S/4, S/4) earlier logits to refine, if any.
+            multimask: decode three candidates and choose by predicted IoU; for none or one point.
+        """
+        batch = conditioned_bchw.shape[0]
+        encoder = self.sam_prompt_encoder
+        decoded = self.sam_mask_decoder(
+            conditioned_bchw,
+            encoder.dense_position(),
+            encoder(points, mask_logits_b1hw, batch),
+            features.stride4_bchw,
+            features.stride8_bchw,
+            multimask,
+        )
+        rows = torch.arange(batch, device=conditioned_bchw.device)
+        best_b = decoded.ious_bm.argmax(dim=1)
+        visible_b1 = decoded.object_score_logits_b1 > 0
+        chosen_b1hw = decoded.logits_bmhw[rows, best_b][:, None].float()
+        pointer_bc = self.obj_ptr_proj(decoded.tokens_bmc[rows, best_b])
+        return MaskPrediction(
+            logits_b1hw=torch.where(visible_b1[..., None, None], chosen_b1hw, ABSENT_LOGIT),
+            pointer_bc=torch.where(visible_b1, pointer_bc, self.no_obj_ptr),
+            object_score_logits_b1=decoded.object_score_logits_b1,
+            iou_b=decoded.ious_bm[rows, best_b],
+            candidates_bmhw=decoded.logits_bmhw,
+            candidate_ious_bm=decoded.ious_bm,
+        )
+
+    def adopt_mask(self, features: ImageFeatures, mask_b1hw: Tensor) -> MaskPrediction:
+        """Take a mask as given: it is the output; the decoder only makes its object pointer.
+
+        Args:
+            features: of the frame.
+            mask_b1hw: (B, 1, S, S) of 0 and 1 at model size.
+        """
+        mask = mask_b1hw.float()
+        pointer = self.decode_masks(
+            features.top_bchw, features, mask_logits_b1hw=self.mask_downsample(mask), multimask=False
+        ).pointer_bc
+        present_b1 = mask.flatten(1).any(dim=1, keepdim=True)
+        size = self.config.image_size // 4
+        logits = F.interpolate(
+            mask * (2 * _SURE_LOGIT) - _SURE_LOGIT, (size, size), mode="bilinear", antialias=True, align_corners=False
+        )
+        ones_b1 = torch.ones_like(present_b1, dtype=torch.float32)
+        return MaskPrediction(
+            logits_b1hw=logits,
+            pointer_bc=torch.where(present_b1, pointer, self.no_obj_ptr),
+            object_score_logits_b1=torch.where(present_b1, _SURE_LOGIT, -_SURE_LOGIT),
+            iou_b=ones_b1[:, 0],
+            candidates_bmhw=logits,
+            candidate_ious_bm=ones_b1,
+        )
+
+    def encode_memory(
+        self, features: ImageFeatures, logits_b1hw: Tensor, object_score_logits_b1: Tensor, prompted: bool
+    ) -> Tensor:
+        """(B, memory_dim, h, w): the memory of a frame and the mask found in it.
+
+        Args:
+            features: of that frame.
+            logits_b1hw: (B, 1, S/4, S/4) mask logits.
+            object_score_logits_b1: absent objects' memories are marked (2.1).
+            prompted: the mask came from a user's prompt.
+        """
+        size = self.config.image_size
+        logits = F.interpolate(logits_b1hw.float(), (size, size), mode="bilinear", align_corners=False)
+        binarize = prompted and self.binarize_prompted_masks
+        mask = (logits > 0).float() if binarize else logits.sigmoid()
+        memory_bchw = self.memory_encoder(features.top_bchw, mask * (2 * _SURE_LOGIT) - _SURE_LOGIT)
+        if self.config.no_object_memory_embed:
+            absent_b1 = (object_score_logits_b1 <= 0).to(memory_bchw.dtype)
+            memory_bchw = memory_bchw + (absent_b1 * self.no_obj_embed_spatial)[..., None, None]
+        return memory_bchw
+
+    def memory_positions(self, slots: tuple[int, ...]) -> Tensor:
+        """(1, R * h * w, memory_dim): place in the image plus time slot, of R memories one after another.
+
+        Slot 0 is the frame just before, ``num_spatial_memories - 1`` a conditioning frame.
+        """
+        side = self.config.feature_size
+        place_nc = sine_map(self.config.memory_dim, side, side, self.no_mem_embed.device)[0].flatten(1).T
+        return torch.cat([place_nc + self.maskmem_tpos_enc[slot, 0] for slot in slots])[None]
+
+    def pointer_positions(self, ages: tuple[int, ...]) -> Tensor:
+        """(1, P * tokens_per_pointer, memory_dim): encoding of P pointers by their age in frames."""
+        config = self.config
+        if config.pointer_time_encoding:
+            times = torch.tensor(ages, dtype=torch.float32, device=self.no_mem_embed.device) / (config.max_pointers - 1)
+            position_pc = self.obj_ptr_tpos_proj(sine_of_time(times, config.d_model))
+        else:
+            position_pc = self.no_mem_embed.new_zeros(len(ages), config.memory_dim)
+        return position_pc.repeat_interleave(config.tokens_per_pointer, dim=0)[None]

@@ -1,0 +1,37 @@
+"""Camera pixels to model input and back."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in 0..1
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def image_to_input(image_rgb: NDArray[np.uint8], size_px: int, device: torch.device) -> Tensor:
+    """(H, W, 3) uint8 RGB -> (1, 3, size, size) float32: stretched to a square (bilinear, antialiased), normalised."""
+    # Contiguous also where the camera's rows are padded or flipped; torch takes no negative strides.
+    image = torch.from_numpy(np.ascontiguousarray(image_rgb)).to(device).permute(2, 0, 1)[None].float()
+    if image.shape[2:] != (size_px, size_px):
+        image = F.interpolate(image, (size_px, size_px), mode="bilinear", antialias=True, align_corners=False)
+    mean = torch.tensor(IMAGENET_MEAN, device=device).view(1, 3, 1, 1) * 255
+    std = torch.tensor(IMAGENET_STD, device=device).view(1, 3, 1, 1) * 255
+    return (image - mean) / std
+
+
+def mask_to_input(mask: NDArray[np.bool_], size_px: int, device: torch.device) -> Tensor:
+    """(H, W) bool -> (1, 1, size, size) float32 of 0 and 1, as the official predictor resizes mask prompts."""
+    mask_11hw = torch.from_numpy(np.ascontiguousarray(mask)).to(device)[None, None].float()
+    if mask.shape == (size_px, size_px):
+        return mask_11hw
+    resized = F.interpolate(mask_11hw, (size_px, size_px), mode="bilinear", antialias=True, align_corners=False)
+    return (resized >= 0.5).float()
+
+
+def logits_to_image_size(logits_nhw: Tensor, height: int, width: int) -> Tensor:
+    """(N, h, w) low-resolution mask logits -> (N, H, W) at the camera image's size."""
+    return F.interpolate(logits_nhw[:, None], (height, width), mode="bilinear", align_corners=False)[:, 0]
