@@ -6,6 +6,7 @@ Only what is given is set: everything else keeps the value of the params file, o
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchContext, LaunchDescription
@@ -14,12 +15,12 @@ from launch.launch_description_entity import LaunchDescriptionEntity
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-SHARE = get_package_share_directory("sam2_ros")
+SHARE = Path(get_package_share_directory("sam2_ros"))
 
 # Name, default, meaning. "" = not given.
 ARGUMENTS = (
     ("namespace", "", "namespace of the node; its topics and services are below <namespace>/sam2_node"),
-    ("params_file", os.path.join(SHARE, "config", "sam2_node.yaml"), "YAML file with the node's parameters"),
+    ("params_file", str(SHARE / "config" / "sam2_node.yaml"), "YAML file with the node's parameters"),
     ("image_topic", "image", "camera images to track in (sensor_msgs/Image)"),
     ("camera_info_topic", "camera_info", "calibration of that camera (sensor_msgs/CameraInfo)"),
     ("model", "", "name of the model, such as nano or sam2.1_hiera_tiny"),
@@ -31,8 +32,8 @@ ARGUMENTS = (
 # Arguments that are parameters of the node, and how their text becomes a value.
 PARAMETERS = ("model", "checkpoint", "device")
 
-# Fast DDS loses large images with its default shared-memory segment; the profile raises it. Fast DDS 3 (Kilted and later)
-# reads the other name. A profile that the user has set stays.
+# Fast DDS loses large images with its default shared-memory segment; the profile raises it. Fast DDS 3 (Kilted and
+# later) reads the other name. A profile that the user has set stays.
 FAST_DDS_PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 
 
@@ -58,8 +59,10 @@ def make_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 def generate_launch_description() -> LaunchDescription:
     """Entry point of ros2 launch."""
-    profile = os.path.join(SHARE, "config", "fastdds.xml")
+    profile = str(SHARE / "config" / "fastdds.xml")
     chosen_by_user = any(os.environ.get(name) for name in FAST_DDS_PROFILE_VARIABLES)
     profiles = [] if chosen_by_user else [SetEnvironmentVariable(name, profile) for name in FAST_DDS_PROFILE_VARIABLES]
-    arguments = [DeclareLaunchArgument(name, default_value=default, description=text) for name, default, text in ARGUMENTS]
+    arguments = [
+        DeclareLaunchArgument(name, default_value=default, description=text) for name, default, text in ARGUMENTS
+    ]
     return LaunchDescription([*arguments, *profiles, OpaqueFunction(function=make_node)])

@@ -19,7 +19,7 @@ __path__ = extend_path(__path__, __name__)
 
 
 def _announce_pip_prefix_to_ament() -> None:
-    """Make a pip install findable for ament_index_python, which knows only AMENT_PREFIX_PATH (set by ROS' setup files)."""
+    """Let ament_index_python find a pip install: it knows only AMENT_PREFIX_PATH, which ROS' setup files set."""
     marker = Path(sys.prefix, "share", "ament_index", "resource_index", "packages", "sam2_ros")
     if not os.environ.get("AMENT_PREFIX_PATH") and marker.exists():
         os.environ["AMENT_PREFIX_PATH"] = sys.prefix

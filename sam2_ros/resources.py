@@ -25,4 +25,4 @@ def share_path(relative: str | Path) -> Path:
         if candidate.exists():
             return candidate
     looked_at = ", ".join(str(c) for c in candidates)
-    raise FileNotFoundError(f"no '{relative}' of sam2_ros; looked at {looked_at}. Reinstall: pip install . or colcon build")
+    raise FileNotFoundError(f"no '{relative}' of sam2_ros; looked at {looked_at}; install it again")

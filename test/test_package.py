@@ -1,0 +1,225 @@
+"""What holds the package together: who may import whom, how long things get, and the files that no other test reads."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "sam2_ros"
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+LENGTH_CHECKED = [*SOURCES, *sorted((ROOT / "test").rglob("*.py"))]
+LAUNCH_FILES = sorted((ROOT / "launch").glob("*.py"))
+INTERFACES = sorted([*(ROOT / "msg").glob("*.msg"), *(ROOT / "srv").glob("*.srv")])
+
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 60
+
+# Which other layers a layer may import. The layers that do not depend on ROS, or on files and cameras, can only be used
+# and tested without them as long as this holds. `commands` starts processes of `node` and does not import it.
+ALLOWED_LAYERS = {
+    "model": set(),
+    "tracking": {"model"},
+    "data": set(),
+    "evaluation": {"model", "tracking", "data"},
+    "training": {"model", "tracking", "data", "evaluation"},
+    "node": {"model", "tracking", "data"},
+    "commands": {"model", "tracking", "data", "evaluation", "training"},
+    "cli": {"commands"},
+    "resources": set(),
+    "__init__": {"tracking"},
+}
+# Everybody may look up where config/ lies.
+SHARED_MODULES = {"resources"}
+# Layers whose third-party imports are limited to these. (ROS is only for `node`, see below.)
+ALLOWED_THIRD_PARTY = {
+    "model": {"torch"},
+    "tracking": {"torch", "numpy", "cv2"},
+    "data": {"numpy", "cv2"},
+    "cli": set(),
+    "resources": set(),
+}
+ROS_MODULES = {
+    *("rclpy", "ament_index_python", "launch", "launch_ros", "cv_bridge", "message_filters", "tf2_ros"),
+    *("builtin_interfaces", "diagnostic_msgs", "geometry_msgs", "lifecycle_msgs", "rcl_interfaces", "sensor_msgs"),
+    *("std_msgs", "std_srvs", "vision_msgs", "visualization_msgs", "sam2_ros.msg", "sam2_ros.srv"),
+}
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def layer_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports_of(path: Path) -> Iterator[tuple[int, str]]:
+    """Every imported module of a file, wherever in it, with its line: `from a import b` gives "a.b"."""
+    for statement in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(statement, ast.Import):
+            yield from ((statement.lineno, alias.name) for alias in statement.names)
+        elif isinstance(statement, ast.ImportFrom):
+            base = list(path.relative_to(ROOT).parts[: -statement.level]) if statement.level else []
+            module = ".".join([*base, statement.module] if statement.module else base)
+            yield from ((statement.lineno, f"{module}.{alias.name}") for alias in statement.names)
+
+
+def import_complaint(path: Path, module: str) -> str | None:
+    """Why this file must not import that module; None when it may."""
+    layer = layer_of(path)
+    top, *rest = module.split(".")
+    if layer != "node" and ({top, ".".join([top, *rest[:1]])} & ROS_MODULES):
+        return "only node/ may import ROS and its messages, so that everything else runs where there is no ROS"
+    if top == "sam2_ros":
+        imported = "tracking" if rest[0] == "load_tracker" else rest[0]
+        may = ALLOWED_LAYERS[layer] | SHARED_MODULES | {layer}
+        if imported not in may and layer != "node":
+            return (
+                f"{layer} may import {', '.join(sorted(may))} of this package: each layer works without those above it"
+            )
+        if layer == "node" and imported not in may | {"msg", "srv"}:
+            return "node/ serves the tracker; training, evaluation and the command line are none of its business"
+    elif top not in sys.stdlib_module_names and layer in ALLOWED_THIRD_PARTY and top not in ALLOWED_THIRD_PARTY[layer]:
+        allowed = ", ".join(sorted(ALLOWED_THIRD_PARTY[layer])) or "nothing"
+        return (
+            f"{layer} may import {allowed} beside the standard library, so that it stays easy to install and to reuse"
+        )
+    return None
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=relative)
+def test_imports_go_in_one_direction(path: Path) -> None:
+    assert layer_of(path) in ALLOWED_LAYERS, f"{relative(path)}: new layer; say in ALLOWED_LAYERS what it may import"
+    complaints = [
+        f"{relative(path)}:{line}: imports {module}: {complaint}"
+        for line, module in imports_of(path)
+        if (complaint := import_complaint(path, module))
+    ]
+    assert not complaints, "\n".join(complaints)
+
+
+@pytest.mark.parametrize(
+    ("file", "module"),
+    [
+        ("model/hiera.py", "numpy"),
+        ("model/hiera.py", "sam2_ros.tracking.types"),
+        ("tracking/tracker.py", "sensor_msgs.msg.Image"),
+        ("data/video.py", "sam2_ros.tracking.types"),
+        ("data/video.py", "PIL.Image"),
+        ("evaluation/vos.py", "sam2_ros.training.train"),
+        ("evaluation/vos.py", "sam2_ros.msg.Prompt"),
+        ("node/sam2_node.py", "sam2_ros.training.train"),
+        ("commands/demo.py", "sam2_ros.node.sam2_node"),
+    ],
+)
+def test_the_import_rule_refuses(file: str, module: str) -> None:
+    assert import_complaint(PACKAGE / file, module)
+
+
+@pytest.mark.parametrize("path", LENGTH_CHECKED, ids=relative)
+def test_files_and_functions_are_short(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    lines = len(text.splitlines())
+    assert lines <= MAX_FILE_LINES, (
+        f"{relative(path)} has {lines} lines, at most {MAX_FILE_LINES}: split it by what changes together"
+    )
+    long_functions = [
+        f"{relative(path)}:{node.lineno}: {node.name} has {length} lines, at most {MAX_FUNCTION_LINES}: name its steps"
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        and (length := (node.end_lineno or node.lineno) - node.lineno + 1) > MAX_FUNCTION_LINES
+    ]
+    assert not long_functions, "\n".join(long_functions)
+
+
+def field_lines(path: Path) -> Iterator[tuple[int, str, bool]]:
+    """Line number, text and "is commented" of each field and constant of an interface file.
+
+    A comment stands at the end of the line or in the line above.
+    """
+    previous = ""
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        declaration, _, comment = line.partition("#")
+        if declaration.strip() not in ("", "---"):
+            yield number, declaration.strip(), bool(comment.strip()) or previous.startswith("#")
+        previous = line
+
+
+@pytest.mark.parametrize("path", INTERFACES, ids=relative)
+def test_every_field_of_the_messages_is_explained(path: Path) -> None:
+    bare = [f"{relative(path)}:{number}: {text}" for number, text, commented in field_lines(path) if not commented]
+    assert not bare, "say what it means, its unit and its frame:\n" + "\n".join(bare)
+
+
+def package_xml() -> ElementTree.Element:
+    return ElementTree.parse(ROOT / "package.xml").getroot()
+
+
+def declared_dependencies() -> set[str]:
+    return {str(tag.text) for tag in package_xml() if tag.tag.endswith("depend")}
+
+
+def test_package_xml_and_pyproject_tell_the_same_story() -> None:
+    root = package_xml()
+    assert root.findtext("name") == "sam2_ros"
+    assert root.findtext("license") == "Apache-2.0"
+    assert root.findtext("export/build_type") == "ament_cmake"
+    assert root.findtext("member_of_group") == "rosidl_interface_packages"
+    for file in ("pyproject.toml", "setup.py"):
+        text = (ROOT / file).read_text(encoding="utf-8")
+        assert re.search(rf'^\s*version ?= ?"{root.findtext("version")}"', text, re.MULTILINE), (
+            f"{file}: another version"
+        )
+
+
+def test_message_packages_of_our_messages_are_declared() -> None:
+    used = {
+        match.group(1)
+        for path in INTERFACES
+        for _, text, _ in field_lines(path)
+        if (match := re.match(r"(\w+)/\w+", text))
+    }
+    cmake = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+    found_by_cmake = set(re.findall(r"find_package\((\w+) REQUIRED\)", cmake))
+    assert used, "no message of another package found in ours: the pattern is wrong"
+    assert used <= declared_dependencies(), "add <depend> to package.xml"
+    assert used <= found_by_cmake, "add find_package to CMakeLists.txt"
+
+
+def test_ros_packages_that_are_imported_are_declared() -> None:
+    imported = {module.split(".")[0] for path in [*SOURCES, *LAUNCH_FILES] for _, module in imports_of(path)}
+    missing = (imported & ROS_MODULES) - declared_dependencies()
+    assert not missing, f"add <exec_depend> to package.xml for {sorted(missing)}"
+
+
+def test_build_requirements_are_the_same_in_both_lists() -> None:
+    pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    requires = re.search(r"^requires = \[\n(.*?)^\]", pyproject, re.MULTILINE | re.DOTALL)
+    assert requires
+    listed = (ROOT / "requirements" / "build.txt").read_text(encoding="utf-8").splitlines()
+    assert re.findall(r'"(.+?)"', requires.group(1)) == [line for line in listed if not line.startswith("#")]
+
+
+@pytest.mark.parametrize("path", LAUNCH_FILES, ids=relative)
+def test_launch_files_are_python_with_an_entry_point(path: Path) -> None:
+    functions = {
+        node.name for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef)
+    }
+    assert "generate_launch_description" in functions
+
+
+def test_configuration_files_parse() -> None:
+    yaml = pytest.importorskip("yaml", reason="pip install pyyaml")
+    parameters = yaml.safe_load((ROOT / "config" / "sam2_node.yaml").read_text(encoding="utf-8"))
+    assert all("ros__parameters" in of_node for of_node in parameters.values())
+    profiles = ElementTree.parse(ROOT / "config" / "fastdds.xml").getroot()
+    sizes = [int(str(tag.text)) for tag in profiles.iter() if tag.tag.endswith("segment_size")]
+    assert sizes, "fastdds.xml sets no segment_size: large images get lost"
+    assert min(sizes) >= 32 * 1024 * 1024
