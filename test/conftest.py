@@ -94,7 +94,7 @@ def colour_tracker_class() -> type[ColourTracker]:
 
 @pytest.fixture
 def coloured_sequence(tmp_path: Path) -> Path:
-    """``data/blocks/{images,masks}``: five frames of 32 x 48, a moving red block (7), a blue one (9) from frame 2 on."""
+    """``data/blocks/{images,masks}``: five frames of 32 x 48, a moving red block (7), a blue one (9) from frame 2."""
     folder = tmp_path / "data" / "blocks"
     (folder / "images").mkdir(parents=True)
     for index in range(5):
