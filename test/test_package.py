@@ -35,8 +35,8 @@ ALLOWED_LAYERS = {
     "resources": set(),
     "__init__": {"tracking"},
 }
-# Everybody may look up where config/ lies.
-SHARED_MODULES = {"resources"}
+# Everybody may look up where config/ lies, and what the package is.
+SHARED_MODULES = {"resources", "__init__"}
 # Layers whose third-party imports are limited to these. (ROS is only for `node`, see below.)
 ALLOWED_THIRD_PARTY = {
     "model": {"torch"},
@@ -78,7 +78,8 @@ def import_complaint(path: Path, module: str) -> str | None:
     if layer != "node" and ({top, ".".join([top, *rest[:1]])} & ROS_MODULES):
         return "only node/ may import ROS and its messages, so that everything else runs where there is no ROS"
     if top == "sam2_ros":
-        imported = "tracking" if rest[0] == "load_tracker" else rest[0]
+        imported = rest[0] if rest else "__init__"
+        imported = "tracking" if imported == "load_tracker" else imported
         may = ALLOWED_LAYERS[layer] | SHARED_MODULES | {layer}
         if imported not in may and layer != "node":
             return (
