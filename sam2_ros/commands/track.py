@@ -1,0 +1,194 @@
+"""``sam2-ros track``: follow objects through a video, a camera or a folder of images, without ROS."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from sam2_ros.commands.track_output import TrackOutput
+    from sam2_ros.data.video import FrameSource, SourceInfo
+    from sam2_ros.tracking.tracker import Tracker
+    from sam2_ros.tracking.types import FrameResult
+
+_PROGRESS_EVERY_S = 2.0
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``sam2-ros track``."""
+    parser.add_argument("source", help="video file, folder of images, or index of a camera (0, 1, ...)")
+    parser.add_argument(
+        "--prompt",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help='an object in the first frame, in pixels: "x,y" a click; "x0,y0,x1,y1" a box; "x,y;x,y;-x,y" several '
+        'clicks, with a minus for what does not belong; "name:..." gives it a name. Once per object.',
+    )
+    parser.add_argument(
+        "--prompt-mask", type=Path, metavar="PNG", help="masks in the first frame: one object per value in an index PNG"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder for what is written")
+    parser.add_argument(
+        "--masks",
+        choices=("png", "rle", "none"),
+        default="png",
+        help="masks/00000.png ... with the objects' labels, or masks.json in COCO RLE (default: png)",
+    )
+    parser.add_argument("--model", default="nano", help="name of a model (default: nano)")
+    parser.add_argument("--checkpoint", type=Path, help="weights to use in place of the model's own")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: cpu)")
+    parser.add_argument("--max-frames", type=int, metavar="N", help="stop after so many frames")
+    parser.add_argument("--no-overlay", action="store_true", help="write no overlay.mp4")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the last line's JSON there too")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Track; 0, or 2 if the arguments, the source or a prompt cannot be used."""
+    from sam2_ros.data.video import SourceError
+
+    try:
+        summary = _track(args)
+    except (ValueError, OSError, SourceError) as error:
+        print(f"sam2-ros track: {error}", file=sys.stderr)
+        return 2
+    if args.json is not None:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps(summary, indent=2) + "\n")
+    print(json.dumps(summary))
+    return 0
+
+
+@dataclass
+class _Tally:
+    """What was seen so far."""
+
+    step_ms: list[float] = field(default_factory=list)
+    visible_frames: dict[str, int] = field(default_factory=dict)
+    last_progress_s: float = field(default_factory=time.perf_counter)
+
+    def add(self, result: FrameResult, step_ms: float) -> None:
+        self.step_ms.append(step_ms)
+        for tracked in result:
+            seen = self.visible_frames.setdefault(tracked.object_id, 0)
+            self.visible_frames[tracked.object_id] = seen + (tracked.area_px > 0)
+
+    @property
+    def fps(self) -> float:
+        """Frames per second of ``step`` alone."""
+        return 1e3 * len(self.step_ms) / max(sum(self.step_ms), 1e-6)
+
+
+def _track(args: argparse.Namespace) -> dict[str, Any]:
+    from sam2_ros.data.prompt_text import parse_prompt
+    from sam2_ros.data.video import open_source
+
+    if args.max_frames is not None and args.max_frames < 1:
+        raise ValueError(f"--max-frames must be 1 or more, got {args.max_frames}")
+    specs = [parse_prompt(text) for text in args.prompt]
+    if not specs and args.prompt_mask is None:
+        raise ValueError('nothing to track; say what with --prompt "x,y", --prompt "x0,y0,x1,y1" or --prompt-mask')
+    started_s, tally = time.perf_counter(), _Tally()
+    with ExitStack() as stack:
+        source = stack.enter_context(open_source(args.source))
+        from sam2_ros import load_tracker  # after the cheap checks: torch takes seconds to import
+
+        tracker = load_tracker(model=args.model, checkpoint=args.checkpoint, device=args.device)
+        _add_prompts(tracker, specs, args.prompt_mask)
+        outputs = _outputs(args, source.info)
+        for output in outputs.values():
+            stack.callback(output.close)
+        try:
+            _loop(source, tracker, list(outputs.values()), args.max_frames, tally)
+        except KeyboardInterrupt:  # how one ends a camera; what was tracked so far is kept
+            print(file=sys.stderr)
+    if not tally.step_ms:
+        raise ValueError(f"{args.source}: no frame was tracked")
+    return {
+        "source": source.info.name,
+        "model": args.model,
+        "frames": len(tally.step_ms),
+        "objects": len(tally.visible_frames),
+        "fps": round(tally.fps, 2),
+        "latency_ms_p50": round(float(np.percentile(tally.step_ms, 50)), 2),
+        "latency_ms_p95": round(float(np.percentile(tally.step_ms, 95)), 2),
+        "seconds": round(time.perf_counter() - started_s, 2),
+        "visible_frames": tally.visible_frames,
+        **{name: str(output.path) for name, output in outputs.items()},
+    }
+
+
+def _loop(
+    source: FrameSource, tracker: Tracker, outputs: list[TrackOutput], max_frames: int | None, tally: _Tally
+) -> None:
+    for count, image_rgb in enumerate(source, 1):
+        step_started_s = time.perf_counter()
+        result = tracker.step(image_rgb)
+        tally.add(result, (time.perf_counter() - step_started_s) * 1e3)
+        if result.rejected:
+            raise ValueError("; ".join(f"prompt of {object_id}: {why}" for object_id, why in result.rejected))
+        for output in outputs:
+            output.write(image_rgb, result, tally.fps)
+        _show_progress(count, source.info, tally)
+        if count == max_frames:
+            return
+
+
+def _show_progress(count: int, info: SourceInfo, tally: _Tally) -> None:
+    now_s = time.perf_counter()
+    if count == info.frame_count or now_s - tally.last_progress_s >= _PROGRESS_EVERY_S:
+        tally.last_progress_s = now_s
+        total = f"/{info.frame_count}" if info.frame_count else ""
+        print(f"frame {count}{total}, {tally.fps:.1f} fps", file=sys.stderr, flush=True)
+
+
+def _add_prompts(tracker: Tracker, specs: list[Any], mask_path: Path | None) -> None:
+    """Prompts from the command line, then from a mask; objects without a name get one by position."""
+    from sam2_ros.data.index_png import read_index_png
+
+    taken: set[str] = set()
+    for number, spec in enumerate(specs, 1):
+        object_id = spec.object_id or f"object{number}"
+        _check_new(object_id, taken)
+        points = np.array(spec.points, np.float32) if spec.points else None
+        labels = np.array(spec.labels, np.int32) if spec.points else None
+        box = None if spec.box is None else np.array(spec.box, np.float32)
+        tracker.add_prompt(object_id, points=points, labels=labels, box=box)
+    if mask_path is None:
+        return
+    stored = read_index_png(mask_path)
+    values = [int(value) for value in np.unique(stored) if value != 0]
+    if not values:
+        raise ValueError(f"{mask_path} has no object: all its values are 0")
+    for value in values:
+        object_id = mask_path.stem if len(values) == 1 else f"{mask_path.stem}_{value}"
+        _check_new(object_id, taken)
+        tracker.add_prompt(object_id, mask=stored == value)
+
+
+def _check_new(object_id: str, taken: set[str]) -> None:
+    if object_id in taken:
+        raise ValueError(f"two prompts for {object_id!r}; join the clicks of one object with ';', or name them apart")
+    taken.add(object_id)
+
+
+def _outputs(args: argparse.Namespace, info: SourceInfo) -> dict[str, TrackOutput]:
+    """What is to be written, by its name in the summary."""
+    from sam2_ros.commands.track_output import IndexPngOutput, OverlayOutput, RleOutput
+
+    outputs: dict[str, TrackOutput] = {}
+    if args.masks == "png":
+        outputs["masks"] = IndexPngOutput(args.out / "masks")
+    elif args.masks == "rle":
+        outputs["masks"] = RleOutput(args.out / "masks.json", info)
+    if not args.no_overlay:
+        outputs["overlay"] = OverlayOutput(args.out / "overlay.mp4", info)
+    return outputs
