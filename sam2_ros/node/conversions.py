@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 from builtin_interfaces.msg import Time
 from numpy.typing import NDArray
-from sam2_ros.msg import Prompt, PromptResult, TrackedObject, TrackedObjectArray
 from sensor_msgs.msg import Image, RegionOfInterest
 from std_msgs.msg import Header
 
+from sam2_ros.msg import Prompt, PromptResult, TrackedObject, TrackedObjectArray
 from sam2_ros.node import optional_cv_bridge
 from sam2_ros.node.object_book import ObjectView, TrackingView
 from sam2_ros.node.prompts import PromptAction, PromptOutcome, PromptRequest

@@ -46,7 +46,8 @@ class ParameterSpec:
         if expected is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if type(value) is not expected:
-            raise ParameterError(f"{self.name} must be of type {self.type_name}, got {value!r} ({type(value).__name__})")
+            got = f"{value!r} ({type(value).__name__})"
+            raise ParameterError(f"{self.name} must be of type {self.type_name}, got {got}")
         assert isinstance(value, (bool, int, float, str))
         if self.choices and value not in self.choices:
             raise ParameterError(f"{self.name} must be one of {', '.join(self.choices)}; got {value!r}")
@@ -109,17 +110,18 @@ class NodeParameters:
         30, "An object that was not visible for more frames than this is LOST instead of OCCLUDED.", minimum=1
     )
     service_timeout_s: float = _parameter(
-        5.0, "How long a service waits for the model at most [s], unless the request says so itself.",
-        minimum=0.01, maximum=3600.0, live=True,
+        5.0,
+        "How long a service waits for the model at most [s], unless the request says so itself.",
+        minimum=0.01,
+        maximum=3600.0,
+        live=True,
     )
     image_timeout_s: float = _parameter(
         5.0, "Warn when no image came for this long [s].", minimum=0.1, maximum=3600.0, live=True
     )
     publish_label_image: bool = _parameter(True, "Publish `~/label_image` while somebody subscribes to it.", live=True)
     publish_overlay: bool = _parameter(True, "Publish `~/overlay` while somebody subscribes to it.", live=True)
-    publish_masks: bool = _parameter(
-        False, "Put each object's mask, cropped to its roi, into `~/objects`.", live=True
-    )
+    publish_masks: bool = _parameter(False, "Put each object's mask, cropped to its roi, into `~/objects`.", live=True)
     click_mode: str = _parameter(
         "add",
         "What a message on `click` does: `add` an object, `refine` the `selected_object`, or `auto`: refine it when it "

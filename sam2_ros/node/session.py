@@ -30,8 +30,6 @@ TIME_JUMP_BACK_S = 0.5  # stamps that go back by more than this are a restarted 
 STOPPED = "the tracking session has been stopped"
 NO_VIEW = TrackingView(header=None, stamp_ns=0, image_rgb=None, result=None, objects=(), frames_dropped=0)
 
-FrameSize = tuple[int, int] | None  # (H, W) of the next image, or of the last one; None before the first
-
 
 class SessionStoppedError(RuntimeError):
     """The command was not carried out because the worker has ended; the message says why."""
@@ -54,7 +52,7 @@ class _Arrival:
 
 @dataclass(frozen=True)
 class _Command:
-    run: Callable[[FrameSize], Any]
+    run: Callable[[], Any]
     done: Future[Any] = field(default_factory=Future)
 
 
@@ -87,7 +85,8 @@ class Session:
         self._enabled = True
         self._failure = ""
         self._thread = threading.Thread(target=self._work, name="sam2_worker", daemon=True)
-        self._waiting: list[Future[TrackingView]] = []  # the worker's own
+        self._waiting: list[Future[TrackingView]] = []  # the worker's own, as the next
+        self._frame_size: tuple[int, int] | None = None  # (H, W) of the next image, or of the last one
         self._view = NO_VIEW  # written by the worker, frozen
 
     # Called from any thread ------------------------------------------------------------------------------------------
@@ -114,7 +113,7 @@ class Session:
             if back_s > TIME_JUMP_BACK_S:
                 logger.warning("image stamps went back by %.2f s (a bag that starts again?): tracking is reset", back_s)
                 self._image = None  # from before the jump
-                self._commands.append(_Command(lambda _size: self._reset()))
+                self._commands.append(_Command(self._reset))
             self._latest_stamp_ns = stamp_ns
             if self._image is not None:
                 self._stats.note_dropped()
@@ -125,25 +124,25 @@ class Session:
         """Apply prompts to the next image, each taken or refused by itself; ``wait`` fills ``first_view`` too."""
         first_view: Future[TrackingView] = Future()
         batch = tuple(requests)
-        outcomes = self._submit(lambda size: self._apply(batch, size, first_view if wait else None))
+        outcomes = self._submit(lambda: self._apply(batch, first_view if wait else None))
         return PromptTicket(outcomes, first_view)
 
     def remove(self, object_ids: Iterable[str]) -> Future[tuple[str, ...]]:
         """Remove all of these objects or, with a PromptError, none; the removed ids."""
         wanted = tuple(object_ids)
-        return self._submit(lambda _size: self._book.remove(wanted))
+        return self._submit(lambda: self._book.remove(wanted))
 
     def clear(self) -> Future[tuple[str, ...]]:
         """Remove all objects; the removed ids."""
-        return self._submit(lambda _size: self._book.clear())
+        return self._submit(self._book.clear)
 
     def reset(self) -> Future[tuple[str, ...]]:
         """Start again as if new: no objects, counters and labels from the start; the removed ids."""
-        return self._submit(lambda _size: self._reset())
+        return self._submit(self._reset)
 
     def set_enabled(self, enabled: bool) -> Future[bool]:
         """While not enabled images are ignored; objects and prompts stay. Returns what was set."""
-        return self._submit(lambda _size: self._set_enabled(enabled))
+        return self._submit(lambda: self._set_enabled(enabled))
 
     @property
     def view(self) -> TrackingView:
@@ -162,7 +161,7 @@ class Session:
     def stats(self) -> SessionStats:
         return self._stats.snapshot()
 
-    def _submit(self, run: Callable[[FrameSize], Any]) -> Future[Any]:
+    def _submit(self, run: Callable[[], Any]) -> Future[Any]:
         command = _Command(run)
         with self._changed:
             if self._stopping:
@@ -202,17 +201,18 @@ class Session:
             self._commands.clear()
             self._image = None
         image_rgb = self._read(image) if image is not None else None
-        frame_size = self._tracker.frame_size if image_rgb is None else (image_rgb.shape[0], image_rgb.shape[1])
+        if image_rgb is not None:
+            self._frame_size = (image_rgb.shape[0], image_rgb.shape[1])
         for command in commands:
-            self._carry_out(command, frame_size)
+            self._carry_out(command)
         if image is not None and image_rgb is not None and self._enabled:
             self._process(image, image_rgb)
 
-    def _carry_out(self, command: _Command, frame_size: FrameSize) -> None:
+    def _carry_out(self, command: _Command) -> None:
         if not command.done.set_running_or_notify_cancel():
             return  # the caller gave up before it began
         try:
-            answer = command.run(frame_size)
+            answer = command.run()
         except PromptError as error:  # expected: goes to the caller, who says so
             command.done.set_exception(error)
         except Exception as error:
@@ -255,9 +255,9 @@ class Session:
         self._stats.note_processed(image.arrival_s, result.inference_ms)
 
     def _apply(
-        self, batch: tuple[PromptRequest, ...], frame_size: FrameSize, first_view: Future[TrackingView] | None
+        self, batch: tuple[PromptRequest, ...], first_view: Future[TrackingView] | None
     ) -> tuple[PromptOutcome, ...]:
-        outcomes = self._book.apply_all(batch, frame_size)
+        outcomes = self._book.apply_all(batch, self._frame_size)
         if first_view is not None and any(outcome.accepted for outcome in outcomes):
             self._waiting.append(first_view)
         return outcomes

@@ -9,10 +9,10 @@ import sys
 import numpy as np
 import pytest
 from geometry_msgs.msg import Point
-from sam2_ros.msg import Prompt, TrackedObject
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
+from sam2_ros.msg import Prompt, TrackedObject
 from sam2_ros.node import conversions, optional_cv_bridge
 from sam2_ros.node.conversions import ImageError, array_to_image, image_to_rgb, label_image_to_message, read_prompt
 from sam2_ros.node.object_book import ObjectView, TrackingView

@@ -1,0 +1,112 @@
+"""What the node subscribes to while it is active: images, prompts, clicks. No callback waits for anything."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+import numpy as np
+from geometry_msgs.msg import Point
+from rclpy.lifecycle import LifecycleNode
+from sensor_msgs.msg import Image
+
+from sam2_ros.msg import Prompt
+from sam2_ros.node.conversions import read_prompt, stamp_to_ns
+from sam2_ros.node.doctor import ImageWatch
+from sam2_ros.node.outputs import make_qos
+from sam2_ros.node.parameters import NodeParameters
+from sam2_ros.node.prompts import PromptAction, PromptOutcome, PromptRequest
+from sam2_ros.node.session import Session
+from sam2_ros.tracking.types import PromptError
+
+
+class Inputs:
+    """Subscriptions that feed a session; ``destroy`` ends them."""
+
+    def __init__(
+        self, node: LifecycleNode, session: Session, watch: ImageWatch, parameters: Callable[[], NodeParameters]
+    ) -> None:
+        self._node = node
+        self._session = session
+        self._watch = watch
+        self._parameters = parameters
+        self._seen_image = False
+        image_qos = make_qos(parameters().image_reliability, depth=1)
+        self._subscriptions = [
+            node.create_subscription(Image, "image", self._on_image, image_qos),
+            node.create_subscription(Prompt, "prompt", self._on_prompt, make_qos("reliable", depth=10)),
+            node.create_subscription(Point, "click", self._on_click, make_qos("reliable", depth=10)),
+        ]
+
+    def topic_names(self) -> list[str]:
+        return [subscription.topic_name for subscription in self._subscriptions]
+
+    def destroy(self) -> None:
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+
+    def _on_image(self, message: Image) -> None:
+        stamp_ns = stamp_to_ns(message.header.stamp)
+        self._watch.note_image(stamp_ns)
+        if not self._seen_image:
+            self._seen_image = True
+            frame_id = message.header.frame_id or "no frame_id"
+            self._node.get_logger().info(
+                f"first image: {message.width} x {message.height}, {message.encoding!r}, {frame_id}"
+            )
+        self._session.offer(message, stamp_ns)
+
+    def _on_prompt(self, message: Prompt) -> None:
+        try:
+            request = read_prompt(message)
+        except PromptError as error:
+            self._node.get_logger().warning(f"prompt for {message.object_id or 'a new object'} refused: {error}")
+            return
+        self._submit(request, "prompt")
+
+    def _on_click(self, message: Point) -> None:
+        if not (math.isfinite(message.x) and math.isfinite(message.y)):
+            self._node.get_logger().warning(f"click refused: expected pixels, got x {message.x}, y {message.y}")
+            return
+        known_ids = tuple(item.tracked.object_id for item in self._session.view.objects)
+        try:
+            request = click_to_prompt(message.x, message.y, self._parameters(), known_ids)
+        except PromptError as error:
+            self._node.get_logger().warning(f"click refused: {error}")
+            return
+        self._submit(request, "click")
+
+    def _submit(self, request: PromptRequest, what: str) -> None:
+        ticket = self._session.prompt([request])
+        ticket.outcomes.add_done_callback(lambda done: self._report(done, what))
+
+    def _report(self, done: Future[tuple[PromptOutcome, ...]], what: str) -> None:
+        """Nobody waits for the answer to a topic: it goes to the log. Runs on the session's worker."""
+        error: Any = done.exception()
+        outcomes = done.result() if error is None else ()
+        for outcome in outcomes:
+            if outcome.accepted:
+                self._node.get_logger().info(f"{what} for {outcome.object_id!r} (label {outcome.label})")
+            else:
+                error = outcome.error
+        if error is not None:
+            self._node.get_logger().warning(f"{what} refused: {error}")
+
+
+def click_to_prompt(x_px: float, y_px: float, parameters: NodeParameters, known_ids: tuple[str, ...]) -> PromptRequest:
+    """What a click means under ``click_mode`` and ``selected_object``; PromptError when there is nothing to refine."""
+    selected = parameters.selected_object
+    if parameters.click_mode == "refine" and selected not in known_ids:
+        raise PromptError(
+            f"click_mode is 'refine' and selected_object {selected!r} is not a known object; "
+            f"set selected_object to one of: {', '.join(known_ids) or '(none yet)'}, or click_mode to 'add' or 'auto'"
+        )
+    refine = parameters.click_mode == "refine" or (parameters.click_mode == "auto" and selected in known_ids)
+    return PromptRequest(
+        object_id=selected if refine or parameters.click_mode == "auto" else "",
+        action=PromptAction.REFINE if refine else PromptAction.ADD,
+        points_xy=np.array([[x_px, y_px]], dtype=np.float32),
+        point_labels=np.array([1], dtype=np.int32),
+    )

@@ -1,0 +1,52 @@
+"""From parameters to a tracker that is warm."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import numpy as np
+
+from sam2_ros.node.parameters import NodeParameters
+
+logger = logging.getLogger(__name__)
+
+WARM_UP_HEIGHT_PX, WARM_UP_WIDTH_PX = 480, 640
+
+
+def load_configured_tracker(parameters: NodeParameters) -> Any:
+    """Load the model that the parameters name. Raises what ``load_tracker`` raises, which names path and reason."""
+    import torch
+
+    from sam2_ros import load_tracker
+
+    if parameters.num_threads:
+        torch.set_num_threads(parameters.num_threads)
+    return load_tracker(
+        parameters.model,
+        checkpoint=parameters.checkpoint or None,
+        device=resolve_device(parameters.device),
+        weights=parameters.weights,
+    )
+
+
+def resolve_device(device: str) -> str:
+    """``auto`` becomes the first GPU, or the CPU without one."""
+    if device != "auto":
+        return device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def warm_up(tracker: Any) -> float:
+    """Run every network once, so that the first image is not the slow one; the tracker is reset. Returns seconds."""
+    start_s = time.perf_counter()
+    image_rgb = np.zeros((WARM_UP_HEIGHT_PX, WARM_UP_WIDTH_PX, 3), dtype=np.uint8)
+    point = np.array([[WARM_UP_WIDTH_PX / 2, WARM_UP_HEIGHT_PX / 2]], dtype=np.float32)
+    tracker.add_prompt("warm_up", points=point, labels=np.array([1], dtype=np.int32), box=None, mask=None)
+    for _ in range(2):  # with the prompt, then from memory
+        tracker.step(image_rgb)
+    tracker.reset()
+    return time.perf_counter() - start_s

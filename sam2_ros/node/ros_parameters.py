@@ -1,0 +1,70 @@
+"""The schema of ``parameters`` on a ROS node: declaration, reading, and refusing changes that cannot take effect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    SetParametersResult,
+)
+from rclpy.node import Node
+
+from sam2_ros.node.parameters import NodeParameters, ParameterError, ParameterSpec, parse, schema
+
+LARGEST_INTEGER = 2**63 - 1
+
+
+def declare(node: Node) -> None:
+    """Declare every parameter with its description and range. Values of the wrong type make rclpy raise."""
+    for spec in schema():
+        node.declare_parameter(spec.name, spec.default, _descriptor(spec))
+
+
+def _descriptor(spec: ParameterSpec) -> ParameterDescriptor:
+    descriptor = ParameterDescriptor(description=spec.description)
+    if spec.choices:
+        descriptor.additional_constraints = f"one of: {spec.range_text()}"
+    if spec.minimum is None:
+        return descriptor
+    if isinstance(spec.default, float):
+        assert spec.maximum is not None, f"{spec.name}: a range of doubles needs both ends"
+        descriptor.floating_point_range = [FloatingPointRange(from_value=spec.minimum, to_value=spec.maximum)]
+    else:
+        highest = LARGEST_INTEGER if spec.maximum is None else int(spec.maximum)
+        descriptor.integer_range = [IntegerRange(from_value=int(spec.minimum), to_value=highest, step=1)]
+    return descriptor
+
+
+def read(node: Node) -> NodeParameters:
+    """The node's values, checked; ParameterError when one of them cannot be used."""
+    return parse({spec.name: node.get_parameter(spec.name).value for spec in schema()})
+
+
+class ParameterGuard:
+    """Keeps ``current`` in step with the node and refuses changes that are wrong or would have no effect.
+
+    ``is_configured`` tells whether the node holds a model; then only *live* parameters may change.
+    """
+
+    def __init__(self, node: Node, is_configured: Callable[[], bool]) -> None:
+        self._is_configured = is_configured
+        self._live = {spec.name: spec.live for spec in schema()}
+        self.current = read(node)
+        node.add_on_set_parameters_callback(self._on_set)
+
+    def _on_set(self, changes: list[Any]) -> SetParametersResult:
+        ours = {change.name: change.value for change in changes if change.name in self._live}
+        fixed = [name for name, value in ours.items() if not self._live[name] and value != getattr(self.current, name)]
+        if fixed and self._is_configured():
+            reason = f"{', '.join(fixed)}: takes effect when the node is configured; deactivate and clean it up first"
+            return SetParametersResult(successful=False, reason=reason)
+        values = {name: getattr(self.current, name) for name in self._live}
+        try:
+            self.current = parse({**values, **ours})
+        except ParameterError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)

@@ -1,0 +1,239 @@
+"""``sam2_node``: the tracking session as a ROS 2 lifecycle node.
+
+configure loads the model and makes the publishers; activate subscribes; deactivate unsubscribes and keeps model and
+objects; cleanup lets go of both. The services are there all along and answer why when there is nothing to serve.
+"""
+
+from __future__ import annotations
+
+import functools
+import signal
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import ParameterException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.qos import ReliabilityPolicy
+
+from sam2_ros.node import ros_parameters
+from sam2_ros.node.conversions import image_to_rgb
+from sam2_ros.node.diagnostics import DiagnosticsReporter
+from sam2_ros.node.doctor import ImageTopic, ImageWatch, Publisher
+from sam2_ros.node.inputs import Inputs
+from sam2_ros.node.model_loading import load_configured_tracker, warm_up
+from sam2_ros.node.object_book import TrackerLike
+from sam2_ros.node.outputs import Outputs
+from sam2_ros.node.parameters import NodeParameters, ParameterError
+from sam2_ros.node.ros_logging import RosLogHandler
+from sam2_ros.node.services import Services
+from sam2_ros.node.session import Session
+
+IMAGE_TYPE = "sensor_msgs/msg/Image"
+HEARTBEAT_S = 1.0
+
+
+Transition = Callable[["Sam2Node", LifecycleState], TransitionCallbackReturn]
+
+
+def never_silent(transition: Transition) -> Transition:
+    """Log what a transition raises: rclpy swallows it and goes to the ERROR state without a word."""
+
+    @functools.wraps(transition)
+    def logged(node: Sam2Node, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            return transition(node, state)
+        except Exception:
+            node.get_logger().error(f"{transition.__name__} failed, a bug:\n{traceback.format_exc()}")
+            return TransitionCallbackReturn.ERROR
+
+    return logged
+
+
+class Sam2Node(LifecycleNode):
+    """The node. ``tracker_factory`` makes the tracker from the parameters; tests pass one without a network."""
+
+    def __init__(
+        self, *, tracker_factory: Callable[[NodeParameters], TrackerLike] = load_configured_tracker, **node_options: Any
+    ) -> None:
+        super().__init__("sam2_node", **node_options)
+        self._tracker_factory = tracker_factory
+        self._log_handler = RosLogHandler(self.get_logger())
+        self._log_handler.install()
+        ros_parameters.declare(self)
+        self._session: Session | None = None
+        self._outputs: Outputs | None = None
+        self._inputs: Inputs | None = None
+        self._watch: ImageWatch | None = None  # there while active
+        self._trouble = ""  # why the node is not configured, if it should be
+        self._guard = ros_parameters.ParameterGuard(self, is_configured=lambda: self._session is not None)
+        self._requests = Services(self, self._session_or_reason, self._current_parameters)
+        self._reporter = DiagnosticsReporter(self.get_name())
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        # Steady: also without a /clock. It wakes the executor as well, which can sleep through a SIGTERM otherwise.
+        self._heartbeat = self.create_timer(HEARTBEAT_S, self._beat, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    # Lifecycle -------------------------------------------------------------------------------------------------------
+
+    @never_silent
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            parameters = ros_parameters.read(self)
+        except ParameterError as error:
+            return self._refuse_to_configure(f"bad parameter: {error}")
+        weights = parameters.checkpoint or f"{parameters.weights} weights"
+        self.get_logger().info(f"loading {parameters.model} ({weights}) for device {parameters.device} ...")
+        try:
+            tracker = self._tracker_factory(parameters)
+            warm_up_s = warm_up(tracker)
+        except Exception as error:  # whatever the loader raises: a missing file, wrong keys, no such device
+            return self._refuse_to_configure(
+                f"could not load {parameters.model} ({weights}): {type(error).__name__}: {error}"
+            )
+        self._outputs = Outputs(self, self._current_parameters)
+        self._session = Session(tracker, decode=image_to_rgb, publish=self._outputs.publish)
+        self._session.start()
+        self._trouble = ""
+        if parameters.weights == "random":
+            self.get_logger().warning("weights is 'random': the masks will mean nothing")
+        self.get_logger().info(f"configured: {parameters.model}, warmed up in {warm_up_s:.1f} s")
+        return super().on_configure(state)
+
+    @never_silent
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        assert self._session is not None and self._outputs is not None, "only a configured node can be activated"
+        self._watch = ImageWatch()
+        self._inputs = Inputs(self, self._session, self._watch, self._current_parameters)
+        parameters = self._guard.current
+        image, prompt, click = self._inputs.topic_names()
+        self.get_logger().info(
+            f"active: {parameters.model} tracks in {image} ({parameters.image_reliability}); prompts from {prompt}, "
+            f"clicks from {click} ({parameters.click_mode}); publishes {', '.join(self._outputs.topic_names())}; "
+            f"services {', '.join(self._requests.names())}"
+        )
+        return super().on_activate(state)
+
+    @never_silent
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._unsubscribe()
+        return super().on_deactivate(state)
+
+    @never_silent
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._release()
+        return super().on_cleanup(state)
+
+    @never_silent
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._release()
+        return super().on_shutdown(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.get_logger().error(f"a transition from {state.label!r} failed: the node is cleaned up")
+        self._release()
+        return TransitionCallbackReturn.SUCCESS
+
+    def autostart(self) -> None:
+        """Configure and activate, when the parameter ``autostart`` says so; what goes wrong has been logged then."""
+        if not self._guard.current.autostart:
+            self.get_logger().info("waiting to be configured (autostart is false)")
+            return
+        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS and self.context.ok():
+            self.trigger_activate()
+
+    def close(self) -> None:
+        """End the worker. To be called before ``destroy_node``."""
+        self._release()
+        self._log_handler.remove()
+
+    def _refuse_to_configure(self, reason: str) -> TransitionCallbackReturn:
+        self._trouble = f"not configured: {reason}"
+        self.get_logger().error(f"{reason}. Correct the parameters and configure again")
+        return TransitionCallbackReturn.FAILURE
+
+    def _unsubscribe(self) -> None:
+        if self._inputs is not None:
+            self._inputs.destroy()
+        self._inputs = self._watch = None
+
+    def _release(self) -> None:
+        self._unsubscribe()
+        if self._session is not None and not self._session.stop():
+            self.get_logger().error("the model is still busy with an image; its thread is left behind")
+        if self._outputs is not None:
+            self._outputs.destroy()
+        self._session = self._outputs = None
+
+    # What the parts ask for ------------------------------------------------------------------------------------------
+
+    def _current_parameters(self) -> NodeParameters:
+        return self._guard.current
+
+    def _session_or_reason(self) -> Session | str:
+        return self._session or self._trouble or f"not configured: ros2 lifecycle set {self.get_name()} configure"
+
+    def _image_topic(self) -> ImageTopic:
+        """The middleware's view of the image topic, for the doctor."""
+        name = self.resolve_topic_name("image")
+        reliability = {ReliabilityPolicy.RELIABLE: "reliable", ReliabilityPolicy.BEST_EFFORT: "best_effort"}
+        publishers = tuple(
+            Publisher(info.node_name, reliability.get(info.qos_profile.reliability, "unknown"))
+            for info in self.get_publishers_info_by_topic(name)
+        )
+        others = tuple(
+            topic
+            for topic, types in self.get_topic_names_and_types()
+            if IMAGE_TYPE in types and not topic.startswith(f"{self.get_fully_qualified_name()}/")
+            if self.count_publishers(topic)
+        )
+        return ImageTopic(name, self._guard.current.image_reliability, publishers, others)
+
+    def _beat(self) -> None:
+        timeout_s = self._guard.current.image_timeout_s
+        silent = self._watch is not None and self._watch.silent_s >= timeout_s
+        if self._watch is not None:
+            advice = self._watch.diagnose(timeout_s, self._image_topic)
+            if advice:
+                self.get_logger().warning(advice)
+        state = "inactive" if self._session is not None else "unconfigured"
+        if self._watch is not None:
+            state = "active"
+        status = self._reporter.report(self._session, state=state, trouble=self._trouble, silent=silent)
+        message = DiagnosticArray(status=[status])
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(message)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node until Ctrl-C or SIGTERM. Exit status 0, or 1 when it could not be made."""
+    # rclpy's own handler shuts the context down and then calls this one. Python's default would raise in the middle of
+    # anything, and under launch Ctrl-C comes twice.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    rclpy.init(args=args)
+    try:
+        node = Sam2Node()
+    except ParameterException as error:
+        rclpy.logging.get_logger("sam2_node").fatal(f"bad parameter: {error}")
+        rclpy.try_shutdown()
+        return 1
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        node.autostart()
+        executor.spin()
+    except ExternalShutdownException:
+        pass
+    finally:
+        node.close()
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
