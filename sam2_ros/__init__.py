@@ -9,7 +9,7 @@ from pkgutil import extend_path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sam2_ros.tracking.tracker import load_tracker
+    from sam2_ros.tracking.loading import load_tracker
 
 __all__ = ["load_tracker"]
 
@@ -31,7 +31,7 @@ _announce_pip_prefix_to_ament()
 def __getattr__(name: str) -> object:
     # Imported on first use: a client that only wants the messages should not pay for torch.
     if name == "load_tracker":
-        from sam2_ros.tracking.tracker import load_tracker
+        from sam2_ros.tracking.loading import load_tracker
 
         return load_tracker
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

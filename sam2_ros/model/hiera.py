@@ -14,7 +14,7 @@ def split_windows(x_bhwc: Tensor, size: int) -> Tensor:
 
     The padding takes part in attention, unmasked: the released weights were trained so.
     """
-    b, h, w, c = x_bhwc.shape
+    h, w, c = x_bhwc.shape[1:]
     x = F.pad(x_bhwc, (0, 0, 0, -w % size, 0, -h % size))
     x = x.unflatten(1, (-1, size)).unflatten(3, (-1, size))  # B, rows, size, columns, size, C
     return x.transpose(2, 3).reshape(-1, size, size, c)

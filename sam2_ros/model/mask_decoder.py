@@ -77,9 +77,7 @@ class MaskDecoder(nn.Module):
             source_bchw.flatten(2).transpose(1, 2), image_pe_1chw.flatten(2).transpose(1, 2), tokens_bnc
         )
         mask_tokens_bmc = tokens_bnc[:, 2 : 2 + _NUM_MASKS]
-        upscaled_bchw = self._upscale(
-            source_bnc.transpose(1, 2).reshape(source_bchw.shape), stride4_bchw, stride8_bchw
-        )
+        upscaled_bchw = self._upscale(source_bnc.transpose(1, 2).reshape(source_bchw.shape), stride4_bchw, stride8_bchw)
         weights_bmc = torch.stack(
             [mlp(mask_tokens_bmc[:, i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1
         )

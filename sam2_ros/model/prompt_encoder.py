@@ -51,7 +51,8 @@ class PromptEncoder(nn.Module):
         """(B, N + 1, dim): one token a point and a closing pad token."""
         position_bnc = self.pe_layer((points.xy_bn2 + 0.5) / self.image_size)
         # Row 0 is the pad token, rows 1..4 what is added for labels 0..3.
-        added = torch.cat([self.not_a_point_embed.weight, *(e.weight for e in self.point_embeddings)])
+        kinds = [self.not_a_point_embed, *self.point_embeddings]
+        added = torch.cat([next(kind.parameters()) for kind in kinds])
         is_point_bn1 = (points.labels_bn >= 0).unsqueeze(-1)
         tokens_bnc = position_bnc * is_point_bn1 + added[points.labels_bn + 1]
         pad_b1c = self.not_a_point_embed.weight.expand(tokens_bnc.shape[0], 1, -1)

@@ -35,7 +35,9 @@ class ImageFeatures:
 
     def expand(self, batch: int) -> ImageFeatures:
         """The same image for a batch of objects; a view, no copy."""
-        return ImageFeatures(*(t.expand(batch, -1, -1, -1) for t in (self.top_bchw, self.stride8_bchw, self.stride4_bchw)))
+        return ImageFeatures(
+            *(t.expand(batch, -1, -1, -1) for t in (self.top_bchw, self.stride8_bchw, self.stride4_bchw))
+        )
 
 
 @dataclass(frozen=True)

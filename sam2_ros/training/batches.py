@@ -40,7 +40,10 @@ class _SeededClips(Dataset[Clip]):
 
 
 def collate(clips: list[Clip]) -> TrainingBatch:
-    """Normalise, and choose up to two objects a clip among those visible in its first frame."""
+    """Normalise, and choose up to two objects a clip among those visible in its first frame.
+
+    Where nothing is visible in any first frame, one object of the first clip stands in, to be found absent.
+    """
     images = torch.from_numpy(np.stack([clip.images_thwc for clip in clips], axis=1)).permute(0, 1, 4, 2, 3)
     mean = torch.tensor(IMAGENET_MEAN).view(3, 1, 1) * 255
     std = torch.tensor(IMAGENET_STD).view(3, 1, 1) * 255
@@ -50,6 +53,8 @@ def collate(clips: list[Clip]) -> TrainingBatch:
         for object_index in visible[:_MAX_OBJECTS_PER_CLIP]:
             masks.append(torch.from_numpy(clip.masks_tnhw[:, object_index]))
             owners.append(clip_index)
+    if not masks:
+        masks, owners = [torch.from_numpy(clips[0].masks_tnhw[:, 0])], [0]
     return TrainingBatch(
         (images.float() - mean) / std, torch.stack(masks, dim=1)[:, :, None].float(), torch.tensor(owners)
     )
@@ -64,16 +69,7 @@ def stream_batches(
         dataset,
         batch_size=clips_per_batch,
         num_workers=workers,
-        collate_fn=_collate_seen_first,
+        collate_fn=collate,
         prefetch_factor=4 if workers else None,
     )
-    for batch in loader:
-        if batch is not None:
-            yield batch
-
-
-def _collate_seen_first(clips: list[Clip]) -> TrainingBatch | None:
-    """None when no object of any clip is visible in its first frame."""
-    if not any((clip.masks_tnhw[0].sum((1, 2)) >= _MIN_FIRST_AREA_PX).any() for clip in clips):
-        return None
-    return collate(clips)
+    yield from loader

@@ -26,10 +26,13 @@ def click_prompts(masks_b1hw: Tensor, generator: torch.Generator) -> PointPrompt
 
 
 def box_prompts(masks_b1hw: Tensor, generator: torch.Generator) -> PointPrompts:
-    """The tight box of each (non-empty) mask with its corners moved by up to a tenth of its size, at most 20 px."""
+    """The tight box of each mask with its corners moved by up to a tenth of its size, at most 20 px.
+
+    An empty mask has the whole image as its box.
+    """
     corners = []
     for mask in masks_b1hw[:, 0]:
-        ys, xs = torch.nonzero(mask > 0.5, as_tuple=True)
+        ys, xs = torch.nonzero((mask > 0.5) if mask.any() else torch.ones_like(mask), as_tuple=True)
         corners.append(torch.stack((xs.min(), ys.min(), xs.max() + 1, ys.max() + 1)).float())
     box_b4 = torch.stack(corners)
     size_b2 = box_b4[:, 2:] - box_b4[:, :2]

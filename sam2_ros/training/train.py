@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch import distributed as dist
 
 from sam2_ros.data.synthetic import PhotoLibrary, SyntheticClips
 from sam2_ros.model.config import model_config
@@ -53,13 +54,41 @@ def build_for_training(config: TrainConfig, image_size: int) -> SAM2:
         load_imagenet_lite0(trunk, Path(config.imagenet_trunk))
         # Its maps have a deviation of about 8 where the heads, whose residual streams start here, expect about 1.
         with torch.no_grad():
-            for lateral in model.image_encoder.neck.convs:
-                lateral.conv.weight.mul_(1 / 8)
+            for name, parameter in model.image_encoder.neck.named_parameters():
+                if name.endswith("weight"):
+                    parameter.mul_(1 / 8)
     return model
+
+
+@dataclass(frozen=True)
+class _Workers:
+    """This process among those that train together (``torchrun``); alone without it."""
+
+    rank: int = 0
+    count: int = 1
+
+    @classmethod
+    def join(cls) -> _Workers:
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            return cls()
+        dist.init_process_group("gloo")
+        return cls(dist.get_rank(), dist.get_world_size())
+
+    def average_gradients(self, model: nn.Module) -> None:
+        """One exchange a step for all gradients; a parameter that no rank used stays without one."""
+        if self.count == 1:
+            return
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
+        dist.all_reduce(flat)
+        for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+            parameter.grad = (part / self.count).view_as(parameter)
 
 
 def train(config: TrainConfig, out: Path) -> Path:
     """Run (or go on with) the training described by ``config``.
+
+    Under ``torchrun`` each process takes its share of every batch, and all make the same update.
 
     Args:
         config: stages and data.
@@ -69,6 +98,7 @@ def train(config: TrainConfig, out: Path) -> Path:
         The path of the averaged weights.
     """
     torch.set_num_threads(config.threads)
+    workers = _Workers.join()
     out.mkdir(parents=True, exist_ok=True)
     library = PhotoLibrary.from_folders([Path(root) for root in config.photo_roots], config.photo_weights or None)
     _log.info("%d photographs; %d steps in %d stages", len(library), config.total_steps, len(config.stages))
@@ -80,9 +110,10 @@ def train(config: TrainConfig, out: Path) -> Path:
     for index, stage in enumerate(config.stages):
         if run.step < first_step + stage.steps:
             _set_image_size(model, stage.size_px)
-            _run_stage(run, config, stage, index, first_step, library, out)
+            _run_stage(run, config, stage, _Place(index, first_step, out, workers), library)
         first_step += stage.steps
-    torch.save(run.ema, out / "weights.pt")
+    if workers.rank == 0:
+        torch.save(run.ema, out / "weights.pt")
     return out / "weights.pt"
 
 
@@ -105,30 +136,40 @@ def _set_image_size(model: SAM2, size_px: int) -> None:
     model.sam_prompt_encoder.image_size = size_px
 
 
-def _run_stage(
-    run: _Run, config: TrainConfig, stage: Stage, index: int, first_step: int, library: PhotoLibrary, out: Path
-) -> None:
+@dataclass(frozen=True)
+class _Place:
+    """Where a stage stands in the whole run."""
+
+    stage: int
+    first_step: int
+    out: Path
+    workers: _Workers
+
+
+def _run_stage(run: _Run, config: TrainConfig, stage: Stage, place: _Place, library: PhotoLibrary) -> None:
+    workers = place.workers
     clips = SyntheticClips(library, stage.size_px, stage.frames)
-    trains_trunk = stage.trunk_lr > 0
-    run.model.image_encoder.trunk.requires_grad_(trains_trunk)
-    first_seed = (config.seed * 10**6 + run.step) * _SEEDS_PER_STEP
-    remaining = first_step + stage.steps - run.step
+    run.model.image_encoder.trunk.requires_grad_(stage.trunk_lr > 0)
+    remaining = place.first_step + stage.steps - run.step
+    share = max(1, stage.clips_per_batch // workers.count)
+    first_seed = (config.seed * 10**6 + run.step) * _SEEDS_PER_STEP + workers.rank * remaining * share
     started, seconds_before = time.monotonic(), run.seconds
-    for batch in stream_batches(clips, first_seed, remaining, stage.clips_per_batch, config.workers):
-        scale = _schedule(run.step - first_step, stage)
+    for batch in stream_batches(clips, first_seed, remaining, share, config.workers):
+        scale = _schedule(run.step - place.first_step, stage)
         for group in run.optimizer.param_groups:
             group["lr"] = scale * (stage.trunk_lr if group.get("is_trunk") else stage.lr)
-        generator = torch.Generator().manual_seed(config.seed * 10**6 + run.step)
+        generator = torch.Generator().manual_seed((config.seed * 10**6 + run.step) * workers.count + workers.rank)
         with torch.autocast("cpu", torch.bfloat16):
             result = unroll(run.model, batch, PromptMix(), generator, stage.size_px // 2)
-        _update(run, result.losses.total, config)
+        _update(run, result.losses.total, config, workers)
         run.step += 1
         run.seconds = seconds_before + time.monotonic() - started
-        if run.step % config.log_every == 0:
-            _write_log(run, index, scale * stage.lr, result, out / "log.csv", config.total_steps)
-        if run.step % config.save_every == 0:
-            _save(run, out / "last.pt")
-    _save(run, out / "last.pt")
+        if workers.rank == 0 and run.step % config.log_every == 0:
+            _write_log(run, place.stage, scale * stage.lr, result, place.out / "log.csv", config.total_steps)
+        if workers.rank == 0 and run.step % config.save_every == 0:
+            _save(run, place.out / "last.pt")
+    if workers.rank == 0:
+        _save(run, place.out / "last.pt")
 
 
 def _schedule(step: int, stage: Stage) -> float:
@@ -140,13 +181,15 @@ def _schedule(step: int, stage: Stage) -> float:
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def _update(run: _Run, loss: Tensor, config: TrainConfig) -> None:
-    if not torch.isfinite(loss):
-        _log.warning("step %d: the loss is %s; this batch is left out", run.step, float(loss))
-        return
+def _update(run: _Run, loss: Tensor, config: TrainConfig, workers: _Workers) -> None:
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    torch.nn.utils.clip_grad_norm_(run.model.parameters(), config.clip_norm)
+    workers.average_gradients(run.model)
+    # After the exchange, so that all processes come to the same decision.
+    norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), config.clip_norm)
+    if not torch.isfinite(norm):
+        _log.warning("step %d: the gradient's norm is %s; this batch is left out", run.step, float(norm))
+        return
     run.optimizer.step()
     # A young average would remember the random start for long.
     decay = min(config.ema_decay, (1 + run.step) / (10 + run.step))
@@ -169,8 +212,11 @@ def _write_log(run: _Run, stage: int, lr: float, result: UnrollResult, path: Pat
         if is_new:
             writer.writerow(_LOG_COLUMNS)
         writer.writerow(row)
-    _log.info("step %d/%d " + " ".join(f"{c} {v}" for c, v in zip(_LOG_COLUMNS[2:], row[2:], strict=True)), run.step,
-              total_steps)
+    _log.info(
+        "step %d/%d " + " ".join(f"{c} {v}" for c, v in zip(_LOG_COLUMNS[2:], row[2:], strict=True)),
+        run.step,
+        total_steps,
+    )
 
 
 def _save(run: _Run, path: Path) -> None:
@@ -184,7 +230,7 @@ def _save(run: _Run, path: Path) -> None:
     }
     part = path.with_suffix(".part")
     torch.save(state, part)
-    os.replace(part, path)
+    part.replace(path)
 
 
 def _resume(run: _Run, path: Path) -> None:

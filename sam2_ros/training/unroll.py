@@ -112,9 +112,7 @@ def _prompted_frame(
                     logits = prediction.logits_b1hw.detach()
                     predicted = F.interpolate(logits, masks.shape[2:], mode="bilinear", align_corners=False) > 0
                     points = add_corrective_click(points, predicted, masks, rng)
-                    prediction = model.decode_masks(
-                        conditioned, group, points, logits.clamp(-32, 32), multimask=False
-                    )
+                    prediction = model.decode_masks(conditioned, group, points, logits.clamp(-32, 32), multimask=False)
                     losses.append(_scaled(_losses_of(prediction, targets), share))
         predictions.append(prediction)
     return _FirstFrame(_concatenate(predictions), losses, click_iou)

@@ -1,0 +1,125 @@
+"""What a user points at, checked before anything changes, and as the model's input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from sam2_ros.model.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, PointPrompts
+from sam2_ros.tracking.types import PromptError
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Clicks and at most one box, or a mask; in pixels of the camera image."""
+
+    points_xy: NDArray[np.float32]  # (P, 2)
+    labels: NDArray[np.int64]  # (P,) 1 = on the object, 0 = not on it
+    box_xyxy: NDArray[np.float32] | None  # (4,)
+    mask: NDArray[np.bool_] | None  # (H, W)
+
+    @property
+    def num_tokens(self) -> int:
+        """Points as the model counts them: a box is two."""
+        return len(self.points_xy) + (0 if self.box_xyxy is None else 2)
+
+
+def make_prompt(
+    points: ArrayLike | None = None,
+    labels: ArrayLike | None = None,
+    box: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+) -> Prompt:
+    """Check the parts of a prompt that do not depend on an image.
+
+    Raises:
+        PromptError: what was expected and what came.
+    """
+    points_xy = np.zeros((0, 2), np.float32) if points is None else _array(points, "points", np.float32)
+    if points_xy.size == 0:
+        points_xy = points_xy.reshape(0, 2)
+    if points_xy.ndim != 2 or points_xy.shape[1] != 2:
+        raise PromptError(f"points: expected shape (P, 2), x and y in pixels, got {points_xy.shape}")
+    if labels is None and len(points_xy):
+        raise PromptError(
+            f"labels: expected one per point, 1 = object or 0 = not object, got none for {len(points_xy)} points"
+        )
+    label_values = np.zeros(0) if labels is None else _array(labels, "labels", np.float64)
+    if label_values.shape != (len(points_xy),):
+        raise PromptError(f"labels: expected as many as points ({len(points_xy)}), got {label_values.size}")
+    if not np.isin(label_values, (0, 1)).all():
+        raise PromptError(f"labels: expected only 1 (object) and 0 (not object), got {label_values.tolist()}")
+    box_xyxy = None if box is None else _checked_box(box)
+    checked_mask = None if mask is None else _checked_mask(mask)
+    if not np.isfinite(points_xy).all():
+        raise PromptError(f"points: expected finite pixel coordinates, got {points_xy.tolist()}")
+    if checked_mask is not None and (len(points_xy) or box_xyxy is not None):
+        raise PromptError("a mask stands alone: expected either a mask or points and a box, got both")
+    if checked_mask is None and not len(points_xy) and box_xyxy is None:
+        raise PromptError("empty prompt: expected points with labels, a box or a mask")
+    return Prompt(points_xy, label_values.astype(np.int64), box_xyxy, checked_mask)
+
+
+def check_fits(prompt: Prompt, height: int, width: int) -> None:
+    """Check a prompt against the image it is for.
+
+    Raises:
+        PromptError: a coordinate lies outside the image, or the mask is of another size.
+    """
+    inside = (prompt.points_xy >= 0).all(1) & (prompt.points_xy < (width, height)).all(1)
+    if not inside.all():
+        raise PromptError(
+            f"points: expected 0 <= x < {width} and 0 <= y < {height} (the image is {width}x{height}), "
+            f"got {prompt.points_xy[~inside][0].tolist()}"
+        )
+    if prompt.box_xyxy is not None:
+        x0, y0, x1, y1 = prompt.box_xyxy
+        if x0 < 0 or y0 < 0 or x1 > width or y1 > height:
+            raise PromptError(
+                f"box: expected x0, y0, x1, y1 within the image of {width}x{height}, got {prompt.box_xyxy.tolist()}"
+            )
+    if prompt.mask is not None and prompt.mask.shape != (height, width):
+        raise PromptError(
+            f"mask: expected the image's size, {height} rows of {width}, got {prompt.mask.shape[0]} rows of "
+            f"{prompt.mask.shape[1]}"
+        )
+
+
+def to_model_points(prompt: Prompt, height: int, width: int, image_size: int, device: torch.device) -> PointPrompts:
+    """Points and box in pixels of the square model input; the box first, as two corners."""
+    xy, labels = prompt.points_xy, prompt.labels
+    if prompt.box_xyxy is not None:
+        xy = np.concatenate((prompt.box_xyxy.reshape(2, 2), xy))
+        labels = np.concatenate(([BOX_TOP_LEFT, BOX_BOTTOM_RIGHT], labels))
+    # Divided in float32 before scaling, in the official order, so that rounding agrees.
+    xy_norm = torch.from_numpy(xy) / torch.tensor([width, height], dtype=torch.float32)
+    return PointPrompts((xy_norm * image_size)[None].to(device), torch.from_numpy(labels)[None].to(device))
+
+
+def _array(values: ArrayLike, name: str, dtype: type) -> NDArray:
+    try:
+        return np.asarray(values, dtype=dtype)
+    except (TypeError, ValueError) as error:
+        raise PromptError(f"{name}: expected numbers, got {values!r}") from error
+
+
+def _checked_box(box: ArrayLike) -> NDArray[np.float32]:
+    values = _array(box, "box", np.float32).reshape(-1)
+    if values.shape != (4,) or not np.isfinite(values).all():
+        raise PromptError(f"box: expected four finite numbers x0, y0, x1, y1 in pixels, got {values.tolist()}")
+    if values[0] >= values[2] or values[1] >= values[3]:
+        raise PromptError(f"box: expected x0 < x1 and y0 < y1, got {values.tolist()}")
+    return values
+
+
+def _checked_mask(mask: ArrayLike) -> NDArray[np.bool_]:
+    values = np.asarray(mask)
+    if values.ndim != 2:
+        raise PromptError(f"mask: expected shape (H, W), got {values.shape}")
+    values = values.astype(bool)
+    if not values.any():
+        raise PromptError("mask: expected at least one pixel set, got an empty mask")
+    return values

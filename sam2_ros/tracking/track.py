@@ -1,0 +1,55 @@
+"""One tracked object: its identity, the prompt that waits for the next frame, and its bounded memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from sam2_ros.tracking.memory_bank import BankPolicy, MemorySelection
+from sam2_ros.tracking.memory_tokens import FrameMemory
+from sam2_ros.tracking.prompts import Prompt
+from sam2_ros.tracking.types import ObjectState
+
+
+@dataclass
+class Track:
+    object_id: str
+    label: int
+    pending: Prompt | None = None
+    state: ObjectState = ObjectState.PENDING
+    last_seen_frame: int = -1
+    conditioning: dict[int, FrameMemory] = field(default_factory=dict)
+    recent: dict[int, FrameMemory] = field(default_factory=dict)
+
+    @property
+    def has_memory(self) -> bool:
+        return bool(self.conditioning)
+
+    def select(self, policy: BankPolicy, frame: int) -> MemorySelection:
+        return policy.select(frame, self.conditioning, self.recent)
+
+    @property
+    def frames(self) -> dict[int, FrameMemory]:
+        return {**self.recent, **self.conditioning}
+
+    def remember(self, policy: BankPolicy, frame: int, memory: FrameMemory, is_conditioning: bool) -> None:
+        """Add this frame and drop what no later frame attends to."""
+        assert memory.spatial_bchw is not None
+        # bfloat16 in every run, as the official predictor stores it: results must not depend on how long it is kept.
+        kept = FrameMemory(memory.spatial_bchw.to(torch.bfloat16).contiguous(), memory.pointer_bc.clone())
+        (self.conditioning if is_conditioning else self.recent)[frame] = kept
+        for old in policy.expired(frame + 1, self.recent):
+            del self.recent[old]
+        for old in policy.without_spatial(frame + 1, self.recent):
+            self.recent[old] = replace(self.recent[old], spatial_bchw=None)
+        for old in policy.surplus_conditioning(self.conditioning):
+            del self.conditioning[old]
+
+    def update_state(self, frame: int, is_visible: bool, lost_after_frames: int) -> None:
+        if is_visible:
+            self.state, self.last_seen_frame = ObjectState.TRACKED, frame
+        elif frame - self.last_seen_frame > lost_after_frames:
+            self.state = ObjectState.LOST
+        else:
+            self.state = ObjectState.OCCLUDED
