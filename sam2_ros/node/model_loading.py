@@ -28,6 +28,7 @@ def load_configured_tracker(parameters: NodeParameters) -> Any:
         checkpoint=parameters.checkpoint or None,
         device=resolve_device(parameters.device),
         weights=parameters.weights,
+        lost_after_frames=parameters.lost_after_frames,
     )
 
 

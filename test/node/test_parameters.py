@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from sam2_ros.model.config import MODELS
 from sam2_ros.node import parameters
 from sam2_ros.node.parameters import NodeParameters, ParameterError, parse, schema
 
@@ -17,6 +18,10 @@ ROOT = Path(__file__).parents[2]
 def test_defaults_are_valid_and_typed() -> None:
     assert parse({}) == NodeParameters()
     assert parse({spec.name: spec.default for spec in schema()}) == NodeParameters()
+
+
+def test_model_names_are_those_of_the_model_table() -> None:
+    assert set(parameters.MODEL_NAMES) == set(MODELS)
 
 
 def test_values_are_taken_over() -> None:

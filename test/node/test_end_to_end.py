@@ -1,0 +1,158 @@
+"""The node as a process of its own, over DDS: the real tracker with random weights, prompted through the service."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from sam2_ros.msg import Prompt, TrackedObjectArray
+from sam2_ros.node.conversions import array_to_image
+from sam2_ros.srv import AddObjects
+
+START_DEADLINE_S = 90.0  # loading torch and the model on a busy machine
+EXIT_GRACE_S = 20.0
+
+
+class NodeProcess:
+    """``sam2_node`` as a user starts it; its output goes to a file."""
+
+    def __init__(self, log: Path, domain: int, *ros_args: str) -> None:
+        self._log = log
+        environment = {**os.environ, "ROS_DOMAIN_ID": str(domain), "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "sam2_ros.node.sam2_node", "--ros-args", *ros_args]
+        with log.open("w") as output:
+            self.process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text()
+
+    def stop(self, how: signal.Signals) -> int:
+        self.process.send_signal(how)
+        return self.process.wait(EXIT_GRACE_S)
+
+
+@pytest.fixture
+def start_node(tmp_path: Path, ros_domain: int) -> Iterator[Callable[..., NodeProcess]]:
+    started: list[NodeProcess] = []
+
+    def start(*ros_args: str) -> NodeProcess:
+        started.append(NodeProcess(tmp_path / "node.log", ros_domain, *ros_args))
+        return started[-1]
+
+    yield start
+    for node in started:
+        if node.process.poll() is None:
+            node.process.kill()
+            node.process.wait()
+
+
+class User:
+    """A camera and somebody who prompts, in this process."""
+
+    def __init__(self, domain: int, node_process: NodeProcess) -> None:
+        self._process = node_process
+        self._context = rclpy.Context()
+        rclpy.init(context=self._context, domain_id=domain)
+        self._node = rclpy.create_node("user", context=self._context)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self._node)
+        self._camera = self._node.create_publisher(Image, "image", qos_profile_sensor_data)
+        self.add_objects = self._node.create_client(AddObjects, "sam2_node/add_objects")
+        self.sent: list[Header] = []
+        self.label_images: list[Image] = []
+        self.objects: list[TrackedObjectArray] = []
+        self._node.create_subscription(Image, "sam2_node/label_image", self.label_images.append, 1)
+        self._node.create_subscription(TrackedObjectArray, "sam2_node/objects", self.objects.append, 5)
+        pixels = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
+        self._image = array_to_image(pixels, "bgr8", Header(frame_id="camera"))
+
+    def show_image(self) -> None:
+        self._image.header = Header(frame_id="camera", stamp=self._node.get_clock().now().to_msg())
+        self.sent.append(self._image.header)
+        self._camera.publish(self._image)
+
+    def node_is_there(self) -> bool:
+        return self.add_objects.service_is_ready() and self._camera.get_subscription_count() > 0
+
+    def spin_until(self, condition: Callable[[], bool], why: str, turn: Callable[[], None] = lambda: None) -> None:
+        end_s = time.monotonic() + START_DEADLINE_S
+        while not condition():
+            assert self._process.process.poll() is None, f"the node has ended:\n{self._process.output}"
+            assert "[ERROR]" not in self._process.output, self._process.output
+            assert time.monotonic() < end_s, f"not in time: {why}\n{self._process.output}"
+            turn()
+            self._executor.spin_once(timeout_sec=0.1)
+
+    def close(self) -> None:
+        self._executor.shutdown()
+        self._node.destroy_node()
+        self._context.try_shutdown()
+
+
+@pytest.fixture
+def make_user(ros_domain: int) -> Iterator[Callable[[NodeProcess], User]]:
+    users: list[User] = []
+
+    def make(node_process: NodeProcess) -> User:
+        users.append(User(ros_domain, node_process))
+        return users[-1]
+
+    yield make
+    for user in users:
+        user.close()
+
+
+def test_camera_in_prompt_in_label_image_out(start_node: Callable[..., NodeProcess], make_user: Any) -> None:
+    node = start_node("-p", "weights:=random", "-p", "device:=cpu", "-p", "num_threads:=1")
+    user = make_user(node)
+    user.spin_until(user.node_is_there, "service and image subscription are there")
+    prompt = Prompt(object_id="mug", box_xyxy=[40.0, 30.0, 100.0, 90.0])
+    answer = user.add_objects.call_async(AddObjects.Request(prompts=[prompt], wait=True, timeout_s=60.0))
+    user.spin_until(answer.done, "the first mask comes", turn=user.show_image)
+    response = answer.result()
+    assert response.success, response.message
+    assert [(item.object_id, item.label) for item in response.objects.objects] == [("mug", 1)]
+
+    def all_came() -> bool:
+        return bool(user.label_images) and any(message.objects for message in user.objects)
+
+    user.spin_until(all_came, "label image and objects come", turn=user.show_image)
+    label_image = user.label_images[-1]
+    assert (label_image.encoding, label_image.height, label_image.width) == ("mono8", 120, 160)
+    assert label_image.header in user.sent  # exactly that of an image which was sent
+    assert all(message.header in user.sent for message in user.objects)
+    assert node.stop(signal.SIGINT) == 0, node.output
+    assert "Traceback" not in node.output
+    assert "weights is 'random': the masks will mean nothing" in node.output
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_node_cleanly(
+    start_node: Callable[..., NodeProcess], make_user: Any, how: signal.Signals
+) -> None:
+    node = start_node("-p", "autostart:=false")
+    user = make_user(node)
+    user.spin_until(user.add_objects.service_is_ready, "the unconfigured node is there")
+    assert node.stop(how) == 0, node.output
+    assert "waiting to be configured" in node.output and "Traceback" not in node.output
+
+
+def test_a_parameter_of_the_wrong_type_ends_the_node_with_its_name(start_node: Callable[..., NodeProcess]) -> None:
+    node = start_node("-p", "num_threads:=many")
+    assert node.process.wait(START_DEADLINE_S) == 1
+    assert "num_threads" in node.output and "Traceback" not in node.output
