@@ -17,6 +17,7 @@ from sam2_ros.commands.ros_domain import free_domain
 from sam2_ros.data.camera_stream import TABLETOP_FRAMES
 from sam2_ros.data.prompt_text import PromptSyntaxError, parse_prompts
 from sam2_ros.data.stream_options import add_stream_options, stream_arguments
+from sam2_ros.data.video import open_source
 from sam2_ros.resources import share_path
 
 # Loading torch, rendering the scene, waiting for each other, and drawing the video at the end.
@@ -64,8 +65,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _demo(args: argparse.Namespace) -> dict[str, object]:
-    if args.source.isdecimal() and not args.frames:
-        args.frames = LIVE_FRAMES
+    if args.source.isdecimal():
+        args.frames = args.frames or LIVE_FRAMES
+    elif args.source:
+        open_source(args.source).close()  # what is wrong with it, said before anything starts
     args.out.mkdir(parents=True, exist_ok=True)
     report = args.out / "report.json"
     report.unlink(missing_ok=True)  # an old one must not pass for this run's
