@@ -23,6 +23,7 @@ from sam2_ros.resources import share_path
 # Loading torch, rendering the scene, waiting for each other, and drawing the video at the end.
 OVERHEAD_S = 300.0
 UNKNOWN_LENGTH_FRAMES = 3000
+SLOWEST_RATE_HZ = 1.0  # that the client chooses by itself
 LIVE_FRAMES = 300  # a camera has no end
 CAMERA_TOPICS = {"image": "/camera/image_raw", "camera_info": "/camera/camera_info", "depth": "/camera/depth"}
 
@@ -119,7 +120,7 @@ def ros_environment(domain: int) -> dict[str, str]:
 def default_timeout_s(args: argparse.Namespace) -> float:
     """Generous: three times as long as the camera runs, and what comes before and after."""
     frames = args.frames or (UNKNOWN_LENGTH_FRAMES if args.source else TABLETOP_FRAMES)
-    return OVERHEAD_S + 3 * frames / args.rate_hz
+    return OVERHEAD_S + 3 * frames / (args.rate_hz or SLOWEST_RATE_HZ)
 
 
 def _prompt(text: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sam2_ros.data.camera_stream import StreamSpec
 
-DEFAULT_RATE_HZ = 10.0
+MAX_RATE_HZ = 15.0
 MIN_SIDE_PX = 48
 
 
@@ -68,8 +68,7 @@ def add_stream_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rate-hz",
         type=positive_rate,
-        default=DEFAULT_RATE_HZ,
-        help=f"camera frames per second, default {DEFAULT_RATE_HZ:g}",
+        help=f"camera frames per second; default: what the node keeps up with, at most {MAX_RATE_HZ:g}",
     )
 
 
@@ -80,5 +79,7 @@ def stream_spec(args: argparse.Namespace) -> StreamSpec:
 
 def stream_arguments(args: argparse.Namespace) -> list[str]:
     """The options again, for another process."""
-    chosen = ["--frames", str(args.frames), "--size", str(args.size), "--rate-hz", repr(args.rate_hz)]
-    return [*chosen, "--source", args.source] if args.source else chosen
+    chosen = ["--frames", str(args.frames), "--size", str(args.size)]
+    chosen += ["--rate-hz", repr(args.rate_hz)] if args.rate_hz is not None else []
+    chosen += ["--source", args.source] if args.source else []
+    return chosen

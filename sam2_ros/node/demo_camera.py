@@ -10,8 +10,10 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import rclpy
+from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
@@ -29,19 +31,32 @@ FRAME_ID = "camera_color_optical_frame"
 PROGRESS_EVERY_S = 2.0
 # What was sent last is still on its way when the camera leaves.
 LINGER_S = 0.5
+RATE_PARAMETER = "rate_hz"
+RATE_RANGE = [FloatingPointRange(from_value=0.1, to_value=1000.0)]
+WAITING_RATE_HZ = 10.0
 
 
 class DemoCamera(Node):
     """The driver's ROS side: publishers, and the service that lets the stream run."""
 
-    def __init__(self, info: StreamInfo, *, context: rclpy.Context | None = None) -> None:
-        super().__init__("demo_camera", context=context)
+    def __init__(self, info: StreamInfo, *, rate_hz: float = WAITING_RATE_HZ, **node_options: Any) -> None:
+        super().__init__("demo_camera", **node_options)
+        self.declare_parameter(
+            RATE_PARAMETER,
+            rate_hz,
+            ParameterDescriptor(description="Images per second.", floating_point_range=RATE_RANGE),
+        )
         self.started = False
         self._info = info
         self._image = self.create_publisher(Image, "image", qos_profile_sensor_data)
         self._depth = self.create_publisher(Image, "depth", qos_profile_sensor_data)
         self._camera_info = self.create_publisher(CameraInfo, "camera_info", qos_profile_sensor_data)
         self.create_service(Trigger, "~/start", self._start)
+
+    @property
+    def rate_hz(self) -> float:
+        """Images per second; the parameter may change at any time."""
+        return float(self.get_parameter(RATE_PARAMETER).value)
 
     def publish(self, frame: StreamFrame, index: int) -> None:
         """Send one frame as number ``index``, stamped now. Depth is made only for somebody who wants it."""
@@ -73,9 +88,7 @@ class DemoCamera(Node):
         return response
 
 
-def show(
-    camera: DemoCamera, executor: SingleThreadedExecutor, ahead: Prefetcher, *, rate_hz: float, start_timeout_s: float
-) -> int:
+def show(camera: DemoCamera, executor: SingleThreadedExecutor, ahead: Prefetcher, *, start_timeout_s: float) -> int:
     """Publish the stream; the number of frames that were published after the start.
 
     Raises:
@@ -94,7 +107,7 @@ def show(
             executor.spin_once(timeout_sec=left_s)
         executor.spin_once(timeout_sec=0)
         # Late frames are shown late, not in a burst: this is a camera.
-        next_s = max(next_s + 1 / rate_hz, time.monotonic())
+        next_s = max(next_s + 1 / camera.rate_hz, time.monotonic())
         running = camera.started
         camera.publish(frame, published)
         if running:
@@ -141,10 +154,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     camera, ahead = None, None
     try:
         ahead = make_ahead(CameraStream(stream_spec(args)))
-        camera = DemoCamera(ahead.info)
+        camera = DemoCamera(ahead.info, rate_hz=args.rate_hz or WAITING_RATE_HZ)
         executor.add_node(camera)
-        print(f"showing {ahead.info.name} at {args.rate_hz:g} Hz, waiting for the start", flush=True)
-        count = show(camera, executor, ahead, rate_hz=args.rate_hz, start_timeout_s=args.start_timeout_s)
+        print(f"showing {ahead.info.name} at {camera.rate_hz:g} Hz, waiting for the start", flush=True)
+        count = show(camera, executor, ahead, start_timeout_s=args.start_timeout_s)
         print(f"{count} frames shown", flush=True)
         return 0
     except (SourceError, ValueError, TimeoutError) as error:

@@ -14,28 +14,36 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import rclpy
 from geometry_msgs.msg import Point
+from rcl_interfaces.srv import SetParameters
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.parameter import Parameter
 from rclpy.utilities import remove_ros_args
 from std_srvs.srv import Trigger
 
 from sam2_ros.data.camera_stream import TABLETOP_FRAMES, StreamSpec, index_of_stamp
 from sam2_ros.data.prompt_text import PromptSpec
-from sam2_ros.data.stream_options import add_stream_options, stream_spec
+from sam2_ros.data.stream_options import MAX_RATE_HZ, add_stream_options, stream_spec
 from sam2_ros.msg import Prompt
 from sam2_ros.node.conversions import stamp_to_ns
+from sam2_ros.node.demo_camera import RATE_PARAMETER
 from sam2_ros.node.demo_inbox import InboxNode
 from sam2_ros.node.demo_prompts import Wish, make_wish
 from sam2_ros.node.demo_recording import Recording, write_pictures
 from sam2_ros.node.demo_report import DemoReport, IouTally, judge, measure_speed
-from sam2_ros.srv import AddObjects, ListObjects
+from sam2_ros.srv import AddObjects, ListObjects, Reset
 
 PROGRESS_EVERY_S = 2.0
 READY_TIMEOUT_S = 180.0  # a slow machine renders the scene and loads torch at the same time
 FIRST_MASK_TIMEOUT_S = 30.0
 IDLE_TIMEOUT_S = 20.0
 DRAIN_TIMEOUT_S = 3.0
+RATE_TRIAL_FRAMES = 16
+RATE_HEADROOM = 0.8
+NODE_OVERHEAD_MS = 10.0
+MIN_RATE_HZ = 1.0
 # In the rendered scene the ball has by then come out from behind the packet.
 PICTURE_AT = 0.58
 
@@ -81,6 +89,28 @@ class DemoRun:
             raise DemoError(f"no mask came within {FIRST_MASK_TIMEOUT_S:.0f} s of the prompts: {response.message}")
         self._client.keep_from(first_ns)
         return {result.object_id: int(result.label) for result in response.results}
+
+    def find_rate(self, prompts: Sequence[PromptSpec]) -> float:
+        """Try the objects on the still first frame, forget them again; the camera rate at which nothing gets dropped.
+
+        A demo shows the masks, not how a slow machine drops frames: ask for a rate to see that.
+        """
+        self.prompt(prompts)
+        inbox = self._client.inbox
+        self._spin_until(lambda: len(inbox.objects) >= RATE_TRIAL_FRAMES, READY_TIMEOUT_S, "answers to the first frame")
+        # Late ones only: a frame takes longer once the memory is full.
+        late = [inbox.objects[stamp].inference_ms for stamp in sorted(inbox.objects)[RATE_TRIAL_FRAMES // 2 :]]
+        busy_s = (float(np.percentile(late, 80)) + NODE_OVERHEAD_MS) / 1e3
+        rate_hz = min(max(RATE_HEADROOM / busy_s, MIN_RATE_HZ), MAX_RATE_HZ)
+        self._call(self._client.reset, Reset.Request(), 30.0, "reset")
+        return rate_hz
+
+    def set_rate(self, rate_hz: float) -> None:
+        """Set the camera's frames per second."""
+        request = SetParameters.Request(parameters=[Parameter(RATE_PARAMETER, value=rate_hz).to_parameter_msg()])
+        answer = self._call(self._client.set_camera, request, 10.0, "set_parameters of the camera").results[0]
+        if not answer.successful:
+            raise DemoError(f"the camera refuses {rate_hz:g} Hz: {answer.reason}")
 
     def follow(self, frame_count: int | None) -> Recording:
         """Let the camera run, and listen until it is gone and the last answer is there."""
@@ -129,7 +159,9 @@ def _prompt_message(prompt: PromptSpec) -> Prompt:
     return message
 
 
-def make_report(recording: Recording, wish: Wish, labels: dict[str, int], args: argparse.Namespace) -> DemoReport:
+def make_report(
+    recording: Recording, wish: Wish, labels: dict[str, int], args: argparse.Namespace, rate_hz: float
+) -> DemoReport:
     """Judge a run and write its pictures. Raises DemoError when there is nothing to judge."""
     if not recording.outputs:
         raise DemoError("not one mask came from the node; its log says more")
@@ -140,7 +172,7 @@ def make_report(recording: Recording, wish: Wish, labels: dict[str, int], args: 
         judge(recording, wish.truth.ids_of, tally)
     say(f"drawing {len(recording.images)} frames")
     picture_at = PICTURE_AT if wish.truth is not None else 0.5
-    overlay = write_pictures(recording, args.out, rate_hz=args.rate_hz, picture_at=picture_at)
+    overlay = write_pictures(recording, args.out, rate_hz=rate_hz, picture_at=picture_at)
     speed = measure_speed(list(recording.outputs.values()))
     return DemoReport(
         frames=len(recording.outputs),
@@ -155,7 +187,7 @@ def make_report(recording: Recording, wish: Wish, labels: dict[str, int], args: 
         inference_ms_p50=speed.inference_ms_p50,
         source=args.source or "tabletop",
         model=args.model,
-        rate_hz=args.rate_hz,
+        rate_hz=rate_hz,
     )
 
 
@@ -170,11 +202,16 @@ def run_demo(client: InboxNode, executor: SingleThreadedExecutor, args: argparse
     run = DemoRun(client, executor)
     size_wh = run.wait_until_ready()
     wish = make_wish(spec, args.prompt, size_wh)
-    say(f"camera image {size_wh[0]}x{size_wh[1]}; asking for {', '.join(str(p.object_id) for p in wish.prompts)}")
+    rate_hz = args.rate_hz
+    if rate_hz is None:
+        say(f"camera image {size_wh[0]}x{size_wh[1]}; finding out how fast the node is")
+        rate_hz = run.find_rate(wish.prompts)
+        run.set_rate(rate_hz)
+    say(f"asking for {', '.join(str(p.object_id) for p in wish.prompts)}")
     labels = run.prompt(wish.prompts)
-    say("the node has found them; the camera starts")
+    say(f"the node has found them; the camera runs at {rate_hz:.1f} Hz")
     recording = run.follow(known_frame_count(spec))
-    return make_report(recording, wish, labels, args)
+    return make_report(recording, wish, labels, args, rate_hz)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

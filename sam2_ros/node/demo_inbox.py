@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import rclpy
+from rcl_interfaces.srv import SetParameters
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from sensor_msgs.msg import Image
@@ -14,7 +15,7 @@ from std_srvs.srv import Trigger
 from sam2_ros.msg import TrackedObjectArray
 from sam2_ros.node.conversions import image_to_rgb, stamp_to_ns
 from sam2_ros.node.demo_recording import LabelImage, Output, PackedImage, SeenObject
-from sam2_ros.srv import AddObjects, ListObjects
+from sam2_ros.srv import AddObjects, ListObjects, Reset
 from sam2_ros.tracking.types import ObjectState
 
 # Before the prompts nothing is judged, and waiting may take long: only so many images are kept.
@@ -70,13 +71,15 @@ class InboxNode(Node):
         """``tracker`` and ``camera``: full names of the two nodes."""
         super().__init__("demo_client", context=context)
         self.inbox = Inbox()
-        self._waiting = True
+        self._from_ns: int | None = None
         results = QoSProfile(depth=20, reliability=ReliabilityPolicy.RELIABLE)
         self._image = self.create_subscription(Image, "image", self._on_image, qos_profile_sensor_data)
         self.create_subscription(Image, f"{tracker}/label_image", self._on_labels, results)
         self.create_subscription(TrackedObjectArray, f"{tracker}/objects", self._on_objects, results)
         self.add_objects = self.create_client(AddObjects, f"{tracker}/add_objects")
         self.list_objects = self.create_client(ListObjects, f"{tracker}/list_objects")
+        self.reset = self.create_client(Reset, f"{tracker}/reset")
+        self.set_camera = self.create_client(SetParameters, f"{camera}/set_parameters")
         self.start_camera = self.create_client(Trigger, f"{camera}/start")
 
     def camera_is_there(self) -> bool:
@@ -85,26 +88,34 @@ class InboxNode(Node):
 
     def keep_from(self, stamp_ns: int) -> None:
         """Forget what is older than this image, and keep everything that comes from now on."""
-        self._waiting = False
+        self._from_ns = stamp_ns  # what is still on its way may be older, too
         self.inbox.forget_before(stamp_ns)
 
     def _on_image(self, message: Image) -> None:
         self.inbox.size_wh = (message.width, message.height)
-        self.inbox.images[stamp_to_ns(message.header.stamp)] = PackedImage.photo(image_to_rgb(message))
-        if self._waiting and len(self.inbox.images) > KEPT_WHILE_WAITING:
+        stamp_ns = stamp_to_ns(message.header.stamp)
+        if self._is_wanted(stamp_ns):
+            self.inbox.images[stamp_ns] = PackedImage.photo(image_to_rgb(message))
+        if self._from_ns is None and len(self.inbox.images) > KEPT_WHILE_WAITING:
             self.inbox.forget_before(sorted(self.inbox.images)[-KEPT_WHILE_WAITING])
 
     def _on_labels(self, message: Image) -> None:
         received_ns = self.get_clock().now().nanoseconds
-        labels = PackedImage.labels(read_label_image(message))
-        self.inbox.labels[stamp_to_ns(message.header.stamp)] = ReceivedLabels(received_ns, labels)
+        stamp_ns = stamp_to_ns(message.header.stamp)
+        if self._is_wanted(stamp_ns):
+            labels = PackedImage.labels(read_label_image(message))
+            self.inbox.labels[stamp_ns] = ReceivedLabels(received_ns, labels)
 
     def _on_objects(self, message: TrackedObjectArray) -> None:
+        stamp_ns = stamp_to_ns(message.header.stamp)
         objects = tuple(
             SeenObject(o.object_id, o.label, ObjectState(o.state), o.score, o.mask_quality) for o in message.objects
         )
-        received = ReceivedObjects(objects, float(message.inference_ms))
-        self.inbox.objects[stamp_to_ns(message.header.stamp)] = received
+        if self._is_wanted(stamp_ns):
+            self.inbox.objects[stamp_ns] = ReceivedObjects(objects, float(message.inference_ms))
+
+    def _is_wanted(self, stamp_ns: int) -> bool:
+        return self._from_ns is None or stamp_ns >= self._from_ns
 
 
 def read_label_image(message: Image) -> LabelImage:

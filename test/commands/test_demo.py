@@ -86,7 +86,7 @@ def test_environment_has_a_domain_and_room_for_images() -> None:
 
 
 def test_deadline_grows_with_the_stream() -> None:
-    short, long = parse("--frames", "10"), parse("--frames", "1000", "--rate-hz", "5")
+    short, long = parse("--frames", "10", "--rate-hz", "10"), parse("--frames", "1000", "--rate-hz", "5")
     assert demo.default_timeout_s(long) - demo.default_timeout_s(short) == pytest.approx(3 * (200 - 1))
 
 

@@ -33,7 +33,7 @@ class CameraThread:
         self.result: int | BaseException | None = None
         self._camera: DemoCamera | None = None
         self._context = context
-        self._options = {"rate_hz": rate_hz, "start_timeout_s": start_timeout_s}
+        self._rate_hz, self._start_timeout_s = rate_hz, start_timeout_s
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -41,10 +41,10 @@ class CameraThread:
         ahead = Prefetcher(CameraStream(SPEC))
         ahead.start()
         executor = SingleThreadedExecutor(context=self._context)
-        camera = self._camera = DemoCamera(ahead.info, context=self._context)
+        camera = self._camera = DemoCamera(ahead.info, rate_hz=self._rate_hz, context=self._context)
         executor.add_node(camera)
         try:
-            self.result = show(camera, executor, ahead, **self._options)
+            self.result = show(camera, executor, ahead, start_timeout_s=self._start_timeout_s)
         except BaseException as error:
             self.result = error
         finally:
@@ -103,6 +103,19 @@ def test_the_whole_demo_with_every_frame_accounted_for(
     assert (tmp_path / "overlay.mp4").stat().st_size > 0
     assert (tmp_path / "overlay.png").stat().st_size > 0
     assert json.loads(report.as_json())["overlay"] == str(tmp_path / "overlay.mp4")
+    client.destroy_node()
+
+
+def test_without_a_rate_the_demo_finds_one_and_starts_with_fresh_labels(
+    ros_rig: Any, make_camera: Callable[..., CameraThread], tmp_path: Path
+) -> None:
+    make_camera()
+    client = client_of(ros_rig)
+    report = run_demo(client, ros_rig.executor, options(tmp_path, rate_hz=None))
+    assert report.rate_hz == 15.0  # the fake is faster than any camera here
+    assert ros_rig.tracker.calls.count("reset") == 1
+    assert {o.label for output in client.inbox.outputs().values() for o in output.objects} == {1, 2, 3, 4, 5}
+    assert report.frames + report.dropped >= SPEC.frames
     client.destroy_node()
 
 
