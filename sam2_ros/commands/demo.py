@@ -23,7 +23,7 @@ from sam2_ros.resources import share_path
 # Loading torch, rendering the scene, waiting for each other, and drawing the video at the end.
 OVERHEAD_S = 300.0
 UNKNOWN_LENGTH_FRAMES = 3000
-SLOWEST_RATE_HZ = 1.0  # that the client chooses by itself
+SLOWEST_RATE_HZ = 0.3  # that the client chooses by itself
 LIVE_FRAMES = 300  # a camera has no end
 CAMERA_TOPICS = {"image": "/camera/image_raw", "camera_info": "/camera/camera_info", "depth": "/camera/depth"}
 
@@ -85,7 +85,8 @@ def programs(args: argparse.Namespace) -> list[Program]:
     """The three processes with their arguments."""
     camera_remaps = [f"{name}:={topic}" for name, topic in CAMERA_TOPICS.items()]
     stream = stream_arguments(args)
-    parameters = [f"model:={args.model}", f"weights:={args.weights}"]
+    # The camera renders first, and leaves before the client is done: no reason for the node to worry aloud.
+    parameters = [f"model:={args.model}", f"weights:={args.weights}", "image_timeout_s:=60.0"]
     if args.checkpoint is not None:
         parameters.append(f"checkpoint:={args.checkpoint.absolute()}")
     client = [*stream, "--out", str(args.out), "--model", args.model, *(f"--prompt={text}" for text in args.prompt)]

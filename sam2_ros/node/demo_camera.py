@@ -33,7 +33,7 @@ PROGRESS_EVERY_S = 2.0
 LINGER_S = 0.5
 RATE_PARAMETER = "rate_hz"
 RATE_RANGE = [FloatingPointRange(from_value=0.1, to_value=1000.0)]
-WAITING_RATE_HZ = 10.0
+WAITING_RATE_HZ = 8.0  # until the client has found a better one
 
 
 class DemoCamera(Node):

@@ -43,7 +43,7 @@ DRAIN_TIMEOUT_S = 3.0
 RATE_TRIAL_FRAMES = 16
 RATE_HEADROOM = 0.8
 NODE_OVERHEAD_MS = 10.0
-MIN_RATE_HZ = 1.0
+MIN_RATE_HZ = 0.3
 # In the rendered scene the ball has by then come out from behind the packet.
 PICTURE_AT = 0.58
 
