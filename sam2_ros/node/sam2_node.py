@@ -16,7 +16,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import ReliabilityPolicy
 
@@ -94,6 +94,8 @@ class Sam2Node(LifecycleNode):
             return self._refuse_to_configure(
                 f"could not load {parameters.model} ({weights}): {type(error).__name__}: {error}"
             )
+        if not self.context.ok():  # Ctrl-C while the model was loading
+            return TransitionCallbackReturn.FAILURE
         self._outputs = Outputs(self, self._current_parameters)
         self._session = Session(tracker, decode=image_to_rgb, publish=self._outputs.publish)
         self._session.start()
@@ -215,24 +217,31 @@ def main(args: list[str] | None = None) -> int:
     signal.signal(signal.SIGINT, lambda *_: None)
     rclpy.init(args=args)
     try:
-        node = Sam2Node()
+        _run()
     except ParameterException as error:
         rclpy.logging.get_logger("sam2_node").fatal(f"bad parameter: {error}")
-        rclpy.try_shutdown()
         return 1
+    except Exception:
+        if rclpy.ok():
+            raise
+        # After a signal whatever touches the middleware raises, also in the middle of a transition: that is no error.
+    finally:
+        rclpy.try_shutdown()
+    return 0
+
+
+def _run() -> None:
+    """One node from start to end, in the default context."""
+    node = Sam2Node()
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
         node.autostart()
         executor.spin()
-    except ExternalShutdownException:
-        pass
     finally:
         node.close()
         executor.shutdown()
         node.destroy_node()
-        rclpy.try_shutdown()
-    return 0
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ from sam2_ros.msg import Prompt, TrackedObjectArray
 from sam2_ros.node.conversions import array_to_image
 from sam2_ros.srv import AddObjects
 
-START_DEADLINE_S = 90.0  # loading torch and the model on a busy machine
-EXIT_GRACE_S = 20.0
+START_DEADLINE_S = 180.0  # loading torch and the model on a busy machine
+EXIT_GRACE_S = 60.0
 
 
 class NodeProcess:
@@ -122,7 +122,7 @@ def test_camera_in_prompt_in_label_image_out(start_node: Callable[..., NodeProce
     user = make_user(node)
     user.spin_until(user.node_is_there, "service and image subscription are there")
     prompt = Prompt(object_id="mug", box_xyxy=[40.0, 30.0, 100.0, 90.0])
-    answer = user.add_objects.call_async(AddObjects.Request(prompts=[prompt], wait=True, timeout_s=60.0))
+    answer = user.add_objects.call_async(AddObjects.Request(prompts=[prompt], wait=True, timeout_s=120.0))
     user.spin_until(answer.done, "the first mask comes", turn=user.show_image)
     response = answer.result()
     assert response.success, response.message
@@ -147,9 +147,9 @@ def test_a_signal_ends_the_node_cleanly(
 ) -> None:
     node = start_node("-p", "autostart:=false")
     user = make_user(node)
-    user.spin_until(user.add_objects.service_is_ready, "the unconfigured node is there")
+    user.spin_until(lambda: "waiting to be configured" in node.output, "the unconfigured node is there")
     assert node.stop(how) == 0, node.output
-    assert "waiting to be configured" in node.output and "Traceback" not in node.output
+    assert "Traceback" not in node.output
 
 
 def test_a_parameter_of_the_wrong_type_ends_the_node_with_its_name(start_node: Callable[..., NodeProcess]) -> None:
