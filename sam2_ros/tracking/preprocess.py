@@ -18,9 +18,9 @@ def image_to_input(image_rgb: NDArray[np.uint8], size_px: int, device: torch.dev
     image = torch.from_numpy(np.ascontiguousarray(image_rgb)).to(device).permute(2, 0, 1)[None].float()
     if image.shape[2:] != (size_px, size_px):
         image = F.interpolate(image, (size_px, size_px), mode="bilinear", antialias=True, align_corners=False)
-    mean = torch.tensor(IMAGENET_MEAN, device=device).view(1, 3, 1, 1) * 255
-    std = torch.tensor(IMAGENET_STD, device=device).view(1, 3, 1, 1) * 255
-    return (image - mean) / std
+    mean = torch.tensor(IMAGENET_MEAN, device=device).view(1, 3, 1, 1)
+    std = torch.tensor(IMAGENET_STD, device=device).view(1, 3, 1, 1)
+    return (image / 255 - mean) / std  # in the official order, so that rounding agrees
 
 
 def mask_to_input(mask: NDArray[np.bool_], size_px: int, device: torch.device) -> Tensor:

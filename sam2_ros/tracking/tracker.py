@@ -231,6 +231,7 @@ def _tracked_mask(track: Track, prediction: MaskPrediction, logits_hw: NDArray[n
         area_px=int(mask.sum()),
         box_xyxy=tight_box_xyxy(mask),
         centroid_xy=centroid_xy(mask),
+        low_res_logits=prediction.logits_b1hw[0, 0].cpu().numpy(),
     )
 
 

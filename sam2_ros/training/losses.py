@@ -1,4 +1,7 @@
-"""SAM 2's training losses (paper, appendix D.2.2): focal, dice, IoU and object presence, weighted 20 : 1 : 1 : 1."""
+"""SAM 2's training losses (paper, appendix D.2.2): focal, dice, IoU and object presence, weighted 20 : 1 : 1 : 1.
+
+One deviation: the predicted IoU is taught by cross-entropy, see ``_cross_entropy``.
+"""
 
 from __future__ import annotations
 
@@ -60,6 +63,12 @@ def iou_of_masks(logits_bmn: Tensor, target_b1n: Tensor) -> Tensor:
     return torch.where(union > 0, (mask & target).sum(-1) / union.clamp(min=1), 1.0)
 
 
+def _cross_entropy(probability: Tensor, target: Tensor) -> Tensor:
+    """Of a predicted IoU. The paper's L1 dies on a short schedule: while all masks are bad, the sigmoid saturates."""
+    tiny = 1e-6
+    return -(target * (probability + tiny).log() + (1 - target) * (1 - probability + tiny).log())
+
+
 def mask_losses(
     candidates_bmhw: Tensor, candidate_ious_bm: Tensor, object_score_logits_b1: Tensor, target_b1hw: Tensor
 ) -> Losses:
@@ -77,7 +86,7 @@ def mask_losses(
     present_b = target_b1n.flatten(1).any(1).float()
     focal_bm, dice_bm = focal_per_mask(logits_bmn, target_b1n), dice_per_mask(logits_bmn, target_b1n)
     best_b1 = (FOCAL_WEIGHT * focal_bm + DICE_WEIGHT * dice_bm).argmin(1, keepdim=True)
-    iou_error_b = (candidate_ious_bm.float() - iou_of_masks(logits_bmn, target_b1n)).abs().mean(1)
+    iou_error_b = _cross_entropy(candidate_ious_bm.float(), iou_of_masks(logits_bmn, target_b1n)).mean(1)
     return Losses(
         focal=(focal_bm.gather(1, best_b1)[:, 0] * present_b).mean(),
         dice=(dice_bm.gather(1, best_b1)[:, 0] * present_b).mean(),

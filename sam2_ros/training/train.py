@@ -47,6 +47,7 @@ def build_for_training(config: TrainConfig, image_size: int) -> SAM2:
     for name, parameter in model.named_parameters():
         if name.endswith("gamma"):  # the released 1e-6 start is for long schedules
             nn.init.constant_(parameter, 0.1)
+    _let_points_find_pixels(model)
     trunk = model.image_encoder.trunk
     if config.imagenet_trunk:
         if not isinstance(trunk, EfficientNetLite):
@@ -83,6 +84,23 @@ class _Workers:
         dist.all_reduce(flat)
         for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
             parameter.grad = (part / self.count).view_as(parameter)
+
+
+@torch.no_grad()
+def _let_points_find_pixels(model: SAM2) -> None:
+    """Start the decoder's cross-attention with equal query and key projections.
+
+    A click and its pixel have the same position encoding, so from the first step their product is largest there.
+    With unrelated projections that takes thousands of steps to be found.
+    """
+    transformer = model.sam_mask_decoder.transformer
+    attentions = [transformer.final_attn_token_to_image]
+    for layer in transformer.layers:
+        attentions += [layer.cross_attn_token_to_image, layer.cross_attn_image_to_token]
+    for attention in attentions:
+        nn.init.orthogonal_(attention.q_proj.weight)
+        attention.k_proj.weight.copy_(attention.q_proj.weight)
+    nn.init.zeros_(model.sam_mask_decoder.iou_prediction_head.layers[-1].weight)
 
 
 def train(config: TrainConfig, out: Path) -> Path:

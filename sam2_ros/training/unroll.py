@@ -23,6 +23,7 @@ class PromptMix:
     mask: float = 0.5
     box: float = 0.2
     correction_probability: float = 0.5  # that clicked objects get one more, corrective click
+    image_weight: float = 0.5  # of clicks and boxes on later frames, each taken as a single image
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ def unroll(
             conditioned = model.attend_to_memory(features, gather_tokens(model, selection, frames))
             prediction = model.decode_masks(conditioned, features)
             losses.append(_losses_of(prediction, targets_tm1hw[t]))
+            losses += _as_single_image(model, features, batch.masks_tm1hw[t], targets_tm1hw[t], mix, generator)
         if t < num_frames - 1:
             memory = model.encode_memory(
                 features, prediction.logits_b1hw, prediction.object_score_logits_b1, prompted=t == 0
@@ -98,24 +100,46 @@ def _prompted_frame(
         if not len(rows):
             continue
         group, masks, targets = _select(features, rows), masks_m1hw[rows], targets_m1hw[rows]
-        share = len(rows) / count
         if kind == "mask":
-            prediction = model.adopt_mask(group, masks)
-        else:
-            points = box_prompts(masks, rng) if kind == "box" else click_prompts(masks, rng)
-            conditioned = model.without_memory(group)
-            prediction = model.decode_masks(conditioned, group, points, multimask=kind == "click")
-            losses.append(_scaled(_losses_of(prediction, targets), share))
-            if kind == "click":
-                click_iou = _mean_visible_iou(prediction, targets)
-                if torch.rand((), generator=rng) < mix.correction_probability:
-                    logits = prediction.logits_b1hw.detach()
-                    predicted = F.interpolate(logits, masks.shape[2:], mode="bilinear", align_corners=False) > 0
-                    points = add_corrective_click(points, predicted, masks, rng)
-                    prediction = model.decode_masks(conditioned, group, points, logits.clamp(-32, 32), multimask=False)
-                    losses.append(_scaled(_losses_of(prediction, targets), share))
-        predictions.append(prediction)
+            predictions.append(model.adopt_mask(group, masks))
+            continue
+        rounds = _prompt_rounds(model, group, masks, kind == "click", mix, rng)
+        losses += [_scaled(_losses_of(prediction, targets), len(rows) / count) for prediction in rounds]
+        predictions.append(rounds[-1])
+        if kind == "click":
+            click_iou = _mean_visible_iou(rounds[0], targets)
     return _FirstFrame(_concatenate(predictions), losses, click_iou)
+
+
+def _prompt_rounds(
+    model: SAM2, features: ImageFeatures, masks_b1hw: Tensor, click: bool, mix: PromptMix, rng: torch.Generator
+) -> list[MaskPrediction]:
+    """Segment from a click or a box alone; after a click perhaps once more with a corrective click."""
+    points = click_prompts(masks_b1hw, rng) if click else box_prompts(masks_b1hw, rng)
+    conditioned = model.without_memory(features)
+    rounds = [model.decode_masks(conditioned, features, points, multimask=click)]
+    if click and torch.rand((), generator=rng) < mix.correction_probability:
+        logits = rounds[0].logits_b1hw.detach()
+        predicted = F.interpolate(logits, masks_b1hw.shape[2:], mode="bilinear", align_corners=False) > 0
+        points = add_corrective_click(points, predicted, masks_b1hw, rng)
+        rounds.append(model.decode_masks(conditioned, features, points, logits.clamp(-32, 32), multimask=False))
+    return rounds
+
+
+def _as_single_image(
+    model: SAM2, features: ImageFeatures, masks_m1hw: Tensor, targets_m1hw: Tensor, mix: PromptMix, rng: torch.Generator
+) -> list[Losses]:
+    """A later frame once more, as an image: clicks on half of its visible objects, boxes on the rest.
+
+    The decoder is cheap beside the encoder, and prompts are what takes longest to learn.
+    """
+    visible = torch.nonzero(targets_m1hw.flatten(1).any(1) & masks_m1hw.flatten(1).any(1))[:, 0]
+    losses: list[Losses] = []
+    for click, rows in ((True, visible[::2]), (False, visible[1::2])):
+        if len(rows):
+            rounds = _prompt_rounds(model, _select(features, rows), masks_m1hw[rows], click, mix, rng)
+            losses += [_scaled(_losses_of(p, targets_m1hw[rows]), 0.5 * mix.image_weight) for p in rounds]
+    return losses
 
 
 def _select(features: ImageFeatures, rows: Tensor) -> ImageFeatures:
