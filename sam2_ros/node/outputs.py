@@ -43,7 +43,15 @@ class Outputs:
 
     def publish(self, view: TrackingView) -> None:
         """Publish one result; images only to somebody. Called on the session's worker."""
-        if view.result is None or view.image_rgb is None or not self._node.context.ok():
+        try:
+            self._publish(view)
+        except Exception:
+            if self._node.context.ok():
+                raise
+            # Ctrl-C takes the middleware away in the middle of an image: nobody is there to miss it.
+
+    def _publish(self, view: TrackingView) -> None:
+        if view.result is None or view.image_rgb is None:
             return
         parameters = self._parameters()
         if parameters.publish_label_image and self._label_image.get_subscription_count():
