@@ -1,0 +1,54 @@
+"""A network small enough to run hundreds of frames in a test, with every part that a released size has."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from official import randomise
+
+from sam2_ros.model.config import MODELS, HieraSpec, ModelConfig
+from sam2_ros.model.mask_decoder import StabilityFallback
+from sam2_ros.model.sam2 import SAM2
+
+TINY = replace(
+    MODELS["nano"],
+    name="tiny-test",
+    trunk=HieraSpec(8, 1, (1, 1, 2, 1), (3,), window_sizes=(8, 4, 3, 2), background_grid=(2, 2)),
+    image_size=64,
+    d_model=32,
+    memory_dim=16,
+    memory_layers=1,
+    memory_ffn_dim=32,
+    decoder_heads=2,
+    decoder_ffn_dim=32,
+    iou_hidden_dim=16,
+    num_spatial_memories=4,
+    max_pointers=8,
+    pointer_time_encoding=True,
+)
+
+
+def tiny_model(
+    config: ModelConfig = TINY,
+    seed: int = 0,
+    object_score_bias: float = 20.0,
+    fallback: StabilityFallback | None = None,
+    binarize_prompted_masks: bool = False,
+) -> SAM2:
+    """Random weights in eval mode. The large object score makes every object visible; negative makes all absent."""
+    model = SAM2(config, fallback, binarize_prompted_masks).eval()
+    randomise(model, seed, object_score_bias)
+    return model
+
+
+def shift_object_score(model: SAM2, by: float) -> None:
+    """Make objects that were visible absent from now on, or the reverse."""
+    model.get_parameter("sam_mask_decoder.pred_obj_score_head.layers.2.bias").data.add_(by)
+
+
+def noise_frames(count: int, height: int = 48, width: int = 80, seed: int = 0) -> list[NDArray[np.uint8]]:
+    """(height, width, 3) uint8 frames that have nothing in common."""
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for _ in range(count)]
