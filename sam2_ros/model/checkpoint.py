@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import torch
@@ -47,17 +46,21 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     try:
         # weights_only: a checkpoint is data; a pickle that wants to run code is refused here.
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError, OSError) as error:
+    except Exception as error:  # a damaged file makes the reader stumble anywhere, over any kind of error
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
             f"{path}: not a readable checkpoint, it is damaged or of another kind ({reason})"
         ) from error
     state = content.get("model", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not state or not all(map(_is_entry, state.items())):
         raise CheckpointError(
             f'{path}: expected {{"model": state_dict}} or a state dict of tensors, found other content'
         )
     return state
+
+
+def _is_entry(item: tuple[object, object]) -> bool:
+    return isinstance(item[0], str) and isinstance(item[1], Tensor)
 
 
 def _some(names: list[str]) -> str:
