@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-
-import numpy as np
 
 from sam2_ros.resources import share_path
 
 REPEAT_WARNING_S = 30.0
-GAP_WINDOW = 90  # images
-LEAST_IMAGES = 20  # below this a share of lost images is a guess
-LOST_SHARE = 0.3
+LOSS_WINDOW_S = 5.0
+LEAST_LOST = 5  # per window; fewer are not worth a word
+LOST_SHARE = 0.1
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 
 
@@ -41,19 +38,22 @@ class ImageTopic:
 
 
 class ImageWatch:
-    """Remembers when images came and with which stamps. Thread-safe enough: appending is atomic, readers copy."""
+    """Counts the images that came and those that the middleware says it lost on the way."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._stamps_ns: deque[int] = deque(maxlen=GAP_WINDOW)
-        self._latest_s = clock()
-        self._warned_s = -REPEAT_WARNING_S
-        self.count = 0
+        self._latest_s = self._window_start_s = clock()
+        self._received = self._lost = 0
+        self._window_start = (0, 0)  # received and lost by then
+        self._warned_s, self._warned_kind = clock(), ""
 
-    def note_image(self, stamp_ns: int) -> None:
+    def note_image(self) -> None:
         self._latest_s = self._clock()
-        self._stamps_ns.append(stamp_ns)
-        self.count += 1
+        self._received += 1
+
+    def note_lost(self, count: int) -> None:
+        """``count`` images that were sent did not make it. (Those that the queue of depth 1 replaces do not count.)"""
+        self._lost += count
 
     @property
     def silent_s(self) -> float:
@@ -62,37 +62,32 @@ class ImageWatch:
 
     def diagnose(self, timeout_s: float, ask: Callable[[], ImageTopic]) -> str:
         """What is wrong with the images, and what to do; empty when all is well or it was said a moment ago."""
-        silent = self.silent_s >= timeout_s
-        lost = 0.0 if silent else lost_share(tuple(self._stamps_ns))
-        if not silent and lost < LOST_SHARE:
+        silent_s = self.silent_s
+        lost_share = self._lost_share()
+        if silent_s < timeout_s and lost_share < LOST_SHARE:
             return ""
+        topic = ask()
+        if silent_s >= timeout_s:
+            kind, text = f"silence {topic.publishers}", explain_silence(topic, silent_s, self._lost)
+        else:
+            text = f"{lost_share:.0%} of the images on {topic.name} are lost on the way. {profile_advice()}"
+            kind = "losses"
         now_s = self._clock()
-        if now_s - self._warned_s < REPEAT_WARNING_S:
+        if kind == self._warned_kind and now_s - self._warned_s < REPEAT_WARNING_S:
             return ""
-        self._warned_s = now_s
-        if silent:
-            return explain_silence(ask(), self.silent_s)
-        return (
-            f"about {lost:.0%} of the images on {ask().name} do not arrive (gaps in their stamps). "
-            f"{profile_advice()} It can also be a camera that skips, or a machine that is overloaded"
-        )
+        self._warned_kind, self._warned_s = kind, now_s
+        return text
+
+    def _lost_share(self) -> float:
+        """Share (0..1) lost in a window that has just ended; 0 in between, and for a few."""
+        if self._clock() - self._window_start_s < LOSS_WINDOW_S:
+            return 0.0
+        received, lost = self._received - self._window_start[0], self._lost - self._window_start[1]
+        self._window_start_s, self._window_start = self._clock(), (self._received, self._lost)
+        return lost / (received + lost) if lost >= LEAST_LOST else 0.0
 
 
-def lost_share(stamps_ns: Sequence[int]) -> float:
-    """Estimate from the stamps of the images that came which share (0..1) of those sent did not. 0 when unclear.
-
-    The sender's period is taken to be a short interval among those seen (the 10th percentile).
-    """
-    intervals_ns = np.diff(np.array(stamps_ns, dtype=np.int64))
-    intervals_ns = intervals_ns[intervals_ns > 0]
-    if len(intervals_ns) < LEAST_IMAGES:
-        return 0.0
-    period_ns = float(np.quantile(intervals_ns, 0.1))
-    sent = float(intervals_ns.sum()) / period_ns
-    return max(0.0, 1.0 - len(intervals_ns) / sent)
-
-
-def explain_silence(topic: ImageTopic, silent_s: float) -> str:
+def explain_silence(topic: ImageTopic, silent_s: float, lost: int = 0) -> str:
     """Why no image came, as far as the middleware's graph tells."""
     start = f"no image on {topic.name} for {silent_s:.0f} s: "
     if not topic.publishers:
@@ -106,7 +101,8 @@ def explain_silence(topic: ImageTopic, silent_s: float) -> str:
     names = ", ".join(f"{publisher.node_name} ({publisher.reliability})" for publisher in topic.publishers)
     if topic.reliability == "reliable" and all(p.reliability == "best_effort" for p in topic.publishers):
         return f"{start}published by {names}, which does not match image_reliability 'reliable': set it to best_effort"
-    return f"{start}published by {names}, but nothing arrives. Is the camera running? {profile_advice()}"
+    happens = f"and {lost} were lost on the way." if lost else "but nothing arrives. Is the camera running?"
+    return f"{start}published by {names}, {happens} {profile_advice()}"
 
 
 def profile_advice() -> str:

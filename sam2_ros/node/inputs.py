@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 from geometry_msgs.msg import Point
+from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
 from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 
 from sam2_ros.msg import Prompt
@@ -33,12 +35,18 @@ class Inputs:
         self._watch = watch
         self._parameters = parameters
         self._seen_image = False
-        image_qos = make_qos(parameters().image_reliability, depth=1)
         self._subscriptions = [
-            node.create_subscription(Image, "image", self._on_image, image_qos),
+            self._subscribe_to_images(make_qos(parameters().image_reliability, depth=1)),
             node.create_subscription(Prompt, "prompt", self._on_prompt, make_qos("reliable", depth=10)),
             node.create_subscription(Point, "click", self._on_click, make_qos("reliable", depth=10)),
         ]
+
+    def _subscribe_to_images(self, qos: QoSProfile) -> Any:
+        events = SubscriptionEventCallbacks(message_lost=lambda info: self._watch.note_lost(info.total_count_change))
+        try:
+            return self._node.create_subscription(Image, "image", self._on_image, qos, event_callbacks=events)
+        except UnsupportedEventTypeError:  # a middleware that does not count what it loses
+            return self._node.create_subscription(Image, "image", self._on_image, qos)
 
     def topic_names(self) -> list[str]:
         return [subscription.topic_name for subscription in self._subscriptions]
@@ -49,7 +57,7 @@ class Inputs:
 
     def _on_image(self, message: Image) -> None:
         stamp_ns = stamp_to_ns(message.header.stamp)
-        self._watch.note_image(stamp_ns)
+        self._watch.note_image()
         if not self._seen_image:
             self._seen_image = True
             frame_id = message.header.frame_id or "no frame_id"

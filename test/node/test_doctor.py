@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 
 from sam2_ros.node import doctor
-from sam2_ros.node.doctor import ImageTopic, ImageWatch, Publisher, explain_silence, lost_share
+from sam2_ros.node.doctor import ImageTopic, ImageWatch, Publisher, explain_silence
 
 CAMERA = Publisher("camera", "best_effort")
-PERIOD_NS = 33_333_333
 
 
 def topic(*publishers: Publisher, reliability: str = "best_effort", others: tuple[str, ...] = ()) -> ImageTopic:
@@ -43,24 +42,6 @@ def test_the_profile_is_named_for_whom_it_lacks(monkeypatch: pytest.MonkeyPatch,
     assert "FASTRTPS_DEFAULT_PROFILES_FILE=" in doctor.profile_advice()
 
 
-@pytest.mark.parametrize(
-    ("frames_that_came", "lost"),
-    [
-        (range(60), 0.0),
-        ([frame for frame in range(90) if frame % 3], 1 / 3),
-        ([frame for frame in range(180) if frame % 4 in (0, 1)], 0.5),
-        (range(10), 0.0),  # too few to tell
-        ([], 0.0),
-    ],
-)
-def test_lost_share_from_gaps_in_the_stamps(frames_that_came: list[int], lost: float) -> None:
-    assert lost_share([frame * PERIOD_NS for frame in frames_that_came]) == pytest.approx(lost, abs=0.02)
-
-
-def test_images_without_stamps_are_no_evidence() -> None:
-    assert lost_share([0] * 60) == 0.0
-
-
 class Clock:
     def __init__(self) -> None:
         self.now_s = 100.0
@@ -84,16 +65,34 @@ def test_the_watch_warns_about_silence_once_in_a_while() -> None:
     assert diagnose() == ""
     clock.now_s += 1
     assert "for 35 s" in diagnose()
-    watch.note_image(0)
+    watch.note_image()
     clock.now_s += 4
-    assert diagnose() == "" and watch.count == 1
+    assert diagnose() == ""
 
 
-def test_the_watch_warns_about_gaps() -> None:
+def test_a_new_finding_is_told_at_once() -> None:
     clock = Clock()
     watch = ImageWatch(clock)
-    for frame in range(120):
-        if frame % 2 == 0 or frame % 3 == 0:  # gaps of one and two
-            watch.note_image(frame * PERIOD_NS)
-    text = watch.diagnose(5.0, lambda: topic(CAMERA))
-    assert "about 33% of the images on /image do not arrive" in text and "config/fastdds.xml" in text
+    clock.now_s += 5
+    assert "nobody publishes" in watch.diagnose(5.0, topic)
+    clock.now_s += 1
+    assert "nothing arrives" in watch.diagnose(5.0, lambda: topic(CAMERA))
+
+
+@pytest.mark.parametrize(
+    ("came", "lost", "warning"),
+    [(150, 0, ""), (50, 100, "67% of the images on /image are lost"), (150, 4, ""), (150, 10, "")],
+)
+def test_the_watch_warns_about_losses(came: int, lost: int, warning: str) -> None:
+    clock = Clock()
+    watch = ImageWatch(clock)
+    for _ in range(came):
+        watch.note_image()
+    watch.note_lost(lost)
+    assert watch.diagnose(10.0, lambda: topic(CAMERA)) == ""  # not before the window has ended
+    clock.now_s += doctor.LOSS_WINDOW_S
+    text = watch.diagnose(10.0, lambda: topic(CAMERA))
+    assert text.startswith(warning) and ("config/fastdds.xml" in text) == bool(warning)
+    clock.now_s += doctor.LOSS_WINDOW_S
+    watch.note_image()
+    assert watch.diagnose(10.0, lambda: topic(CAMERA)) == ""  # that was before
