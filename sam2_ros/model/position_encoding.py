@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 _TEMPERATURE = 10000.0
+# A table made while tracking is kept and may be met again in training, which refuses tensors of inference mode.
+_usable_in_training = torch.inference_mode(False)
 
 
 def _sine_periods(dim: int, device: torch.device | None) -> Tensor:
@@ -18,6 +20,7 @@ def _sine_periods(dim: int, device: torch.device | None) -> Tensor:
 
 
 @lru_cache(maxsize=32)
+@_usable_in_training
 def sine_map(channels: int, height: int, width: int, device: torch.device) -> Tensor:
     """(1, channels, height, width) float32: y channels first, then x; positions 1..H over H, times 2 pi.
 
@@ -65,6 +68,7 @@ class RandomFourierEncoding(nn.Module):
 
 
 @lru_cache(maxsize=32)
+@_usable_in_training
 def rotary_table(dim: int, height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Cosine and sine, each (height * width, dim / 2) float32: the first half turns with x, the second with y.
 
