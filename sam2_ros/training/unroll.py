@@ -12,18 +12,9 @@ from sam2_ros.model.sam2 import SAM2, ImageFeatures, MaskPrediction
 from sam2_ros.tracking.memory_bank import BankPolicy
 from sam2_ros.tracking.memory_tokens import FrameMemory, gather_tokens
 from sam2_ros.training.batches import TrainingBatch
+from sam2_ros.training.config import PromptMix
 from sam2_ros.training.losses import Losses, iou_of_masks, mask_losses
 from sam2_ros.training.prompts import add_corrective_click, box_prompts, click_prompts
-
-
-@dataclass(frozen=True)
-class PromptMix:
-    """Shares of a batch's objects by how they are prompted in the first frame; clicks make up the rest."""
-
-    mask: float = 0.5
-    box: float = 0.2
-    correction_probability: float = 0.5  # that clicked objects get one more, corrective click
-    image_weight: float = 0.5  # of clicks and boxes on later frames, each taken as a single image
 
 
 @dataclass(frozen=True)
