@@ -68,4 +68,4 @@ class BankPolicy:
     def surplus_conditioning(self, conditioning: Collection[int]) -> list[int]:
         """Conditioning frames to let go: the oldest ones after the first."""
         ordered = sorted(conditioning)
-        return ordered[1 : len(ordered) - self.max_conditioning + 1]
+        return ordered[1 : 1 + max(0, len(ordered) - self.max_conditioning)]

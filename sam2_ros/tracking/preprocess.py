@@ -14,8 +14,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 def image_to_input(image_rgb: NDArray[np.uint8], size_px: int, device: torch.device) -> Tensor:
     """(H, W, 3) uint8 RGB -> (1, 3, size, size) float32: stretched to a square (bilinear, antialiased), normalised."""
-    # Contiguous also where the camera's rows are padded or flipped; torch takes no negative strides.
-    image = torch.from_numpy(np.ascontiguousarray(image_rgb)).to(device).permute(2, 0, 1)[None].float()
+    image = torch.from_numpy(_as_torch_takes_it(image_rgb)).to(device).permute(2, 0, 1)[None].float()
     if image.shape[2:] != (size_px, size_px):
         image = F.interpolate(image, (size_px, size_px), mode="bilinear", antialias=True, align_corners=False)
     mean = torch.tensor(IMAGENET_MEAN, device=device).view(1, 3, 1, 1)
@@ -25,11 +24,16 @@ def image_to_input(image_rgb: NDArray[np.uint8], size_px: int, device: torch.dev
 
 def mask_to_input(mask: NDArray[np.bool_], size_px: int, device: torch.device) -> Tensor:
     """(H, W) bool -> (1, 1, size, size) float32 of 0 and 1, as the official predictor resizes mask prompts."""
-    mask_11hw = torch.from_numpy(np.ascontiguousarray(mask)).to(device)[None, None].float()
+    mask_11hw = torch.from_numpy(_as_torch_takes_it(mask)).to(device)[None, None].float()
     if mask.shape == (size_px, size_px):
         return mask_11hw
     resized = F.interpolate(mask_11hw, (size_px, size_px), mode="bilinear", antialias=True, align_corners=False)
     return (resized >= 0.5).float()
+
+
+def _as_torch_takes_it(array: NDArray) -> NDArray:
+    """Copied where rows are padded or flipped (torch has no negative strides) or the array is read-only (it warns)."""
+    return np.require(array, requirements=["C", "W"])
 
 
 def logits_to_image_size(logits_nhw: Tensor, height: int, width: int) -> Tensor:

@@ -1,0 +1,116 @@
+"""Which frames are attended to, written out by hand, and that what is dropped would never have been."""
+
+from __future__ import annotations
+
+import pytest
+
+from sam2_ros.tracking.memory_bank import BankPolicy, MemorySelection
+
+OFFICIAL = BankPolicy(num_spatial=7, max_pointers=16)
+SMALL = BankPolicy(num_spatial=4, max_pointers=6)
+
+
+def spatial(selection: MemorySelection) -> list[tuple[int, int]]:
+    return [(choice.frame, choice.slot) for choice in selection.spatial]
+
+
+def pointers(selection: MemorySelection) -> list[tuple[int, int]]:
+    return [(choice.frame, choice.age) for choice in selection.pointers]
+
+
+# Frame, conditioning frames, tracked frames; then (frame, slot) and (frame, age) in the order of the tokens.
+SELECTIONS = {
+    "second frame": (1, [0], [], [(0, 3)], [(0, 1)]),
+    "third frame": (2, [0], [1], [(0, 3), (1, 0)], [(0, 2), (1, 1)]),
+    "full": (
+        9,
+        [0],
+        range(1, 9),
+        [(0, 3), (6, 2), (7, 1), (8, 0)],
+        [(0, 9), (8, 1), (7, 2), (6, 3), (5, 4), (4, 5)],
+    ),
+    "a gap keeps the slots of the others": (
+        6,
+        [0],
+        [1, 3, 5],
+        [(0, 3), (3, 2), (5, 0)],
+        [(0, 6), (5, 1), (3, 3), (1, 5)],
+    ),
+    "only old frames": (20, [0], [3, 4], [(0, 3)], [(0, 20)]),
+    "pointers reach further back than maps": (10, [0], [5, 6], [(0, 3)], [(0, 10), (6, 4), (5, 5)]),
+    "several conditioning frames, oldest first, whatever the order they came in": (
+        8,
+        [6, 0, 4],
+        [1, 2, 3, 5, 7],
+        [(0, 3), (4, 3), (6, 3), (5, 2), (7, 0)],
+        [(0, 8), (4, 4), (6, 2), (7, 1), (5, 3), (3, 5)],
+    ),
+    "a correction of the frame itself sees only what was before": (
+        5,
+        [0],
+        [1, 2, 3, 4],
+        [(0, 3), (2, 2), (3, 1), (4, 0)],
+        [(0, 5), (4, 1), (3, 2), (2, 3), (1, 4)],
+    ),
+}
+
+
+@pytest.mark.parametrize(("frame", "conditioning", "recent", "maps", "ages"), SELECTIONS.values(), ids=SELECTIONS)
+def test_selection(frame, conditioning, recent, maps, ages) -> None:  # type: ignore[no-untyped-def]
+    selection = SMALL.select(frame, conditioning, recent)
+    assert spatial(selection) == maps
+    assert pointers(selection) == ages
+
+
+def test_released_models_attend_to_six_maps_and_fifteen_pointers_beside_the_prompted_frame() -> None:
+    selection = OFFICIAL.select(40, [3], range(4, 40))
+    assert spatial(selection) == [(3, 6), (34, 5), (35, 4), (36, 3), (37, 2), (38, 1), (39, 0)]
+    assert pointers(selection) == [(3, 37), *[(40 - age, age) for age in range(1, 16)]]
+
+
+@pytest.mark.parametrize("policy", [OFFICIAL, SMALL, BankPolicy(num_spatial=5, max_pointers=2), BankPolicy(1, 1)])
+@pytest.mark.parametrize("prompted", [{0}, {0, 1, 2}, {0, 7, 8, 25}, {0, 39}])
+def test_a_bounded_bank_selects_what_an_unbounded_one_does(policy: BankPolicy, prompted: set) -> None:
+    everything: dict[int, bool] = {}  # tracked frame: has its map
+    bounded: dict[int, bool] = {}
+    conditioning: list[int] = []
+    for frame in range(40):
+        if frame:
+            expected = policy.select(frame, conditioning, everything)
+            actual = policy.select(frame, conditioning, bounded)
+            assert actual == expected
+            assert all(bounded.get(choice.frame, True) for choice in actual.spatial), "a map was dropped too early"
+        if frame in prompted:
+            conditioning.append(frame)
+        else:
+            everything[frame] = bounded[frame] = True
+        for old in policy.expired(frame + 1, bounded):
+            del bounded[old]
+        for old in policy.without_spatial(frame + 1, bounded):
+            bounded[old] = False
+        assert len(bounded) <= max(policy.num_spatial, policy.max_pointers) - 1
+        assert sum(bounded.values()) <= policy.num_spatial - 1
+
+
+@pytest.mark.parametrize(
+    ("conditioning", "surplus"),
+    [
+        ([], []),
+        ([0], []),
+        ([0, 3], []),
+        ([0, 3, 5], []),
+        ([0, 3, 5, 8], []),
+        ([0, 3, 5, 8, 9], [3]),
+        ([9, 5, 0, 8, 3, 7], [3, 5]),
+    ],
+)
+def test_of_many_prompts_the_first_and_the_latest_stay(conditioning: list[int], surplus: list[int]) -> None:
+    assert BankPolicy(4, 6, max_conditioning=4).surplus_conditioning(conditioning) == surplus
+
+
+@pytest.mark.parametrize("count", range(1, 12))
+def test_no_prompt_is_let_go_before_there_are_too_many(count: int) -> None:
+    surplus = SMALL.surplus_conditioning(range(count))
+    assert len(surplus) == max(0, count - SMALL.max_conditioning)
+    assert 0 not in surplus
+    assert count - 1 not in surplus
