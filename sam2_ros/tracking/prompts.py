@@ -101,7 +101,7 @@ def to_model_points(prompt: Prompt, height: int, width: int, image_size: int, de
 
 def _array(values: ArrayLike, name: str, dtype: type) -> NDArray:
     try:
-        return np.asarray(values, dtype=dtype)
+        return np.array(values, dtype=dtype)  # a copy: the caller may reuse the array before the next frame
     except (TypeError, ValueError) as error:
         raise PromptError(f"{name}: expected numbers, got {values!r}") from error
 

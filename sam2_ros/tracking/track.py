@@ -22,6 +22,10 @@ class Track:
     conditioning: dict[int, FrameMemory] = field(default_factory=dict)
     recent: dict[int, FrameMemory] = field(default_factory=dict)
 
+    def copy(self) -> Track:
+        """A track of its own; the memories themselves are shared, nothing writes to them."""
+        return replace(self, conditioning=dict(self.conditioning), recent=dict(self.recent))
+
     @property
     def has_memory(self) -> bool:
         return bool(self.conditioning)
@@ -47,8 +51,10 @@ class Track:
             del self.conditioning[old]
 
     def update_state(self, frame: int, is_visible: bool, lost_after_frames: int) -> None:
+        if is_visible or self.state == ObjectState.PENDING:  # whoever pointed at it saw it
+            self.last_seen_frame = frame
         if is_visible:
-            self.state, self.last_seen_frame = ObjectState.TRACKED, frame
+            self.state = ObjectState.TRACKED
         elif frame - self.last_seen_frame > lost_after_frames:
             self.state = ObjectState.LOST
         else:

@@ -84,7 +84,8 @@ class Tracker:
             raise PromptError(f"object_id: expected a non-empty string, got {object_id!r}")
         prompt = make_prompt(points, labels, box, mask)
         has_positive = prompt.mask is not None or prompt.box_xyxy is not None or prompt.labels.any()
-        if object_id not in self._tracks and not has_positive:
+        track = self._tracks.get(object_id)
+        if (track is None or not track.has_memory) and not has_positive:
             raise PromptError(f"{object_id} is new: expected at least one point labelled 1, a box or a mask")
         if frame_size is not None:
             check_fits(prompt, *frame_size)
@@ -150,14 +151,20 @@ class Tracker:
             image_rgb: (H, W, 3) uint8, RGB.
 
         Raises:
-            ValueError: the array is not such an image; nothing has changed.
+            ValueError: the array is not such an image. After this or any other error nothing has changed.
         """
         started = time.perf_counter()
         _check_image(image_rgb)
         height, width = image_rgb.shape[:2]
-        rejected = self._drop_misfits(height, width)
-        predictions = self._segment(image_rgb) if self._tracks else {}
-        objects, labels_hw = self._describe(predictions, height, width)
+        before = self._tracks
+        self._tracks = {object_id: track.copy() for object_id, track in before.items()}
+        try:
+            rejected = self._drop_misfits(height, width)
+            predictions = self._segment(image_rgb) if self._tracks else {}
+            objects, labels_hw = self._describe(predictions, height, width)
+        except BaseException:
+            self._tracks = before
+            raise
         self._frame_size = (height, width)
         self._frame_index += 1
         elapsed_ms = (time.perf_counter() - started) * 1e3
@@ -178,7 +185,7 @@ class Tracker:
         return tuple(rejected)
 
     def _segment(self, image_rgb: NDArray[np.uint8]) -> dict[str, MaskPrediction]:
-        """Run the model for all objects, and only when everything has succeeded, remember the frame."""
+        """Run the model for all objects and remember the frame."""
         model, policy, tracks = self._model, self._policy, list(self._tracks.values())
         features = model.encode_image(image_to_input(image_rgb, model.config.image_size, self._device))
         frame = Frame(self._frame_index, features, *image_rgb.shape[:2])
