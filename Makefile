@@ -1,4 +1,4 @@
-# make demo    the whole path: camera -> node -> client as separate processes; SOURCE=... PROMPT=... MODEL=... (see README)
+# make demo    the whole path: camera -> node -> client as separate processes; SOURCE=... PROMPT=... MODEL=... CHECKPOINT=... FRAMES=... (see README)
 # make test    lint, types and every test; what continuous integration runs
 # make parity  the long comparison with the official SAM 2 code
 # make colcon  build the same tree as a ROS workspace does
@@ -52,7 +52,8 @@ $(VENV)/.stamp-parity: requirements/parity.txt $(VENV)/.stamp-package
 	@touch $@
 
 demo: venv
-	@$(BIN)/sam2-ros demo $(if $(SOURCE),--source "$(SOURCE)") $(if $(PROMPT),--prompt "$(PROMPT)") $(if $(MODEL),--model "$(MODEL)")
+	@$(BIN)/sam2-ros demo $(if $(SOURCE),--source "$(SOURCE)") $(if $(PROMPT),--prompt "$(PROMPT)") $(if $(MODEL),--model "$(MODEL)") \
+	  $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)") $(if $(FRAMES),--frames "$(FRAMES)")
 
 test: lint types unit
 

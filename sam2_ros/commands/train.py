@@ -18,6 +18,10 @@ def run(args: argparse.Namespace) -> int:
     from sam2_ros.training.train import train
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
-    weights = train(load_config(args.config), args.out)
+    try:
+        weights = train(load_config(args.config), args.out)
+    except (ValueError, OSError) as error:  # a config, folder or weights file that cannot be used
+        print(f"sam2-ros train: {error}", file=sys.stderr)
+        return 1
     print(weights)
     return 0
