@@ -40,6 +40,12 @@ def tiny_model(
     """Random weights in eval mode. The large object score makes every object visible; negative makes all absent."""
     model = SAM2(config, fallback, binarize_prompted_masks).eval()
     randomise(model, seed, object_score_bias)
+    # Left alone, random memories are so alike that no test could tell one object's from another's.
+    louder = [(model.memory_encoder.mask_downsampler.encoder[-1], 4.0)]
+    louder += [(layer.cross_attn_image.out_proj, 8.0) for layer in model.memory_attention.layers]
+    louder += [(mlp.layers[-1], 10.0) for mlp in model.sam_mask_decoder.output_hypernetworks_mlps]
+    for module, factor in louder:
+        module.weight.data.mul_(factor)
     return model
 
 

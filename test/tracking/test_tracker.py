@@ -1,0 +1,341 @@
+"""The tracker as its callers see it: who is who, what prompts do, and that errors change nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from tiny_model import noise_frames, shift_object_score, tiny_model
+
+from sam2_ros.model.sam2 import SAM2
+from sam2_ros.tracking import tracker as tracker_module
+from sam2_ros.tracking.tracker import Tracker
+from sam2_ros.tracking.types import FrameResult, ObjectState, PromptError
+
+HEIGHT, WIDTH = 48, 80
+FRAMES = noise_frames(12, HEIGHT, WIDTH)
+CLICK = {"points": [[20, 20]], "labels": [1]}
+BOX = {"box": [30, 10, 60, 40]}
+RECTANGLE = np.zeros((HEIGHT, WIDTH), bool)
+RECTANGLE[12:36, 20:60] = True
+
+
+@pytest.fixture
+def model() -> SAM2:
+    return tiny_model(seed=4)
+
+
+@pytest.fixture
+def tracker(model: SAM2) -> Tracker:
+    return Tracker(model, lost_after_frames=2)
+
+
+def assert_same(result: FrameResult, expected: FrameResult) -> None:
+    """Bit for bit, but for the time it took."""
+    assert result.frame_index == expected.frame_index
+    assert result.rejected == expected.rejected
+    assert np.array_equal(result.label_image, expected.label_image)
+    for ours, theirs in zip(result, expected, strict=True):
+        assert (ours.object_id, ours.label, ours.state, ours.score) == (
+            theirs.object_id,
+            theirs.label,
+            theirs.state,
+            theirs.score,
+        )
+        assert np.array_equal(ours.low_res_logits, theirs.low_res_logits)
+
+
+def test_result_describes_each_object(tracker: Tracker) -> None:
+    assert tracker.add_prompt("mug", **CLICK) == 1
+    assert tracker.add_prompt("box", **BOX) == 2
+    for index in range(3):
+        result = tracker.step(FRAMES[index])
+        assert result.frame_index == index
+        assert [(o.object_id, o.label) for o in result] == [("mug", 1), ("box", 2)]
+        assert result.label_image.shape == (HEIGHT, WIDTH)
+        assert result.inference_ms > 0
+        for tracked in result:
+            assert tracked.state == ObjectState.TRACKED
+            assert tracked.score > 0.99
+            assert 0 <= tracked.mask_quality <= 1
+            assert tracked.mask.shape == (HEIGHT, WIDTH)
+            assert 0 < tracked.area_px == tracked.mask.sum() < HEIGHT * WIDTH
+        assert set(np.unique(result.label_image)) <= {0, 1, 2}
+        assert np.array_equal(result.label_image > 0, result["mug"].mask | result["box"].mask)
+    assert tracker.frame_size == (HEIGHT, WIDTH)
+    assert tracker.model_name == "tiny-test"
+
+
+def test_without_objects_nothing_is_found_and_frames_count_on(tracker: Tracker) -> None:
+    for index in range(2):
+        result = tracker.step(FRAMES[0])
+        assert (result.frame_index, len(result), int(result.label_image.max())) == (index, 0, 0)
+
+
+def test_labels_are_not_given_twice_until_reset(tracker: Tracker) -> None:
+    assert [tracker.add_prompt(name, **CLICK) for name in ("a", "b")] == [1, 2]
+    tracker.step(FRAMES[0])
+    tracker.remove("b")
+    assert tracker.add_prompt("b", **CLICK) == 3
+    tracker.step(FRAMES[1])
+    tracker.clear()
+    assert tracker.object_ids == ()
+    assert tracker.add_prompt("a", **CLICK) == 4
+    result = tracker.step(FRAMES[2])
+    assert (result.frame_index, result["a"].label) == (2, 4)
+    tracker.reset()
+    assert tracker.object_ids == ()
+    assert tracker.frame_size is None
+    assert tracker.add_prompt("c", **CLICK) == 1
+    assert tracker.step(FRAMES[0]).frame_index == 0
+
+
+def test_after_reset_all_is_as_new(tracker: Tracker, model: SAM2) -> None:
+    new = Tracker(model, lost_after_frames=2)
+    tracker.add_prompt("old", **BOX)
+    for frame in FRAMES[5:8]:
+        tracker.step(frame)
+    tracker.reset()
+    for each in (tracker, new):
+        each.add_prompt("a", **CLICK)
+    for frame in FRAMES[:4]:
+        assert_same(tracker.step(frame), new.step(frame))
+
+
+def test_new_object_may_come_at_any_time(tracker: Tracker) -> None:
+    tracker.add_prompt("first", **CLICK)
+    for frame in FRAMES[:3]:
+        tracker.step(frame)
+    tracker.add_prompt("late", **BOX)
+    assert tracker.object_ids == ("first", "late")
+    for frame in FRAMES[3:6]:
+        result = tracker.step(frame)
+        assert [o.state for o in result] == [ObjectState.TRACKED] * 2
+
+
+def test_removed_object_is_gone_and_the_others_do_not_notice(tracker: Tracker, model: SAM2) -> None:
+    alone = Tracker(model)
+    for each in (tracker, alone):
+        each.add_prompt("stays", **CLICK)
+    tracker.add_prompt("goes", **BOX)
+    for index, frame in enumerate(FRAMES[:6]):
+        if index == 3:
+            tracker.remove("goes")
+        result, expected = tracker.step(frame), alone.step(frame)
+        assert ("goes" in result) is (index < 3)
+        np.testing.assert_allclose(result["stays"].low_res_logits, expected["stays"].low_res_logits, rtol=0, atol=5e-3)
+
+
+@pytest.mark.parametrize("call", ["remove", "label_of"])
+def test_unknown_id_is_a_key_error_that_lists_the_known(tracker: Tracker, call: str) -> None:
+    tracker.add_prompt("mug", **CLICK)
+    with pytest.raises(KeyError, match="unknown object 'cup'; known objects: mug"):
+        getattr(tracker, call)("cup")
+    assert tracker.label_of("mug") == 1
+
+
+@pytest.mark.parametrize(
+    ("object_id", "prompt"),
+    [
+        ("mug", {}),
+        ("mug", {"points": [[20, 20]], "labels": [3]}),
+        ("mug", {"points": [[WIDTH, 20]], "labels": [1]}),
+        ("mug", {"box": [0, 0, WIDTH + 1, 5]}),
+        ("mug", {"mask": RECTANGLE[1:]}),
+        ("new", {"points": [[WIDTH, 20]], "labels": [1]}),
+        ("new", {"points": [[20, 20]], "labels": [0]}),
+        ("", CLICK),
+        (7, CLICK),
+    ],
+)
+def test_refused_prompt_changes_nothing(tracker: Tracker, model: SAM2, object_id: str, prompt: dict) -> None:
+    undisturbed = Tracker(model, lost_after_frames=2)
+    for each in (tracker, undisturbed):
+        each.add_prompt("mug", **CLICK)
+        each.step(FRAMES[0])
+        each.add_prompt("mug", points=[[25, 20]], labels=[0])  # waits while the other is refused
+    with pytest.raises(PromptError):
+        tracker.add_prompt(object_id, **prompt)
+    assert tracker.object_ids == ("mug",)
+    for frame in FRAMES[1:3]:
+        assert_same(tracker.step(frame), undisturbed.step(frame))
+    assert tracker.add_prompt("next", **CLICK) == 2
+
+
+def test_validation_changes_nothing(tracker: Tracker) -> None:
+    tracker.validate_prompt("mug", **CLICK, frame_size=(HEIGHT, WIDTH))
+    assert tracker.object_ids == ()
+    tracker.validate_prompt("mug", points=[[500, 500]], labels=[1], frame_size=None)
+    with pytest.raises(PromptError, match="80x48"):
+        tracker.validate_prompt("mug", points=[[500, 500]], labels=[1], frame_size=(HEIGHT, WIDTH))
+
+
+def test_negative_click_alone_does_not_make_an_object_even_in_place_of_a_waiting_prompt(tracker: Tracker) -> None:
+    tracker.add_prompt("mug", **CLICK)
+    with pytest.raises(PromptError, match="mug is new: expected at least one point labelled 1"):
+        tracker.add_prompt("mug", points=[[5, 5]], labels=[0])
+    assert tracker.step(FRAMES[0])["mug"].state == ObjectState.TRACKED
+
+
+@pytest.mark.parametrize(
+    "misfit",
+    [{"points": [[WIDTH, 5]], "labels": [1]}, {"box": [0, 0, 500, 500]}, {"mask": np.ones((HEIGHT, WIDTH + 1), bool)}],
+    ids=["point", "box", "mask"],
+)
+def test_prompt_outside_the_first_image_is_reported_with_it(tracker: Tracker, misfit: dict) -> None:
+    tracker.add_prompt("good", **CLICK)
+    tracker.add_prompt("misfit", **misfit)
+    result = tracker.step(FRAMES[0])
+    assert [object_id for object_id, _ in result.rejected] == ["misfit"]
+    assert "expected" in result.rejected[0][1]
+    assert tracker.object_ids == ("good",)
+    assert [o.object_id for o in result] == ["good"]
+    assert tracker.step(FRAMES[1]).rejected == ()
+
+
+def test_correction_that_a_smaller_image_has_no_place_for_leaves_the_object(tracker: Tracker) -> None:
+    tracker.add_prompt("mug", **CLICK)
+    tracker.step(FRAMES[0])
+    tracker.add_prompt("mug", points=[[70, 40]], labels=[1])
+    result = tracker.step(FRAMES[1][:24, :40])
+    assert [object_id for object_id, _ in result.rejected] == ["mug"]
+    assert result["mug"].state == ObjectState.TRACKED
+    assert tracker.object_ids == ("mug",)
+
+
+def test_second_prompt_before_the_frame_replaces_the_first(tracker: Tracker, model: SAM2) -> None:
+    other = Tracker(model)
+    tracker.add_prompt("mug", **CLICK)
+    tracker.add_prompt("mug", **BOX)
+    other.add_prompt("mug", **BOX)
+    assert_same(tracker.step(FRAMES[0]), other.step(FRAMES[0]))
+
+
+@pytest.mark.parametrize(
+    "correction", [{"points": [[60, 30]], "labels": [0]}, BOX, {"mask": RECTANGLE}], ids=["click", "box", "mask"]
+)
+def test_correction_changes_this_mask_and_later_ones(tracker: Tracker, model: SAM2, correction: dict) -> None:
+    uncorrected = Tracker(model)
+    for each in (tracker, uncorrected):
+        each.add_prompt("mug", **CLICK)
+        for frame in FRAMES[:2]:
+            each.step(frame)
+    assert tracker.add_prompt("mug", **correction) == 1
+    for frame in FRAMES[2:5]:
+        ours, theirs = tracker.step(frame)["mug"], uncorrected.step(frame)["mug"]
+        assert ours.label == theirs.label == 1
+        assert np.abs(ours.low_res_logits - theirs.low_res_logits).max() > 1e-3
+
+
+def test_corrections_can_be_kept_as_conditioning_frames(model: SAM2) -> None:
+    results = []
+    for keep in (False, True):
+        tracker = Tracker(model, corrections_are_conditioning=keep)
+        tracker.add_prompt("mug", **CLICK)
+        tracker.step(FRAMES[0])
+        tracker.add_prompt("mug", points=[[60, 30]], labels=[1])
+        results.append([tracker.step(frame)["mug"].low_res_logits for frame in FRAMES[1:3]])
+    assert np.array_equal(results[0][0], results[1][0])
+    assert not np.array_equal(results[0][1], results[1][1])
+
+
+def test_mask_is_returned_as_given(tracker: Tracker) -> None:
+    tracker.add_prompt("mug", mask=RECTANGLE)
+    tracked = tracker.step(FRAMES[0])["mug"]
+    assert (tracked.mask & RECTANGLE).sum() / (tracked.mask | RECTANGLE).sum() > 0.9
+    assert tracked.score > 0.99
+    assert tracked.mask_quality == 1
+
+
+def test_object_that_disappears_is_occluded_then_lost_and_can_come_back(tracker: Tracker, model: SAM2) -> None:
+    tracker.add_prompt("mug", **CLICK)
+    states = [tracker.step(FRAMES[0])["mug"].state]
+    shift_object_score(model, -40.0)
+    for frame in FRAMES[1:5]:
+        result = tracker.step(frame)
+        tracked = result["mug"]
+        states.append(tracked.state)
+        assert not tracked.mask.any()
+        assert (tracked.area_px, tracked.box_xyxy, tracked.centroid_xy) == (0, None, None)
+        assert tracked.score < 0.01
+        assert not result.label_image.any()
+    shift_object_score(model, +40.0)
+    states.append(tracker.step(FRAMES[5])["mug"].state)
+    assert [state.name for state in states] == ["TRACKED", "OCCLUDED", "OCCLUDED", "LOST", "LOST", "TRACKED"]
+
+
+def test_size_of_the_image_may_change_in_the_stream(tracker: Tracker) -> None:
+    tracker.add_prompt("mug", **CLICK)
+    tracker.step(FRAMES[0])
+    for height, width in ((24, 40), (100, 30), (HEIGHT, WIDTH)):
+        result = tracker.step(noise_frames(1, height, width)[0])
+        assert result.label_image.shape == result["mug"].mask.shape == (height, width)
+        assert tracker.frame_size == (height, width)
+        tracker.add_prompt("mug", points=[[width - 1, height - 1]], labels=[0])
+        with pytest.raises(PromptError, match=f"{width}x{height}"):
+            tracker.add_prompt("mug", points=[[width, 0]], labels=[1])
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (FRAMES[0].astype(np.float32), "expected a uint8 array of shape .* got float32"),
+        (FRAMES[0][..., 0], r"expected shape \(H, W, 3\), RGB, got \(48, 80\)"),
+        (np.zeros((4, 5, 4), np.uint8), r"got \(4, 5, 4\)"),
+        (np.zeros((0, 5, 3), np.uint8), r"got \(0, 5, 3\)"),
+        (torch.zeros(4, 5, 3, dtype=torch.uint8), "expected a uint8 array"),
+        (None, "expected a uint8 array .* got NoneType"),
+        (FRAMES[0].tolist(), "expected a uint8 array .* got list"),
+    ],
+)
+def test_other_things_than_images_are_refused(tracker: Tracker, image: object, message: str) -> None:
+    tracker.add_prompt("mug", **CLICK)
+    with pytest.raises(ValueError, match=message):
+        tracker.step(image)  # type: ignore[arg-type]
+    result = tracker.step(FRAMES[0])
+    assert (result.frame_index, result["mug"].state) == (0, ObjectState.TRACKED)
+
+
+def test_images_are_not_written_to_and_need_not_be_contiguous(tracker: Tracker, model: SAM2) -> None:
+    other = Tracker(model)
+    for each in (tracker, other):
+        each.add_prompt("mug", **CLICK)
+    bgr = FRAMES[0][..., ::-1].copy()
+    bgr.flags.writeable = False
+    assert_same(tracker.step(bgr[..., ::-1]), other.step(FRAMES[0]))
+
+
+class OutOfMemoryError(RuntimeError):
+    """Stands for what a device may raise anywhere."""
+
+
+@pytest.mark.parametrize("where", ["encode_image", "attend_to_memory", "decode_masks", "encode_memory", "describe"])
+def test_failing_step_changes_nothing(
+    tracker: Tracker, model: SAM2, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    undisturbed = Tracker(model, lost_after_frames=2)
+    for each in (tracker, undisturbed):
+        each.add_prompt("mug", **CLICK)
+        each.step(FRAMES[0])
+        each.add_prompt("mug", points=[[60, 30]], labels=[1])
+        each.add_prompt("new", **BOX)
+        each.add_prompt("misfit", points=[[70, 40]], labels=[1])
+    small = [frame[:40, :70] for frame in FRAMES]
+
+    def fail(*_: object, **__: object) -> None:
+        raise OutOfMemoryError
+
+    with monkeypatch.context() as patch:
+        if where == "describe":
+            patch.setattr(tracker_module, "logits_to_image_size", fail)
+        else:
+            patch.setattr(model, where, fail)
+        for _ in range(2):
+            with pytest.raises(OutOfMemoryError):
+                tracker.step(small[1])
+    assert tracker.object_ids == ("mug", "new", "misfit")
+    assert tracker.frame_size == (HEIGHT, WIDTH)
+    for frame in small[1:4]:
+        result = tracker.step(frame)
+        assert_same(result, undisturbed.step(frame))
+        assert bool(result.rejected) is (result.frame_index == 1)
