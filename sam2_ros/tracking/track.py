@@ -18,7 +18,7 @@ class Track:
     label: int
     pending: Prompt | None = None
     state: ObjectState = ObjectState.PENDING
-    last_seen_frame: int = 0  # until it is first seen, the frame from which it could have been
+    last_seen_frame: int = -1
     conditioning: dict[int, FrameMemory] = field(default_factory=dict)
     recent: dict[int, FrameMemory] = field(default_factory=dict)
 

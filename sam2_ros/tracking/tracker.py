@@ -124,7 +124,7 @@ class Tracker:
             object_id, points=points, labels=labels, box=box, mask=mask, frame_size=self._frame_size
         )
         if object_id not in self._tracks:
-            self._tracks[object_id] = Track(object_id, self._next_label, last_seen_frame=self._frame_index)
+            self._tracks[object_id] = Track(object_id, self._next_label)
             self._next_label += 1
         self._tracks[object_id].pending = prompt
         return self._tracks[object_id].label
