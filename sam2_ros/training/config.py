@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -54,28 +54,54 @@ class TrainConfig:
         return sum(stage.steps for stage in self.stages)
 
 
-def _checked(kind: type, values: dict[str, Any], where: str) -> dict[str, Any]:
-    known = {f.name for f in fields(kind)}
-    unknown = sorted(set(values) - known)
-    if unknown:
-        raise ValueError(f"{where}: unknown key(s) {', '.join(unknown)}; known: {', '.join(sorted(known))}")
-    return values
-
-
 def load_config(path: Path) -> TrainConfig:
     """Read a run's YAML file.
 
     Raises:
-        ValueError: a key is unknown or missing; the message names it.
+        ValueError: a key is unknown or missing, or its value is of another kind; the message names it.
     """
     import yaml
 
-    values = _checked(TrainConfig, yaml.safe_load(path.read_text()), str(path))
     try:
-        stages = tuple(Stage(**_checked(Stage, stage, f"{path}, stages")) for stage in values.pop("stages"))
-        values["prompts"] = PromptMix(**_checked(PromptMix, values.get("prompts", {}), f"{path}, prompts"))
-        for key in ("photo_roots", "photo_weights"):
-            values[key] = tuple(values.get(key, ()))
-        return TrainConfig(stages=stages, source=path, **values)
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path}: incomplete or mistyped training config: {error}") from error
+        content = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from error
+    values = _checked(TrainConfig, content, str(path))
+    values["stages"] = tuple(Stage(**_checked(Stage, stage, f"{path}, stages")) for stage in values["stages"])
+    values["prompts"] = PromptMix(**_checked(PromptMix, values.get("prompts", {}), f"{path}, prompts"))
+    return TrainConfig(**{**values, "source": path})
+
+
+def _checked(kind: type, values: object, where: str) -> dict[str, Any]:
+    """The fields of one dataclass out of a file, each of its own type."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{where}: expected keys with values, got {values!r}")
+    known = {f.name: f for f in fields(kind) if f.name != "source"}
+    unknown = sorted(str(key) for key in values if key not in known)
+    if unknown:
+        raise ValueError(f"{where}: unknown key(s) {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+    missing = [
+        name
+        for name, f in known.items()
+        if name not in values and f.default is MISSING and f.default_factory is MISSING
+    ]
+    if missing:
+        raise ValueError(f"{where}: missing key(s) {', '.join(missing)}")
+    return {name: _typed(value, str(known[name].type), f"{where}, {name}") for name, value in values.items()}
+
+
+def _typed(value: Any, annotation: str, where: str) -> Any:
+    if annotation.startswith("tuple"):
+        if not isinstance(value, list):
+            raise ValueError(f"{where}: expected a list, got {value!r}")
+        return tuple(value)
+    if annotation == "int" and (not isinstance(value, int) or isinstance(value, bool)):
+        raise ValueError(f"{where}: expected a whole number, got {value!r}")
+    if annotation == "float":
+        try:
+            return float(value)  # also of text: YAML reads 1e-3 as such
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{where}: expected a number, got {value!r}") from error
+    if annotation == "str" and not isinstance(value, str):
+        raise ValueError(f"{where}: expected text, got {value!r}")
+    return value

@@ -1,0 +1,81 @@
+"""A training run's YAML file: what is read, and that every mistake is named by its key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sam2_ros.training.config import PromptMix, Stage, TrainConfig, load_config
+
+STAGE = "{steps: 2, size_px: 64, frames: 3, clips_per_batch: 2, lr: 1e-3, lr_end: 0}"
+COMPLETE = f"""
+model: nano
+photo_roots: [first, second]
+photo_weights: [2, 1]
+seed: 3
+prompts: {{mask: 0.5}}
+stages:
+  - {STAGE}
+"""
+
+
+def load(folder: Path, text: str) -> TrainConfig:
+    path = folder / "run.yaml"
+    path.write_text(text)
+    return load_config(path)
+
+
+def test_complete_file_is_read(tmp_path: Path) -> None:
+    assert load(tmp_path, COMPLETE) == TrainConfig(
+        model="nano",
+        photo_roots=("first", "second"),
+        stages=(Stage(2, 64, 3, 2, lr=1e-3, lr_end=0.0),),
+        photo_weights=(2, 1),
+        prompts=PromptMix(mask=0.5),
+        seed=3,
+    )
+
+
+def test_steps_add_up_over_stages(tmp_path: Path) -> None:
+    config = load(tmp_path, f"model: nano\nphoto_roots: [a]\nstages: [{STAGE}, {STAGE}, {STAGE}]")
+    assert config.total_steps == 6
+    assert config.prompts == PromptMix()
+
+
+def test_example_in_the_repository_is_complete() -> None:
+    path = Path(__file__).parents[2] / "config" / "train_nano.yaml"
+    config = load_config(path)
+    assert config.model == "nano"
+    assert config.total_steps > 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("seed: 3", "sead: 3", r"run\.yaml: unknown key\(s\) sead; known: .*seed"),
+        ("lr_end", "lr_last", r"run\.yaml, stages: unknown key\(s\) lr_last; known: .*lr_end"),
+        ("{mask:", "{masks:", r"run\.yaml, prompts: unknown key\(s\) masks"),
+        ("seed: 3", "source: here", r"unknown key\(s\) source"),
+        ("model: nano", "", r"run\.yaml: missing key\(s\) model"),
+        ("photo_roots: [first, second]", "", r"missing key\(s\) photo_roots"),
+        (f"stages:\n  - {STAGE}", "", r"missing key\(s\) stages"),
+        ("lr: 1e-3, ", "", r"run\.yaml, stages: missing key\(s\) lr$"),
+        ("seed: 3", "seed: three", "run.yaml, seed: expected a whole number, got 'three'"),
+        ("seed: 3", "seed: 0.5", "run.yaml, seed: expected a whole number, got 0.5"),
+        ("steps: 2", "steps: yes", "run.yaml, stages, steps: expected a whole number, got True"),
+        ("lr: 1e-3", "lr: fast", "run.yaml, stages, lr: expected a number, got 'fast'"),
+        ("lr: 1e-3", "lr: [1, 2]", "stages, lr: expected a number"),
+        ("[first, second]", "first", "run.yaml, photo_roots: expected a list, got 'first'"),
+        ("model: nano", "model: 7", "run.yaml, model: expected text, got 7"),
+        ("{mask: 0.5}", "0.5", "run.yaml, prompts: expected keys with values, got 0.5"),
+        (f"  - {STAGE}", "  - 7", "run.yaml, stages: expected keys with values, got 7"),
+        ("[first, second]", "[first, second", "run.yaml: not a YAML file"),
+        (COMPLETE, "", "run.yaml: expected keys with values, got None"),
+    ],
+)
+def test_mistake_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert old in COMPLETE
+    with pytest.raises(ValueError, match=message) as caught:
+        load(tmp_path, COMPLETE.replace(old, new))
+    assert "\n" not in str(caught.value)
