@@ -15,7 +15,7 @@ from sam2_ros.model.sam2 import SAM2
 TINY = replace(
     MODELS["nano"],
     name="tiny-test",
-    trunk=HieraSpec(8, 1, (1, 1, 2, 1), (3,), window_sizes=(8, 4, 3, 2), background_grid=(2, 2)),
+    trunk=HieraSpec(8, 1, (1, 1, 2, 1), (3,), window_sizes=(8, 4, 6, 2), background_grid=(2, 2)),
     image_size=64,
     d_model=32,
     memory_dim=16,
