@@ -109,7 +109,8 @@ def train(config: TrainConfig, out: Path) -> Path:
 
     Args:
         config: stages and data.
-        out: folder for ``last.pt`` (to resume), ``weights.pt`` (averaged weights, a plain state dict in float16) and ``log.csv``.
+        out: folder for ``last.pt`` (to resume), ``weights.pt`` (averaged weights, a plain state dict in float16)
+            and ``log.csv``.
 
     Returns:
         The path of the averaged weights.
