@@ -76,7 +76,7 @@ class _Workers:
         return cls(dist.get_rank(), dist.get_world_size())
 
     def average_gradients(self, model: nn.Module) -> None:
-        """One exchange a step for all gradients; a parameter that no rank used stays without one."""
+        """One exchange a step for all gradients; a parameter that none used has one of zero."""
         if self.count == 1:
             return
         parameters = [p for p in model.parameters() if p.requires_grad]
