@@ -22,11 +22,11 @@ ARGUMENTS = (
     ("namespace", "", "namespace of the node; its topics and services are below <namespace>/sam2_node"),
     ("params_file", str(SHARE / "config" / "sam2_node.yaml"), "YAML file with the node's parameters"),
     ("image_topic", "image", "camera images to track in (sensor_msgs/Image)"),
-    ("camera_info_topic", "camera_info", "calibration of that camera (sensor_msgs/CameraInfo)"),
+    ("click_topic", "click", "clicks in pixels of that image, such as <image>_mouse_left of rqt_image_view"),
     ("model", "", "name of the model, such as nano or sam2.1_hiera_tiny"),
     ("checkpoint", "", "file with the model's weights; not needed for nano"),
     ("device", "", "where the model runs, such as cpu or cuda:0"),
-    ("use_sim_time", "false", "true: take the time from /clock (simulation, bags)"),
+    ("use_sim_time", "", "true: take the time from /clock (simulation, bags)"),
     ("log_level", "info", "debug, info, warn, error or fatal"),
 )
 # Arguments that are parameters of the node, and how their text becomes a value.
@@ -41,7 +41,8 @@ def make_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """Read the arguments, now that their values are known."""
     value = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
     overrides: dict[str, object] = {name: value[name] for name in PARAMETERS if value[name]}
-    overrides["use_sim_time"] = value["use_sim_time"].lower() in ("true", "1", "yes")
+    if value["use_sim_time"]:
+        overrides["use_sim_time"] = value["use_sim_time"].lower() in ("true", "1", "yes")
     return [
         Node(
             package="sam2_ros",
@@ -49,7 +50,7 @@ def make_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             name="sam2_node",
             namespace=value["namespace"],
             parameters=[value["params_file"], overrides],
-            remappings=[("image", value["image_topic"]), ("camera_info", value["camera_info_topic"])],
+            remappings=[("image", value["image_topic"]), ("click", value["click_topic"])],
             arguments=["--ros-args", "--log-level", value["log_level"]],
             output="screen",
             emulate_tty=True,

@@ -66,7 +66,7 @@ def launched_node(**given: str) -> Any:
 
 def test_what_is_not_given_is_left_to_the_params_file_and_the_node() -> None:
     node = launched_node()
-    assert node.parameters == [str(ROOT / "config" / "sam2_node.yaml"), {"use_sim_time": False}]
+    assert node.parameters == [str(ROOT / "config" / "sam2_node.yaml"), {}]
     assert Path(node.parameters[0]).is_file()
 
 
@@ -74,7 +74,7 @@ def test_given_arguments_reach_the_node() -> None:
     node = launched_node(
         namespace="left",
         image_topic="/camera/image_raw",
-        camera_info_topic="/camera/camera_info",
+        click_topic="/camera/image_raw_mouse_left",
         model="sam2.1_hiera_tiny",
         device="cuda:0",
         use_sim_time="true",
@@ -83,7 +83,7 @@ def test_given_arguments_reach_the_node() -> None:
     )
     overrides = {"model": "sam2.1_hiera_tiny", "device": "cuda:0", "use_sim_time": True}
     assert node.parameters == ["mine.yaml", overrides]
-    assert node.remappings == [("image", "/camera/image_raw"), ("camera_info", "/camera/camera_info")]
+    assert node.remappings == [("image", "/camera/image_raw"), ("click", "/camera/image_raw_mouse_left")]
     assert node.namespace == "left"
     assert node.arguments == ["--ros-args", "--log-level", "debug"]
 
