@@ -132,8 +132,8 @@ def test_launch_and_run_lines_name_what_is_there() -> None:
         assert words[3] == launch_file.name
         given = {word.partition(":=")[0] for word in words[4:] if ":=" in word}
         assert given <= set(arguments), f"`{' '.join(words)}`: the launch file has {arguments}"
-    for words in commands_like("ros2", "run", "sam2_ros"):
-        assert (ROOT / "scripts" / words[3]).is_file()
+    for words in commands_like("sam2_node"):
+        assert (ROOT / "scripts" / words[0]).is_file()
         remapped = {word.partition(":=")[0] for flag, word in itertools.pairwise(words) if flag == "-r"}
         assert remapped <= topics()
 
