@@ -17,6 +17,8 @@ from sam2_ros.tracking.prompts import Prompt, check_fits, make_prompt
 from sam2_ros.tracking.track import Track
 from sam2_ros.tracking.types import FrameResult, PromptError, TrackedMask
 
+_MAX_LABEL = 65535  # what a label image of 16 bits holds
+
 
 class Tracker:
     """Follows any number of objects through a stream of images.
@@ -85,6 +87,8 @@ class Tracker:
         prompt = make_prompt(points, labels, box, mask)
         has_positive = prompt.mask is not None or prompt.box_xyxy is not None or prompt.labels.any()
         track = self._tracks.get(object_id)
+        if track is None and self._next_label > _MAX_LABEL:
+            raise PromptError(f"{object_id}: all labels up to {_MAX_LABEL} have been given; reset to start again from 1")
         if (track is None or not track.has_memory) and not has_positive:
             raise PromptError(f"{object_id} is new: expected at least one point labelled 1, a box or a mask")
         if frame_size is not None:

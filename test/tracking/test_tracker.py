@@ -90,6 +90,16 @@ def test_labels_are_not_given_twice_until_reset(tracker: Tracker) -> None:
     assert tracker.step(FRAMES[0]).frame_index == 0
 
 
+def test_labels_end_where_the_label_image_ends(tracker: Tracker) -> None:
+    tracker._next_label = 65535  # rather than that many objects
+    assert tracker.add_prompt("last", **CLICK) == 65535
+    with pytest.raises(PromptError, match=r"all labels up to 65535 .* reset"):
+        tracker.add_prompt("one more", **CLICK)
+    assert tracker.step(FRAMES[0]).label_image.dtype == np.uint16
+    tracker.reset()
+    assert tracker.add_prompt("one more", **CLICK) == 1
+
+
 def test_after_reset_all_is_as_new(tracker: Tracker, model: SAM2) -> None:
     new = Tracker(model, lost_after_frames=2)
     tracker.add_prompt("old", **BOX)
