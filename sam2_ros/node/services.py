@@ -181,11 +181,13 @@ def read_or_refuse(message: Prompt) -> PromptRequest | PromptOutcome:
 
 
 def refused_by_image(outcome: PromptOutcome, view: TrackingView) -> PromptOutcome:
-    """Prompts given before the first image are only checked against it; those that do not fit come back refused."""
+    """An accepted prompt becomes a refused one when the first image did not fit it, or when its object is gone by now."""
     refused = dict(view.result.rejected) if view.result is not None else {}
-    if not outcome.accepted or outcome.object_id not in refused:
+    is_there = any(item.tracked.object_id == outcome.object_id for item in view.objects)
+    if not outcome.accepted or (is_there and outcome.object_id not in refused):
         return outcome
-    return PromptOutcome(accepted=False, error=refused[outcome.object_id], object_id=outcome.object_id, label=0)
+    error = refused.get(outcome.object_id, "the object was removed before an image came; add it again")
+    return PromptOutcome(accepted=False, error=error, object_id=outcome.object_id, label=0)
 
 
 def summarize(outcomes: list[PromptOutcome]) -> str:
