@@ -213,13 +213,13 @@ class Session:
             return  # the caller gave up before it began
         try:
             answer = command.run()
+            self._view = replace(self._view, objects=self._book.views())  # before the answer: callers look at once
         except PromptError as error:  # expected: goes to the caller, who says so
             command.done.set_exception(error)
         except Exception as error:
             logger.exception("a command failed")
             command.done.set_exception(error)
         else:
-            self._view = replace(self._view, objects=self._book.views())  # before the answer: callers look at once
             command.done.set_result(answer)
 
     def _read(self, image: _Arrival) -> NDArray[np.uint8] | None:
