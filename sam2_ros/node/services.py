@@ -181,7 +181,7 @@ def read_or_refuse(message: Prompt) -> PromptRequest | PromptOutcome:
 
 
 def refused_by_image(outcome: PromptOutcome, view: TrackingView) -> PromptOutcome:
-    """An accepted prompt becomes a refused one when the first image did not fit it, or when its object is gone by now."""
+    """An accepted prompt becomes a refused one where it did not fit the first image, or where its object is gone."""
     refused = dict(view.result.rejected) if view.result is not None else {}
     is_there = any(item.tracked.object_id == outcome.object_id for item in view.objects)
     if not outcome.accepted or (is_there and outcome.object_id not in refused):

@@ -88,7 +88,7 @@ class Tracker:
         has_positive = prompt.mask is not None or prompt.box_xyxy is not None or prompt.labels.any()
         track = self._tracks.get(object_id)
         if track is None and self._next_label > _MAX_LABEL:
-            raise PromptError(f"{object_id}: all labels up to {_MAX_LABEL} have been given; reset to start again from 1")
+            raise PromptError(f"{object_id}: all labels up to {_MAX_LABEL} have been given; reset starts again at 1")
         if (track is None or not track.has_memory) and not has_positive:
             raise PromptError(f"{object_id} is new: expected at least one point labelled 1, a box or a mask")
         if frame_size is not None:
