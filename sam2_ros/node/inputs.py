@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from geometry_msgs.msg import Point
-from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
@@ -22,6 +21,11 @@ from sam2_ros.node.parameters import NodeParameters
 from sam2_ros.node.prompts import PromptAction, PromptOutcome, PromptRequest
 from sam2_ros.node.session import Session
 from sam2_ros.tracking.types import PromptError
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
+except ImportError:  # the module's name in Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
 
 
 class Inputs:
