@@ -6,7 +6,6 @@ single-threaded one. Nothing that goes wrong in a handler reaches the executor.
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -29,6 +28,8 @@ from sam2_ros.srv import AddObjects, Clear, ListObjects, RemoveObjects, Reset
 from sam2_ros.tracking.types import PromptError
 
 T = TypeVar("T")
+
+MAX_TIMEOUT_S = 3600.0
 
 
 class NoAnswerError(RuntimeError):
@@ -106,8 +107,10 @@ class Services:
     async def _add_objects(self, session: Session, request: Any, response: Any) -> None:
         if not request.prompts:
             raise NoAnswerError("no prompts: expected at least one in `prompts`")
-        if not (math.isfinite(request.timeout_s) and request.timeout_s >= 0):
-            raise NoAnswerError(f"timeout_s must be 0 (the node's default) or positive, got {request.timeout_s}")
+        if not 0 <= request.timeout_s <= MAX_TIMEOUT_S:  # NaN included
+            raise NoAnswerError(
+                f"timeout_s must be 0 (the node's default) to {MAX_TIMEOUT_S:g} s, got {request.timeout_s}"
+            )
         timeout_s = self._parameters().service_timeout_s
         if request.wait and request.timeout_s > 0:
             timeout_s = request.timeout_s

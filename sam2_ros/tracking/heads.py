@@ -6,8 +6,9 @@ Objects are batched where their memories have the same length; results are one `
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import TypeVar
 
 import torch
 
@@ -18,7 +19,10 @@ from sam2_ros.tracking.preprocess import mask_to_input
 from sam2_ros.tracking.prompts import to_model_points
 from sam2_ros.tracking.track import Track
 
+T = TypeVar("T")
+
 _REFINE_CLAMP_LOGITS = 32.0  # earlier logits fed back with a correction are kept within this (official code)
+_MAX_BATCH = 16  # objects at once: beyond that batching saves no time and memory grows with it
 _MULTIMASK_MAX_POINTS = 1  # more points, or a box, are taken as unambiguous
 
 
@@ -40,7 +44,7 @@ def follow(model: SAM2, frame: Frame, tracks: Sequence[Track], policy: BankPolic
         tokens = gather_tokens(model, selection, track.frames)
         groups[len(selection.spatial), len(selection.pointers)].append((track, tokens))
     predictions: dict[str, MaskPrediction] = {}
-    for group in groups.values():
+    for group in _chunks(groups.values()):
         features = frame.features.expand(len(group))
         conditioned = model.attend_to_memory(features, stack_tokens([tokens for _, tokens in group]))
         batch = model.decode_masks(conditioned, features)
@@ -78,9 +82,8 @@ def encode_memories(
     """This frame's memory of every object: prompted and followed ones in a batch each."""
     memories: dict[str, FrameMemory] = {}
     followed = [object_id for object_id in predictions if object_id not in prompted]
-    for ids, is_prompted in ((followed, False), (list(prompted), True)):
-        if not ids:
-            continue
+    chunks = [(ids, False) for ids in _chunks([followed])] + [(ids, True) for ids in _chunks([list(prompted)])]
+    for ids, is_prompted in chunks:
         spatial = model.encode_memory(
             frame.features.expand(len(ids)),
             torch.cat([predictions[i].logits_b1hw for i in ids]),
@@ -90,6 +93,12 @@ def encode_memories(
         for row, object_id in enumerate(ids):
             memories[object_id] = FrameMemory(spatial[row : row + 1], predictions[object_id].pointer_bc)
     return memories
+
+
+def _chunks(groups: Iterable[list[T]]) -> Iterator[list[T]]:
+    for group in groups:
+        for start in range(0, len(group), _MAX_BATCH):
+            yield group[start : start + _MAX_BATCH]
 
 
 def _row(batch: MaskPrediction, row: int) -> MaskPrediction:

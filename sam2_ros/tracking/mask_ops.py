@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,16 +27,22 @@ def centroid_xy(mask: NDArray[np.bool_]) -> tuple[float, float] | None:
 
 
 def label_image(
-    logits_nhw: NDArray[np.float32], labels: list[int], height: int, width: int
+    logits_hw: Iterable[NDArray[np.float32]], labels: list[int], height: int, width: int
 ) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """(H, W) image of labels: where several objects claim a pixel, the highest logit wins; 0 where none is above 0.
+
+    Args:
+        logits_hw: one (H, W) map an object, taken one by one: full-size maps of many objects are large.
+        labels: of these objects, in the same order.
+        height, width: of the image, in pixels.
 
     Returns:
         uint8, or uint16 once a label exceeds 255.
     """
-    dtype = np.uint16 if labels and max(labels) > 255 else np.uint8
-    if not labels:
-        return np.zeros((height, width), np.uint8)
-    values = np.array([0, *labels], dtype=dtype)
-    winner_hw = logits_nhw.argmax(0)
-    return values[np.where(np.take_along_axis(logits_nhw, winner_hw[None], 0)[0] > 0, winner_hw + 1, 0)]
+    winner_hw = np.zeros((height, width), np.uint16 if labels and max(labels) > 255 else np.uint8)
+    highest_hw = np.zeros((height, width), np.float32)
+    for label, logits in zip(labels, logits_hw, strict=True):
+        wins = logits > highest_hw
+        winner_hw[wins] = label
+        np.maximum(highest_hw, logits, out=highest_hw)
+    return winner_hw

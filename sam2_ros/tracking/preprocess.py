@@ -28,7 +28,8 @@ def mask_to_input(mask: NDArray[np.bool_], size_px: int, device: torch.device) -
     if mask.shape == (size_px, size_px):
         return mask_11hw
     resized = F.interpolate(mask_11hw, (size_px, size_px), mode="bilinear", antialias=True, align_corners=False)
-    return (resized >= 0.5).float()
+    # A thing smaller than a model pixel would vanish, and with it the object: then the pixel with most of it is kept.
+    return (resized >= resized.max().clamp(max=0.5)).float()
 
 
 def _as_torch_takes_it(array: NDArray) -> NDArray:

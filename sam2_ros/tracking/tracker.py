@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -212,16 +213,18 @@ class Tracker:
     def _describe(
         self, predictions: dict[str, MaskPrediction], height: int, width: int
     ) -> tuple[tuple[TrackedMask, ...], NDArray[np.uint8] | NDArray[np.uint16]]:
-        tracks = [self._tracks[object_id] for object_id in self._tracks if object_id in predictions]
-        if not tracks:
-            return (), np.zeros((height, width), np.uint8)
-        low_nhw = torch.cat([predictions[t.object_id].logits_b1hw[:, 0] for t in tracks])
-        logits_nhw = logits_to_image_size(low_nhw, height, width).cpu().numpy()
-        objects = tuple(
-            _tracked_mask(track, predictions[track.object_id], logits)
-            for track, logits in zip(tracks, logits_nhw, strict=True)
-        )
-        return objects, label_image(logits_nhw, [t.label for t in tracks], height, width)
+        tracks = [track for track in self._tracks.values() if track.object_id in predictions]
+        objects: list[TrackedMask] = []
+
+        def described() -> Iterator[NDArray[np.float32]]:
+            for track in tracks:
+                prediction = predictions[track.object_id]
+                logits_hw = logits_to_image_size(prediction.logits_b1hw[:, 0], height, width)[0].cpu().numpy()
+                objects.append(_tracked_mask(track, prediction, logits_hw))
+                yield logits_hw
+
+        labels_hw = label_image(described(), [track.label for track in tracks], height, width)
+        return tuple(objects), labels_hw
 
     def _track(self, object_id: str) -> Track:
         if object_id not in self._tracks:

@@ -95,3 +95,12 @@ def test_logits_get_the_size_of_the_image() -> None:
     assert large.shape == (1, 6, 8)
     assert (large[0, :, :4] < 0).all()
     assert (large[0, :, 4:] > 0).all()
+
+
+def test_a_mask_smaller_than_a_model_pixel_does_not_vanish() -> None:
+    mask = np.zeros((1080, 1920), bool)
+    mask[500:503, 700:705] = True
+    kept = mask_to_input(mask, 320, torch.device("cpu"))
+    assert 1 <= int(kept.sum()) <= 4
+    y, x = torch.nonzero(kept[0, 0])[0].tolist()
+    assert (x, y) == (702 * 320 // 1920, 501 * 320 // 1080)
