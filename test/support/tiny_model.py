@@ -11,6 +11,7 @@ from official import randomise
 from sam2_ros.model.config import MODELS, HieraSpec, ModelConfig
 from sam2_ros.model.mask_decoder import StabilityFallback
 from sam2_ros.model.sam2 import SAM2
+from sam2_ros.tracking.types import FrameResult
 
 TINY = replace(
     MODELS["nano"],
@@ -58,3 +59,18 @@ def noise_frames(count: int, height: int = 48, width: int = 80, seed: int = 0) -
     """(height, width, 3) uint8 frames that have nothing in common."""
     rng = np.random.default_rng(seed)
     return [rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for _ in range(count)]
+
+
+def assert_same_result(result: FrameResult, expected: FrameResult) -> None:
+    """Bit for bit, but for the time it took."""
+    assert result.frame_index == expected.frame_index
+    assert result.rejected == expected.rejected
+    assert np.array_equal(result.label_image, expected.label_image)
+    for ours, theirs in zip(result, expected, strict=True):
+        assert (ours.object_id, ours.label, ours.state, ours.score) == (
+            theirs.object_id,
+            theirs.label,
+            theirs.state,
+            theirs.score,
+        )
+        assert np.array_equal(ours.low_res_logits, theirs.low_res_logits)

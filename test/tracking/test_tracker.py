@@ -1,23 +1,21 @@
-"""The tracker as its callers see it: who is who, what prompts do, and that errors change nothing."""
+"""The tracker as its callers see it: who is who, what happens to objects, and that errors change nothing."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from tiny_model import noise_frames, shift_object_score, tiny_model
+from tiny_model import assert_same_result, noise_frames, shift_object_score, tiny_model
 
 from sam2_ros.model.sam2 import SAM2
 from sam2_ros.tracking import tracker as tracker_module
 from sam2_ros.tracking.tracker import Tracker
-from sam2_ros.tracking.types import FrameResult, ObjectState, PromptError
+from sam2_ros.tracking.types import ObjectState, PromptError
 
 HEIGHT, WIDTH = 48, 80
 FRAMES = noise_frames(12, HEIGHT, WIDTH)
 CLICK = {"points": [[20, 20]], "labels": [1]}
 BOX = {"box": [30, 10, 60, 40]}
-RECTANGLE = np.zeros((HEIGHT, WIDTH), bool)
-RECTANGLE[12:36, 20:60] = True
 
 
 @pytest.fixture
@@ -28,21 +26,6 @@ def model() -> SAM2:
 @pytest.fixture
 def tracker(model: SAM2) -> Tracker:
     return Tracker(model, lost_after_frames=2)
-
-
-def assert_same(result: FrameResult, expected: FrameResult) -> None:
-    """Bit for bit, but for the time it took."""
-    assert result.frame_index == expected.frame_index
-    assert result.rejected == expected.rejected
-    assert np.array_equal(result.label_image, expected.label_image)
-    for ours, theirs in zip(result, expected, strict=True):
-        assert (ours.object_id, ours.label, ours.state, ours.score) == (
-            theirs.object_id,
-            theirs.label,
-            theirs.state,
-            theirs.score,
-        )
-        assert np.array_equal(ours.low_res_logits, theirs.low_res_logits)
 
 
 def test_result_describes_each_object(tracker: Tracker) -> None:
@@ -109,7 +92,7 @@ def test_after_reset_all_is_as_new(tracker: Tracker, model: SAM2) -> None:
     for each in (tracker, new):
         each.add_prompt("a", **CLICK)
     for frame in FRAMES[:4]:
-        assert_same(tracker.step(frame), new.step(frame))
+        assert_same_result(tracker.step(frame), new.step(frame))
 
 
 def test_new_object_may_come_at_any_time(tracker: Tracker) -> None:
@@ -142,119 +125,6 @@ def test_unknown_id_is_a_key_error_that_lists_the_known(tracker: Tracker, call: 
     with pytest.raises(KeyError, match="unknown object 'cup'; known objects: mug"):
         getattr(tracker, call)("cup")
     assert tracker.label_of("mug") == 1
-
-
-@pytest.mark.parametrize(
-    ("object_id", "prompt"),
-    [
-        ("mug", {}),
-        ("mug", {"points": [[20, 20]], "labels": [3]}),
-        ("mug", {"points": [[WIDTH, 20]], "labels": [1]}),
-        ("mug", {"box": [0, 0, WIDTH + 1, 5]}),
-        ("mug", {"mask": RECTANGLE[1:]}),
-        ("new", {"points": [[WIDTH, 20]], "labels": [1]}),
-        ("new", {"points": [[20, 20]], "labels": [0]}),
-        ("", CLICK),
-        (7, CLICK),
-    ],
-)
-def test_refused_prompt_changes_nothing(tracker: Tracker, model: SAM2, object_id: str, prompt: dict) -> None:
-    undisturbed = Tracker(model, lost_after_frames=2)
-    for each in (tracker, undisturbed):
-        each.add_prompt("mug", **CLICK)
-        each.step(FRAMES[0])
-        each.add_prompt("mug", points=[[25, 20]], labels=[0])  # waits while the other is refused
-    with pytest.raises(PromptError):
-        tracker.add_prompt(object_id, **prompt)
-    assert tracker.object_ids == ("mug",)
-    for frame in FRAMES[1:3]:
-        assert_same(tracker.step(frame), undisturbed.step(frame))
-    assert tracker.add_prompt("next", **CLICK) == 2
-
-
-def test_validation_changes_nothing(tracker: Tracker) -> None:
-    tracker.validate_prompt("mug", **CLICK, frame_size=(HEIGHT, WIDTH))
-    assert tracker.object_ids == ()
-    tracker.validate_prompt("mug", points=[[500, 500]], labels=[1], frame_size=None)
-    with pytest.raises(PromptError, match="80x48"):
-        tracker.validate_prompt("mug", points=[[500, 500]], labels=[1], frame_size=(HEIGHT, WIDTH))
-
-
-def test_negative_click_alone_does_not_make_an_object_even_in_place_of_a_waiting_prompt(tracker: Tracker) -> None:
-    tracker.add_prompt("mug", **CLICK)
-    with pytest.raises(PromptError, match="mug is new: expected at least one point labelled 1"):
-        tracker.add_prompt("mug", points=[[5, 5]], labels=[0])
-    assert tracker.step(FRAMES[0])["mug"].state == ObjectState.TRACKED
-
-
-@pytest.mark.parametrize(
-    "misfit",
-    [{"points": [[WIDTH, 5]], "labels": [1]}, {"box": [0, 0, 500, 500]}, {"mask": np.ones((HEIGHT, WIDTH + 1), bool)}],
-    ids=["point", "box", "mask"],
-)
-def test_prompt_outside_the_first_image_is_reported_with_it(tracker: Tracker, misfit: dict) -> None:
-    tracker.add_prompt("good", **CLICK)
-    tracker.add_prompt("misfit", **misfit)
-    result = tracker.step(FRAMES[0])
-    assert [object_id for object_id, _ in result.rejected] == ["misfit"]
-    assert "expected" in result.rejected[0][1]
-    assert tracker.object_ids == ("good",)
-    assert [o.object_id for o in result] == ["good"]
-    assert tracker.step(FRAMES[1]).rejected == ()
-
-
-def test_correction_that_a_smaller_image_has_no_place_for_leaves_the_object(tracker: Tracker) -> None:
-    tracker.add_prompt("mug", **CLICK)
-    tracker.step(FRAMES[0])
-    tracker.add_prompt("mug", points=[[70, 40]], labels=[1])
-    result = tracker.step(FRAMES[1][:24, :40])
-    assert [object_id for object_id, _ in result.rejected] == ["mug"]
-    assert result["mug"].state == ObjectState.TRACKED
-    assert tracker.object_ids == ("mug",)
-
-
-def test_second_prompt_before_the_frame_replaces_the_first(tracker: Tracker, model: SAM2) -> None:
-    other = Tracker(model)
-    tracker.add_prompt("mug", **CLICK)
-    tracker.add_prompt("mug", **BOX)
-    other.add_prompt("mug", **BOX)
-    assert_same(tracker.step(FRAMES[0]), other.step(FRAMES[0]))
-
-
-@pytest.mark.parametrize(
-    "correction", [{"points": [[60, 30]], "labels": [0]}, BOX, {"mask": RECTANGLE}], ids=["click", "box", "mask"]
-)
-def test_correction_changes_this_mask_and_later_ones(tracker: Tracker, model: SAM2, correction: dict) -> None:
-    uncorrected = Tracker(model)
-    for each in (tracker, uncorrected):
-        each.add_prompt("mug", **CLICK)
-        for frame in FRAMES[:2]:
-            each.step(frame)
-    assert tracker.add_prompt("mug", **correction) == 1
-    for frame in FRAMES[2:5]:
-        ours, theirs = tracker.step(frame)["mug"], uncorrected.step(frame)["mug"]
-        assert ours.label == theirs.label == 1
-        assert np.abs(ours.low_res_logits - theirs.low_res_logits).max() > 1e-3
-
-
-def test_corrections_can_be_kept_as_conditioning_frames(model: SAM2) -> None:
-    results = []
-    for keep in (False, True):
-        tracker = Tracker(model, corrections_are_conditioning=keep)
-        tracker.add_prompt("mug", **CLICK)
-        tracker.step(FRAMES[0])
-        tracker.add_prompt("mug", points=[[60, 30]], labels=[1])
-        results.append([tracker.step(frame)["mug"].low_res_logits for frame in FRAMES[1:3]])
-    assert np.array_equal(results[0][0], results[1][0])
-    assert not np.array_equal(results[0][1], results[1][1])
-
-
-def test_mask_is_returned_as_given(tracker: Tracker) -> None:
-    tracker.add_prompt("mug", mask=RECTANGLE)
-    tracked = tracker.step(FRAMES[0])["mug"]
-    assert (tracked.mask & RECTANGLE).sum() / (tracked.mask | RECTANGLE).sum() > 0.9
-    assert tracked.score > 0.99
-    assert tracked.mask_quality == 1
 
 
 def test_object_that_disappears_is_occluded_then_lost_and_can_come_back(tracker: Tracker, model: SAM2) -> None:
@@ -312,7 +182,7 @@ def test_images_are_not_written_to_and_need_not_be_contiguous(tracker: Tracker, 
         each.add_prompt("mug", **CLICK)
     bgr = FRAMES[0][..., ::-1].copy()
     bgr.flags.writeable = False
-    assert_same(tracker.step(bgr[..., ::-1]), other.step(FRAMES[0]))
+    assert_same_result(tracker.step(bgr[..., ::-1]), other.step(FRAMES[0]))
 
 
 class OutOfMemoryError(RuntimeError):
@@ -347,5 +217,5 @@ def test_failing_step_changes_nothing(
     assert tracker.frame_size == (HEIGHT, WIDTH)
     for frame in small[1:4]:
         result = tracker.step(frame)
-        assert_same(result, undisturbed.step(frame))
+        assert_same_result(result, undisturbed.step(frame))
         assert bool(result.rejected) is (result.frame_index == 1)

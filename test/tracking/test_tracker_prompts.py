@@ -1,0 +1,178 @@
+"""What prompts do to a tracker: new objects, corrections, and refusals that change nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tiny_model import assert_same_result, noise_frames, tiny_model
+
+from sam2_ros.model.sam2 import SAM2
+from sam2_ros.tracking.tracker import Tracker
+from sam2_ros.tracking.types import ObjectState, PromptError
+
+HEIGHT, WIDTH = 48, 80
+FRAMES = noise_frames(12, HEIGHT, WIDTH)
+CLICK = {"points": [[20, 20]], "labels": [1]}
+BOX = {"box": [30, 10, 60, 40]}
+RECTANGLE = np.zeros((HEIGHT, WIDTH), bool)
+RECTANGLE[12:36, 20:60] = True
+
+
+@pytest.fixture
+def model() -> SAM2:
+    return tiny_model(seed=4)
+
+
+@pytest.fixture
+def tracker(model: SAM2) -> Tracker:
+    return Tracker(model, lost_after_frames=2)
+
+
+@pytest.mark.parametrize(
+    ("object_id", "prompt"),
+    [
+        ("mug", {}),
+        ("mug", {"points": [[20, 20]], "labels": [3]}),
+        ("mug", {"points": [[WIDTH, 20]], "labels": [1]}),
+        ("mug", {"box": [0, 0, WIDTH + 1, 5]}),
+        ("mug", {"mask": RECTANGLE[1:]}),
+        ("new", {"points": [[WIDTH, 20]], "labels": [1]}),
+        ("new", {"points": [[20, 20]], "labels": [0]}),
+        ("", CLICK),
+        (7, CLICK),
+    ],
+)
+def test_refused_prompt_changes_nothing(tracker: Tracker, model: SAM2, object_id: str, prompt: dict) -> None:
+    undisturbed = Tracker(model, lost_after_frames=2)
+    for each in (tracker, undisturbed):
+        each.add_prompt("mug", **CLICK)
+        each.step(FRAMES[0])
+        each.add_prompt("mug", points=[[25, 20]], labels=[0])  # waits while the other is refused
+    with pytest.raises(PromptError):
+        tracker.add_prompt(object_id, **prompt)
+    assert tracker.object_ids == ("mug",)
+    for frame in FRAMES[1:3]:
+        assert_same_result(tracker.step(frame), undisturbed.step(frame))
+    assert tracker.add_prompt("next", **CLICK) == 2
+
+
+def test_validation_changes_nothing(tracker: Tracker) -> None:
+    tracker.validate_prompt("mug", **CLICK, frame_size=(HEIGHT, WIDTH))
+    assert tracker.object_ids == ()
+    tracker.validate_prompt("mug", points=[[500, 500]], labels=[1], frame_size=None)
+    with pytest.raises(PromptError, match="80x48"):
+        tracker.validate_prompt("mug", points=[[500, 500]], labels=[1], frame_size=(HEIGHT, WIDTH))
+
+
+def test_negative_click_alone_does_not_make_an_object_even_in_place_of_a_waiting_prompt(tracker: Tracker) -> None:
+    tracker.add_prompt("mug", **CLICK)
+    with pytest.raises(PromptError, match="mug is new: expected at least one point labelled 1"):
+        tracker.add_prompt("mug", points=[[5, 5]], labels=[0])
+    assert tracker.step(FRAMES[0])["mug"].state == ObjectState.TRACKED
+
+
+@pytest.mark.parametrize(
+    "misfit",
+    [{"points": [[WIDTH, 5]], "labels": [1]}, {"box": [0, 0, 500, 500]}, {"mask": np.ones((HEIGHT, WIDTH + 1), bool)}],
+    ids=["point", "box", "mask"],
+)
+def test_prompt_outside_the_first_image_is_reported_with_it(tracker: Tracker, misfit: dict) -> None:
+    tracker.add_prompt("good", **CLICK)
+    tracker.add_prompt("misfit", **misfit)
+    result = tracker.step(FRAMES[0])
+    assert [object_id for object_id, _ in result.rejected] == ["misfit"]
+    assert "expected" in result.rejected[0][1]
+    assert tracker.object_ids == ("good",)
+    assert [o.object_id for o in result] == ["good"]
+    assert tracker.step(FRAMES[1]).rejected == ()
+
+
+def test_correction_that_a_smaller_image_has_no_place_for_leaves_the_object(tracker: Tracker) -> None:
+    tracker.add_prompt("mug", **CLICK)
+    tracker.step(FRAMES[0])
+    tracker.add_prompt("mug", points=[[70, 40]], labels=[1])
+    result = tracker.step(FRAMES[1][:24, :40])
+    assert [object_id for object_id, _ in result.rejected] == ["mug"]
+    assert result["mug"].state == ObjectState.TRACKED
+    assert tracker.object_ids == ("mug",)
+
+
+def test_second_prompt_before_the_frame_replaces_the_first(tracker: Tracker, model: SAM2) -> None:
+    other = Tracker(model)
+    tracker.add_prompt("mug", **CLICK)
+    tracker.add_prompt("mug", **BOX)
+    other.add_prompt("mug", **BOX)
+    assert_same_result(tracker.step(FRAMES[0]), other.step(FRAMES[0]))
+
+
+@pytest.mark.parametrize(
+    "correction", [{"points": [[60, 30]], "labels": [0]}, BOX, {"mask": RECTANGLE}], ids=["click", "box", "mask"]
+)
+def test_correction_changes_this_mask_and_later_ones(tracker: Tracker, model: SAM2, correction: dict) -> None:
+    uncorrected = Tracker(model)
+    for each in (tracker, uncorrected):
+        each.add_prompt("mug", **CLICK)
+        for frame in FRAMES[:2]:
+            each.step(frame)
+    assert tracker.add_prompt("mug", **correction) == 1
+    for frame in FRAMES[2:5]:
+        ours, theirs = tracker.step(frame)["mug"], uncorrected.step(frame)["mug"]
+        assert ours.label == theirs.label == 1
+        assert np.abs(ours.low_res_logits - theirs.low_res_logits).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("prompt", "is_ambiguous"),
+    [
+        (CLICK, True),
+        ({"points": [[20, 20], [40, 30]], "labels": [1, 0]}, False),
+        (BOX, False),
+        ({**BOX, **CLICK}, False),
+    ],
+    ids=["click", "two clicks", "box", "box and click"],
+)
+def test_only_a_lone_click_is_taken_as_ambiguous(
+    tracker: Tracker, model: SAM2, monkeypatch: pytest.MonkeyPatch, prompt: dict, is_ambiguous: bool
+) -> None:
+    candidates: list[int] = []
+    decode = model.decode_masks
+
+    def counting(*args, **kwargs):  # type: ignore[no-untyped-def]
+        prediction = decode(*args, **kwargs)
+        candidates.append(prediction.candidates_bmhw.shape[1])
+        return prediction
+
+    monkeypatch.setattr(model, "decode_masks", counting)
+    tracker.add_prompt("mug", **prompt)
+    tracker.step(FRAMES[0])
+    tracker.step(FRAMES[1])
+    assert candidates == [3 if is_ambiguous else 1, 3], "the prompted frame, then a tracked one"
+
+
+def test_corrections_pass_like_tracked_frames_and_given_masks_stay(tracker: Tracker) -> None:
+    for frame, prompt in enumerate([CLICK, None, BOX, {"mask": RECTANGLE}, None]):
+        if prompt is not None:
+            tracker.add_prompt("mug", **prompt)
+        tracker.step(FRAMES[frame])
+    assert list(tracker._tracks["mug"].conditioning) == [0, 3]
+    assert list(tracker._tracks["mug"].recent) == [1, 2, 4]
+
+
+def test_corrections_can_be_kept_as_conditioning_frames(model: SAM2) -> None:
+    results = []
+    for keep in (False, True):
+        tracker = Tracker(model, corrections_are_conditioning=keep)
+        tracker.add_prompt("mug", **CLICK)
+        tracker.step(FRAMES[0])
+        tracker.add_prompt("mug", points=[[60, 30]], labels=[1])
+        results.append([tracker.step(frame)["mug"].low_res_logits for frame in FRAMES[1:3]])
+    assert np.array_equal(results[0][0], results[1][0])
+    assert not np.array_equal(results[0][1], results[1][1])
+
+
+def test_mask_is_returned_as_given(tracker: Tracker) -> None:
+    tracker.add_prompt("mug", mask=RECTANGLE)
+    tracked = tracker.step(FRAMES[0])["mug"]
+    assert (tracked.mask & RECTANGLE).sum() / (tracked.mask | RECTANGLE).sum() > 0.9
+    assert tracked.score > 0.99
+    assert tracked.mask_quality == 1
