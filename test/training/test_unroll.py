@@ -13,6 +13,7 @@ from tiny_model import TINY, tiny_model
 from sam2_ros.model.sam2 import SAM2
 from sam2_ros.tracking.preprocess import image_to_input
 from sam2_ros.tracking.tracker import Tracker
+from sam2_ros.training import unroll as unroll_module
 from sam2_ros.training.batches import TrainingBatch
 from sam2_ros.training.config import PromptMix
 from sam2_ros.training.unroll import UnrollResult, unroll
@@ -104,6 +105,29 @@ def test_object_that_leaves_teaches_its_absence() -> None:
     assert float(present.losses.presence.detach()) > 10
     assert float(absent.losses.presence.detach()) < 0.1
     assert float(present.losses.dice.detach()) == 0
+
+
+def test_corrective_click_is_for_the_mask_that_the_first_click_gave(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model(seed=4)
+    predictions, corrected = [], []
+    decode, add_click = model.decode_masks, unroll_module.add_corrective_click
+
+    def recording_decode(*args, **kwargs):  # type: ignore[no-untyped-def]
+        predictions.append(decode(*args, **kwargs))
+        return predictions[-1]
+
+    def recording_click(prompts, predicted, masks, generator):  # type: ignore[no-untyped-def]
+        corrected.append((predicted, predictions[-1].logits_b1hw))
+        return add_click(prompts, predicted, masks, generator)
+
+    monkeypatch.setattr(model, "decode_masks", recording_decode)
+    monkeypatch.setattr(unroll_module, "add_corrective_click", recording_click)
+    run(model, CLICKS, batch_of(*moving_squares(1)))
+    ((predicted, logits),) = corrected
+    assert 0.02 < predicted.float().mean() < 0.98
+    agrees = ((F.avg_pool2d(predicted.float(), 4) > 0.5) == (logits > 0)).float().mean()
+    assert agrees > 0.9, "at another size, so edges may differ"
+    assert [p.candidates_bmhw.shape[1] for p in predictions] == [3, 1]
 
 
 def test_same_seed_gives_the_same_loss_and_another_one_another() -> None:
