@@ -1,5 +1,5 @@
 # make demo    the whole path: camera -> node -> client as separate processes; SOURCE=... PROMPT=... MODEL=... CHECKPOINT=... FRAMES=... (see README)
-# make test    lint, types and every test; what continuous integration runs
+# make test    lint, types and all tests but the long ones of parity; what continuous integration runs
 # make parity  the long comparison with the official SAM 2 code
 # make colcon  build the same tree as a ROS workspace does
 # make venv    only the environment; the others make it when needed

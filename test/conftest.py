@@ -26,7 +26,7 @@ class ColourTracker:
         self._labels: dict[str, int] = {}
         self._frame_index = 0
 
-    def add_prompt(self, object_id, *, points=None, labels=None, box=None, mask=None):  # type: ignore[no-untyped-def]
+    def add_prompt(self, object_id, *, points=None, labels=None, box=None, mask=None, frame_size=None):  # type: ignore[no-untyped-def]
         kind, value = ("mask", None) if mask is not None else ("box", box) if box is not None else ("points", points)
         flat = [] if value is None else np.asarray(value, float).ravel().tolist()
         self.prompts.append((object_id, kind, flat + ([] if labels is None else [float(v) for v in labels])))

@@ -104,6 +104,7 @@ class Tracker:
         labels: ArrayLike | None = None,
         box: ArrayLike | None = None,
         mask: ArrayLike | None = None,
+        frame_size: tuple[int, int] | None = None,
     ) -> int:
         """Point at something; it takes effect in the next ``step``.
 
@@ -117,6 +118,7 @@ class Tracker:
             labels: (P,) 1 = on the object, 0 = not on it.
             box: (4,) x0, y0, x1, y1 in pixels.
             mask: (H, W), non-zero = object; alone, without points or box.
+            frame_size: (H, W) of the next image where the caller knows it; None: that of the last image.
 
         Returns:
             The object's label, 1 or more: its value in label images.
@@ -126,7 +128,7 @@ class Tracker:
                 that turns out not to fit is dropped by ``step`` and named in ``FrameResult.rejected``.
         """
         prompt = self.validate_prompt(
-            object_id, points=points, labels=labels, box=box, mask=mask, frame_size=self._frame_size
+            object_id, points=points, labels=labels, box=box, mask=mask, frame_size=frame_size or self._frame_size
         )
         if object_id not in self._tracks:
             self._tracks[object_id] = Track(object_id, self._next_label)

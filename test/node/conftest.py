@@ -59,18 +59,22 @@ class FakeTracker:
     def label_of(self, object_id: str) -> int:
         return self._labels[object_id]
 
-    def validate_prompt(
-        self, object_id: str, *, points: Any, labels: Any, box: Any, mask: Any, frame_size: tuple[int, int] | None
-    ) -> None:
+    def add_prompt(
+        self,
+        object_id: str,
+        *,
+        points: Any,
+        labels: Any,
+        box: Any,
+        mask: Any,
+        frame_size: tuple[int, int] | None = None,
+    ) -> int:
         if points is None and box is None and mask is None:
             raise PromptError("empty prompt: expected points, a box or a mask")
         if points is not None and frame_size is not None:
             height, width = frame_size
             if not all(0 <= x < width and 0 <= y < height for x, y in points):
                 raise PromptError(f"point outside the image of {width} x {height}")
-
-    def add_prompt(self, object_id: str, *, points: Any, labels: Any, box: Any, mask: Any) -> int:
-        self.validate_prompt(object_id, points=points, labels=labels, box=box, mask=mask, frame_size=None)
         if object_id not in self._labels:
             self._labels[object_id] = self._next_label
             self._next_label += 1

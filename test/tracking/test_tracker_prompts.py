@@ -64,6 +64,17 @@ def test_validation_changes_nothing(tracker: Tracker) -> None:
         tracker.validate_prompt("mug", points=[[500, 500]], labels=[1], frame_size=(HEIGHT, WIDTH))
 
 
+def test_a_prompt_is_checked_against_the_image_it_is_for(tracker: Tracker) -> None:
+    tracker.step(FRAMES[0])
+    larger = 2 * HEIGHT, 2 * WIDTH
+    beyond = {"points": [[WIDTH + 5, HEIGHT + 5]], "labels": [1]}
+    with pytest.raises(PromptError, match="80x48"):
+        tracker.add_prompt("mug", **beyond)
+    tracker.add_prompt("mug", **beyond, frame_size=larger)
+    result = tracker.step(np.zeros((*larger, 3), np.uint8))
+    assert "mug" in result and result.rejected == ()
+
+
 def test_negative_click_alone_does_not_make_an_object_even_in_place_of_a_waiting_prompt(tracker: Tracker) -> None:
     tracker.add_prompt("mug", **CLICK)
     with pytest.raises(PromptError, match="mug is new: expected at least one point labelled 1"):
