@@ -33,7 +33,7 @@ class ColourTracker:
         self._pending[object_id] = {"points": points, "labels": labels, "box": box, "mask": mask}
         return self._labels.setdefault(object_id, len(self._labels) + 1)
 
-    def validate_prompt(self, object_id, *, points=None, labels=None, box=None, mask=None, frame_size=None):  # type: ignore[no-untyped-def]
+    def _check(self, object_id, *, points=None, labels=None, box=None, mask=None, frame_size=None):  # type: ignore[no-untyped-def]
         for x, y in [] if points is None else points:
             if not (0 <= x < frame_size[1] and 0 <= y < frame_size[0]):
                 raise PromptError(f"point ({x}, {y}) is outside the image of {frame_size}")
@@ -42,7 +42,7 @@ class ColourTracker:
         rejected = []
         for object_id, prompt in self._pending.items():
             try:
-                self.validate_prompt(object_id, **prompt, frame_size=image_rgb.shape[:2])
+                self._check(object_id, **prompt, frame_size=image_rgb.shape[:2])
             except PromptError as error:
                 rejected.append((object_id, str(error)))
                 del self._labels[object_id]

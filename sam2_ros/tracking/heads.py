@@ -22,7 +22,7 @@ from sam2_ros.tracking.track import Track
 T = TypeVar("T")
 
 _REFINE_CLAMP_LOGITS = 32.0  # earlier logits fed back with a correction are kept within this (official code)
-_MAX_BATCH = 16  # objects at once: beyond that batching saves no time and memory grows with it
+_MAX_BATCH = 16  # objects at once, so that a step's memory does not grow with their number
 _MULTIMASK_MAX_POINTS = 1  # more points, or a box, are taken as unambiguous
 
 

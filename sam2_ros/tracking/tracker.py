@@ -63,39 +63,6 @@ class Tracker:
     def label_of(self, object_id: str) -> int:
         return self._track(object_id).label
 
-    def validate_prompt(
-        self,
-        object_id: str,
-        *,
-        points: ArrayLike | None = None,
-        labels: ArrayLike | None = None,
-        box: ArrayLike | None = None,
-        mask: ArrayLike | None = None,
-        frame_size: tuple[int, int] | None = None,
-    ) -> Prompt:
-        """Check a prompt as ``add_prompt`` would, and change nothing.
-
-        Args:
-            object_id: new or known.
-            points, labels, box, mask: as in ``add_prompt``.
-            frame_size: (H, W) of the image it is for; None where that is not known yet.
-
-        Raises:
-            PromptError: what was expected, what came.
-        """
-        if not isinstance(object_id, str) or not object_id:
-            raise PromptError(f"object_id: expected a non-empty string, got {object_id!r}")
-        prompt = make_prompt(points, labels, box, mask)
-        has_positive = prompt.mask is not None or prompt.box_xyxy is not None or prompt.labels.any()
-        track = self._tracks.get(object_id)
-        if track is None and self._next_label > _MAX_LABEL:
-            raise PromptError(f"{object_id}: all labels up to {_MAX_LABEL} have been given; reset starts again at 1")
-        if (track is None or not track.has_memory) and not has_positive:
-            raise PromptError(f"{object_id} is new: expected at least one point labelled 1, a box or a mask")
-        if frame_size is not None:
-            check_fits(prompt, *frame_size)
-        return prompt
-
     def add_prompt(
         self,
         object_id: str,
@@ -127,14 +94,26 @@ class Tracker:
             PromptError: a bad prompt; nothing has changed. Before the first image its size is not known: then a prompt
                 that turns out not to fit is dropped by ``step`` and named in ``FrameResult.rejected``.
         """
-        prompt = self.validate_prompt(
-            object_id, points=points, labels=labels, box=box, mask=mask, frame_size=frame_size or self._frame_size
-        )
+        prompt = make_prompt(points, labels, box, mask)
+        self._check_prompt(object_id, prompt, frame_size or self._frame_size)
         if object_id not in self._tracks:
             self._tracks[object_id] = Track(object_id, self._next_label)
             self._next_label += 1
         self._tracks[object_id].pending = prompt
         return self._tracks[object_id].label
+
+    def _check_prompt(self, object_id: str, prompt: Prompt, frame_size: tuple[int, int] | None) -> None:
+        """PromptError where this prompt cannot be taken for this object now; changes nothing."""
+        if not isinstance(object_id, str) or not object_id:
+            raise PromptError(f"object_id: expected a non-empty string, got {object_id!r}")
+        has_positive = prompt.mask is not None or prompt.box_xyxy is not None or prompt.labels.any()
+        track = self._tracks.get(object_id)
+        if track is None and self._next_label > _MAX_LABEL:
+            raise PromptError(f"{object_id}: all labels up to {_MAX_LABEL} have been given; reset starts again at 1")
+        if (track is None or not track.has_memory) and not has_positive:
+            raise PromptError(f"{object_id} is new: expected at least one point labelled 1, a box or a mask")
+        if frame_size is not None:
+            check_fits(prompt, *frame_size)
 
     def remove(self, object_id: str) -> None:
         """Forget one object. Raises KeyError for an unknown id."""

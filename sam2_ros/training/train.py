@@ -25,7 +25,7 @@ from sam2_ros.training.pretrained import load_imagenet_lite0
 from sam2_ros.training.unroll import UnrollResult, unroll
 
 _log = logging.getLogger(__name__)
-_SEEDS_PER_STEP = 64  # clip seeds set aside for each step, so that stages and resumed runs never share clips
+_SEEDS_PER_STEP = 64  # clip seeds set aside for each step, so that stages and resumed runs see fresh clips
 _LOG_COLUMNS = ("step", "stage", "loss", "focal", "dice", "iou", "presence", "click_iou", "last_iou", "lr", "seconds")
 
 
@@ -91,7 +91,7 @@ def _let_points_find_pixels(model: SAM2) -> None:
     """Start the decoder's cross-attention with equal query and key projections.
 
     A click and its pixel have the same position encoding, so from the first step their product is largest there.
-    With unrelated projections that takes thousands of steps to be found.
+    With unrelated projections clicks had not been learned after a thousand steps.
     """
     decoder = model.sam_mask_decoder
     for name, query in decoder.transformer.named_parameters():
@@ -131,7 +131,7 @@ def train(config: TrainConfig, out: Path) -> Path:
             _run_stage(run, config, stage, _Place(index, first_step, out, workers), library)
         first_step += stage.steps
     if workers.rank == 0:
-        # Half precision: the average carries no more than that, and a package carries it twice as easily.
+        # Half precision: half as large to ship, and what the model card's scores were measured with.
         torch.save({name: value.half() for name, value in run.ema.items()}, out / "weights.pt")
     return out / "weights.pt"
 

@@ -113,7 +113,7 @@ def test_refused_prompt_is_reported_and_scores_as_absent(
     coloured_sequence: Path, tmp_path: Path, colour_tracker_class: type, caplog: pytest.LogCaptureFixture
 ) -> None:
     class RefusingTracker(colour_tracker_class):  # type: ignore[misc, valid-type]
-        def validate_prompt(self, object_id, **_: object) -> None:  # type: ignore[no-untyped-def]
+        def _check(self, object_id, **_: object) -> None:  # type: ignore[no-untyped-def]
             from sam2_ros.tracking.types import PromptError
 
             if object_id == "7":

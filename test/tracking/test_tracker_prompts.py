@@ -56,14 +56,6 @@ def test_refused_prompt_changes_nothing(tracker: Tracker, model: SAM2, object_id
     assert tracker.add_prompt("next", **CLICK) == 2
 
 
-def test_validation_changes_nothing(tracker: Tracker) -> None:
-    tracker.validate_prompt("mug", **CLICK, frame_size=(HEIGHT, WIDTH))
-    assert tracker.object_ids == ()
-    tracker.validate_prompt("mug", points=[[500, 500]], labels=[1], frame_size=None)
-    with pytest.raises(PromptError, match="80x48"):
-        tracker.validate_prompt("mug", points=[[500, 500]], labels=[1], frame_size=(HEIGHT, WIDTH))
-
-
 def test_a_prompt_is_checked_against_the_image_it_is_for(tracker: Tracker) -> None:
     tracker.step(FRAMES[0])
     larger = 2 * HEIGHT, 2 * WIDTH
