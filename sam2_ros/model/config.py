@@ -40,6 +40,7 @@ class ModelConfig:
     iou_hidden_dim: int = 256
     num_spatial_memories: int = 7  # ``num_maskmem``: one conditioning slot and the frames before this one
     max_pointers: int = 16  # object pointers from t-1 .. t-15, beside those of conditioning frames
+    max_conditioning_in_attention: int | None = None  # ``max_cond_frames_in_attn``, 2 or more; None = all that are kept
     pointer_time_encoding: bool = True  # 2.1: signed temporal encoding of object pointers
     no_object_memory_embed: bool = True  # 2.1: a learned embedding marks memories of absent objects
 

@@ -38,17 +38,25 @@ class Track:
         return {**self.recent, **self.conditioning}
 
     def remember(self, policy: BankPolicy, frame: int, memory: FrameMemory, is_conditioning: bool) -> None:
-        """Add this frame and drop what no later frame attends to."""
+        """Add this frame, the newest, and drop what no later frame attends to."""
         assert memory.spatial_bchw is not None
         # bfloat16 in every run, as the official predictor stores it: results must not depend on how long it is kept.
         kept = FrameMemory(memory.spatial_bchw.to(torch.bfloat16).contiguous(), memory.pointer_bc.clone())
         (self.conditioning if is_conditioning else self.recent)[frame] = kept
-        for old in policy.expired(frame + 1, self.recent):
-            del self.recent[old]
-        for old in policy.without_spatial(frame + 1, self.recent):
-            self.recent[old] = replace(self.recent[old], spatial_bchw=None)
         for old in policy.surplus_conditioning(self.conditioning):
-            del self.conditioning[old]
+            self.recent[old] = self.conditioning.pop(old)
+        self._drop_old(policy, frame + 1)
+
+    def demote(self, policy: BankPolicy, frame: int, next_frame: int) -> None:
+        """Let a conditioning frame count as a tracked one; as such it may be too old to be kept."""
+        self.recent[frame] = self.conditioning.pop(frame)
+        self._drop_old(policy, next_frame)
+
+    def _drop_old(self, policy: BankPolicy, next_frame: int) -> None:
+        for old in policy.expired(next_frame, self.recent):
+            del self.recent[old]
+        for old in policy.without_spatial(next_frame, self.recent):
+            self.recent[old] = replace(self.recent[old], spatial_bchw=None)
 
     def update_state(self, frame: int, is_visible: bool, lost_after_frames: int) -> None:
         if is_visible or self.state == ObjectState.PENDING:  # whoever pointed at it saw it

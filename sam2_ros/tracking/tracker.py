@@ -38,7 +38,7 @@ class Tracker:
         config = model.config
         self._model = model
         self._device = model.no_mem_embed.device
-        self._policy = BankPolicy(config.num_spatial_memories, config.max_pointers)
+        self._policy = BankPolicy.of(config)
         self._lost_after_frames = lost_after_frames
         self._corrections_are_conditioning = corrections_are_conditioning
         self._tracks: dict[str, Track] = {}
@@ -114,6 +114,24 @@ class Tracker:
             raise PromptError(f"{object_id} is new: expected at least one point labelled 1, a box or a mask")
         if frame_size is not None:
             check_fits(prompt, *frame_size)
+
+    def clear_prompts(self, object_id: str, frame_index: int) -> None:
+        """Let a prompted frame of an object count as a tracked one from now on (``clear_all_prompts_in_frame``).
+
+        Raises:
+            KeyError: unknown id.
+            PromptError: not a conditioning frame of this object, or its only one.
+        """
+        track = self._track(object_id)
+        known = ", ".join(map(str, sorted(track.conditioning))) or "none"
+        if frame_index not in track.conditioning:
+            raise PromptError(f"{object_id}: expected a conditioning frame of it ({known}), got frame {frame_index}")
+        if len(track.conditioning) == 1:
+            raise PromptError(
+                f"{object_id}: frame {frame_index} is its only conditioning frame; remove the object, or give it a mask "
+                "on another frame first"
+            )
+        track.demote(self._policy, frame_index, self._frame_index)
 
     def remove(self, object_id: str) -> None:
         """Forget one object. Raises KeyError for an unknown id."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from sam2_ros.model.config import MODELS
 from sam2_ros.tracking.memory_bank import BankPolicy, MemorySelection
 
 OFFICIAL = BankPolicy(num_spatial=7, max_pointers=16)
@@ -66,6 +69,64 @@ def test_released_models_attend_to_six_maps_and_fifteen_pointers_beside_the_prom
     selection = OFFICIAL.select(40, [3], range(4, 40))
     assert spatial(selection) == [(3, 6), (34, 5), (35, 4), (36, 3), (37, 2), (38, 1), (39, 0)]
     assert pointers(selection) == [(3, 37), *[(40 - age, age) for age in range(1, 16)]]
+
+
+# How many, frame, conditioning frames; then those attended to as conditioning frames.
+LIMITED = {
+    "no more than allowed": (3, 9, [0, 4, 8], [0, 4, 8]),
+    "the latest": (2, 30, [0, 10, 20], [10, 20]),
+    "nearest before, nearest after": (2, 10, [0, 8, 30, 40], [8, 30]),
+    "the frame itself counts as after": (2, 10, [0, 8, 10, 11], [8, 10]),
+    "then the closest": (3, 10, [0, 7, 8, 30], [7, 8, 30]),
+    "the closest may lie after": (4, 10, [0, 1, 8, 12, 13, 30], [1, 8, 12, 13]),
+    "nothing before": (2, 3, [5, 6, 7], [5, 6]),
+    "of two as close the earlier": (3, 10, [6, 9, 11, 14], [6, 9, 11]),
+}
+
+
+@pytest.mark.parametrize(("limit", "frame", "conditioning", "attended"), LIMITED.values(), ids=LIMITED)
+def test_limited_conditioning_frames(limit: int, frame: int, conditioning: list[int], attended: list[int]) -> None:
+    policy = BankPolicy(num_spatial=1, max_pointers=1, max_in_attention=limit)
+    selection = policy.select(frame, conditioning, [])
+    assert spatial(selection) == [(f, 0) for f in attended]
+    assert pointers(selection) == [(f, frame - f) for f in attended]
+
+
+def test_a_conditioning_frame_left_out_counts_as_tracked_while_it_is_recent() -> None:
+    policy = BankPolicy(num_spatial=4, max_pointers=6, max_in_attention=2)
+    selection = policy.select(10, conditioning=[0, 5, 7, 8, 9], recent=[4, 6])
+    assert spatial(selection) == [(8, 3), (9, 3), (7, 2)]
+    assert pointers(selection) == [(8, 2), (9, 1), (7, 3), (6, 4), (5, 5)]
+
+
+@pytest.mark.parametrize("limit", [2, 3, 8, 9, 12])
+@pytest.mark.parametrize("every", [1, 2, 5, 30])
+def test_with_a_limit_a_bounded_bank_selects_what_an_unbounded_one_does(limit: int, every: int) -> None:
+    policy = BankPolicy(num_spatial=4, max_pointers=6, max_in_attention=limit)
+    all_prompted: set[int] = set()
+    all_tracked: set[int] = set()
+    prompted: set[int] = set()
+    tracked: set[int] = set()
+    for frame in range(80):
+        if frame:
+            assert policy.select(frame, prompted, tracked) == policy.select(frame, all_prompted, all_tracked)
+        (all_tracked if frame % every else all_prompted).add(frame)
+        (tracked if frame % every else prompted).add(frame)
+        surplus = policy.surplus_conditioning(prompted)
+        prompted, tracked = prompted.difference(surplus), tracked.union(surplus)
+        tracked.difference_update(policy.expired(frame + 1, tracked))
+        assert len(prompted) <= max(8, limit + 1)
+        assert len(tracked) <= 5
+
+
+def test_a_limit_below_two_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected 2 or more, or None for all, got 1"):
+        BankPolicy(4, 6, max_in_attention=1)
+
+
+def test_policy_of_a_model() -> None:
+    config = replace(MODELS["sam2.1_hiera_tiny"], max_conditioning_in_attention=4)
+    assert BankPolicy.of(config) == BankPolicy(num_spatial=7, max_pointers=16, max_in_attention=4)
 
 
 @pytest.mark.parametrize("policy", [OFFICIAL, SMALL, BankPolicy(num_spatial=5, max_pointers=2), BankPolicy(1, 1)])

@@ -179,3 +179,35 @@ def test_mask_is_returned_as_given(tracker: Tracker) -> None:
     assert (tracked.mask & RECTANGLE).sum() / (tracked.mask | RECTANGLE).sum() > 0.9
     assert tracked.score > 0.99
     assert tracked.mask_quality == 1
+
+
+def test_cleared_frame_counts_as_tracked_from_then_on(tracker: Tracker) -> None:
+    for frame, prompt in enumerate([CLICK, {"mask": RECTANGLE}, None]):
+        if prompt is not None:
+            tracker.add_prompt("mug", **prompt)
+        tracker.step(FRAMES[frame])
+    memory = tracker._tracks["mug"].conditioning[0]
+    tracker.clear_prompts("mug", 0)
+    assert list(tracker._tracks["mug"].conditioning) == [1]
+    assert tracker._tracks["mug"].recent[0] is memory, "what was seen is kept"
+    with pytest.raises(PromptError, match=r"expected a conditioning frame of it \(1\), got frame 0"):
+        tracker.clear_prompts("mug", 0)
+    with pytest.raises(PromptError, match="frame 1 is its only conditioning frame"):
+        tracker.clear_prompts("mug", 1)
+    with pytest.raises(KeyError, match="unknown object 'cup'"):
+        tracker.clear_prompts("cup", 0)
+    assert list(tracker._tracks["mug"].conditioning) == [1]
+
+
+def test_cleared_frame_that_is_too_old_to_count_as_tracked_is_let_go(tracker: Tracker) -> None:
+    for index, frame in enumerate(FRAMES[:11]):
+        if index in (0, 6):
+            tracker.add_prompt("mug", mask=RECTANGLE)
+        tracker.step(frame)
+    tracker.clear_prompts("mug", 0)
+    assert 0 not in tracker._tracks["mug"].frames
+    tracker.add_prompt("mug", mask=~RECTANGLE)
+    tracker.step(FRAMES[11])
+    tracker.clear_prompts("mug", 6)
+    memory = tracker._tracks["mug"].recent[6]
+    assert memory.spatial_bchw is None, "at frame 12 only maps of frames 9 to 11 are attended to"
