@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sam2_ros.tracking.types import PromptError
-
-
-class PromptAction(enum.IntEnum):
-    """What to do with the object. The values are those of ``sam2_ros/msg/Prompt``."""
-
-    ADD = 0
-    REFINE = 1
-    REPLACE = 2
-    UNDO = 3
+from sam2_ros.tracking.types import PromptAction, PromptError
 
 
 @dataclass(frozen=True)

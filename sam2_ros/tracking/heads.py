@@ -1,6 +1,7 @@
 """What the model does for the objects of one frame: follow them, apply prompts, encode new memories.
 
-Objects are batched where their memories have the same length; results are one ``MaskPrediction`` an object.
+Followed objects are batched where their memories have the same length, prompted ones go one by one; results are one
+``MaskPrediction`` an object.
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from sam2_ros.model.sam2 import SAM2, ImageFeatures, MaskPrediction, MemoryTokens
 from sam2_ros.tracking.memory_bank import BankPolicy
 from sam2_ros.tracking.memory_tokens import FrameMemory, gather_tokens, stack_tokens
-from sam2_ros.tracking.preprocess import mask_to_input
-from sam2_ros.tracking.prompts import to_model_points
+from sam2_ros.tracking.preprocess import image_to_input, mask_to_input
+from sam2_ros.tracking.prompts import GivenPrompt, Prompt, to_model_points
 from sam2_ros.tracking.track import Track
 
 T = TypeVar("T")
@@ -36,6 +40,27 @@ class Frame:
     width: int
 
 
+@dataclass(frozen=True)
+class RawFrame:
+    """One image that nothing was looked for in: it is encoded only when a prompt for it comes."""
+
+    index: int
+    image_rgb: NDArray[np.uint8]  # (H, W, 3)
+
+    @property
+    def height(self) -> int:
+        return self.image_rgb.shape[0]
+
+    @property
+    def width(self) -> int:
+        return self.image_rgb.shape[1]
+
+
+def encode(model: SAM2, raw: RawFrame) -> Frame:
+    inputs = image_to_input(raw.image_rgb, model.config.image_size, model.no_mem_embed.device)
+    return Frame(raw.index, model.encode_image(inputs), raw.height, raw.width)
+
+
 def follow(model: SAM2, frame: Frame, tracks: Sequence[Track], policy: BankPolicy) -> dict[str, MaskPrediction]:
     """Find every object that has a memory in this frame. One image encoding serves them all."""
     groups: dict[tuple[int, int], list[tuple[Track, MemoryTokens]]] = defaultdict(list)
@@ -53,46 +78,68 @@ def follow(model: SAM2, frame: Frame, tracks: Sequence[Track], policy: BankPolic
     return predictions
 
 
-def apply_prompt(
-    model: SAM2, frame: Frame, track: Track, policy: BankPolicy, followed: MaskPrediction | None
-) -> MaskPrediction:
-    """Segment one object from its waiting prompt; where it was followed into this frame, correct that.
+def segment_prompted(
+    model: SAM2,
+    frame: Frame,
+    track: Track,
+    given: Sequence[GivenPrompt],
+    policy: BankPolicy,
+    followed: MaskPrediction | None,
+) -> tuple[MaskPrediction, FrameMemory]:
+    """Segment one object from its prompts for this frame, and remember it.
+
+    Clicks add up: each is decoded together with those before it and with the mask that they gave, as when a user
+    corrects one frame step by step (``add_new_points_or_box`` with ``clear_old_points=False``; a box clears them).
 
     Args:
-        followed: this object's prediction from memory; None for a new object.
+        given: in the order in which they came; one that replaces the object stands first.
+        followed: this object's prediction from memory, which is corrected; None where there is none, or it is replaced.
     """
-    prompt = track.pending
-    assert prompt is not None
-    device = frame.features.top_bchw.device
-    if prompt.mask is not None:
-        return model.adopt_mask(frame.features, mask_to_input(prompt.mask, model.config.image_size, device))
-    points = to_model_points(prompt, frame.height, frame.width, model.config.image_size, device)
-    multimask = prompt.num_tokens <= _MULTIMASK_MAX_POINTS
-    if followed is None:
-        return model.decode_masks(model.without_memory(frame.features), frame.features, points, multimask=multimask)
-    tokens = gather_tokens(model, track.select(policy, frame.index), track.frames)
-    conditioned = model.attend_to_memory(frame.features, tokens)
-    logits = followed.logits_b1hw.clamp(-_REFINE_CLAMP_LOGITS, _REFINE_CLAMP_LOGITS)
-    return model.decode_masks(conditioned, frame.features, points, logits, multimask)
+    device, features = frame.features.top_bchw.device, frame.features
+    prediction = followed
+    clicks: Prompt | None = None
+    conditioned = None
+    for prompt in (each.prompt for each in given):
+        if prompt.mask is not None:
+            prediction = model.adopt_mask(features, mask_to_input(prompt.mask, model.config.image_size, device))
+            clicks = None
+            continue
+        if conditioned is None:
+            conditioned = _conditioned(model, frame, track if followed is not None else None, policy)
+        clicks = prompt if clicks is None else clicks.followed_by(prompt)
+        points = to_model_points(clicks, frame.height, frame.width, model.config.image_size, device)
+        earlier = None
+        if prediction is not None:
+            earlier = prediction.logits_b1hw.clamp(-_REFINE_CLAMP_LOGITS, _REFINE_CLAMP_LOGITS)
+        multimask = clicks.num_tokens <= _MULTIMASK_MAX_POINTS
+        prediction = model.decode_masks(conditioned, features, points, earlier, multimask)
+    assert prediction is not None, "there is always a prompt"
+    return prediction, _encode(model, frame, [prediction], prompted=True)[0]
 
 
-def encode_memories(
-    model: SAM2, frame: Frame, predictions: Mapping[str, MaskPrediction], prompted: Sequence[str]
-) -> dict[str, FrameMemory]:
-    """This frame's memory of every object: prompted and followed ones in a batch each."""
+def _conditioned(model: SAM2, frame: Frame, track: Track | None, policy: BankPolicy) -> Tensor:
+    """(1, d_model, h, w): the frame as seen with this object's memory; with none where there is no track."""
+    if track is None:
+        return model.without_memory(frame.features)
+    return model.attend_to_memory(frame.features, gather_tokens(model, track.select(policy, frame.index), track.frames))
+
+
+def encode_memories(model: SAM2, frame: Frame, followed: Mapping[str, MaskPrediction]) -> dict[str, FrameMemory]:
+    """This frame's memory of every object that was followed into it."""
     memories: dict[str, FrameMemory] = {}
-    followed = [object_id for object_id in predictions if object_id not in prompted]
-    chunks = [(ids, False) for ids in _chunks([followed])] + [(ids, True) for ids in _chunks([list(prompted)])]
-    for ids, is_prompted in chunks:
-        spatial = model.encode_memory(
-            frame.features.expand(len(ids)),
-            torch.cat([predictions[i].logits_b1hw for i in ids]),
-            torch.cat([predictions[i].object_score_logits_b1 for i in ids]),
-            is_prompted,
-        )
-        for row, object_id in enumerate(ids):
-            memories[object_id] = FrameMemory(spatial[row : row + 1], predictions[object_id].pointer_bc)
+    for ids in _chunks([list(followed)]):
+        memories.update(zip(ids, _encode(model, frame, [followed[i] for i in ids], prompted=False), strict=True))
     return memories
+
+
+def _encode(model: SAM2, frame: Frame, predictions: Sequence[MaskPrediction], prompted: bool) -> list[FrameMemory]:
+    spatial = model.encode_memory(
+        frame.features.expand(len(predictions)),
+        torch.cat([p.logits_b1hw for p in predictions]),
+        torch.cat([p.object_score_logits_b1 for p in predictions]),
+        prompted,
+    )
+    return [FrameMemory(spatial[row : row + 1], p.pointer_bc) for row, p in enumerate(predictions)]
 
 
 def _chunks(groups: Iterable[list[T]]) -> Iterator[list[T]]:

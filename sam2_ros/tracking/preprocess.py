@@ -12,6 +12,15 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in 0..1
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
+def check_image(image_rgb: NDArray[np.uint8]) -> None:
+    """Raises ValueError for anything but a (H, W, 3) uint8 array with pixels in it."""
+    if not isinstance(image_rgb, np.ndarray) or image_rgb.dtype != np.uint8:
+        kind = getattr(image_rgb, "dtype", type(image_rgb).__name__)
+        raise ValueError(f"image: expected a uint8 array of shape (H, W, 3), RGB, got {kind}")
+    if image_rgb.ndim != 3 or image_rgb.shape[2] != 3 or 0 in image_rgb.shape:
+        raise ValueError(f"image: expected shape (H, W, 3), RGB, got {image_rgb.shape}")
+
+
 def image_to_input(image_rgb: NDArray[np.uint8], size_px: int, device: torch.device) -> Tensor:
     """(H, W, 3) uint8 RGB -> (1, 3, size, size) float32: stretched to a square (bilinear, antialiased), normalised."""
     image = torch.from_numpy(_as_torch_takes_it(image_rgb)).to(device).permute(2, 0, 1)[None].float()

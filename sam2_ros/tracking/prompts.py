@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from sam2_ros.model.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, PointPrompts
-from sam2_ros.tracking.types import PromptError
+from sam2_ros.tracking.types import PromptAction, PromptError
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,37 @@ class Prompt:
     def num_tokens(self) -> int:
         """Points as the model counts them: a box is two."""
         return len(self.points_xy) + (0 if self.box_xyxy is None else 2)
+
+    @property
+    def shows_object(self) -> bool:
+        """It says where the object is, and not only where it is not."""
+        return self.mask is not None or self.box_xyxy is not None or bool(self.labels.any())
+
+    def followed_by(self, later: Prompt) -> Prompt:
+        """The clicks of both; a box says anew where the object is, so what came before it is left out."""
+        if later.box_xyxy is not None:
+            return later
+        return Prompt(
+            np.concatenate((self.points_xy, later.points_xy)),
+            np.concatenate((self.labels, later.labels)),
+            self.box_xyxy,
+            None,
+        )
+
+
+@dataclass(frozen=True)
+class GivenPrompt:
+    """A prompt that was accepted, for one object and one frame."""
+
+    number: int  # 1.. in the order in which the tracker was given them
+    action: PromptAction  # ADD, REFINE or REPLACE
+    prompt: Prompt
+
+
+def since_replaced(given: Sequence[GivenPrompt]) -> Sequence[GivenPrompt]:
+    """Of one frame's prompts those that count: the latest REPLACE makes the earlier ones void."""
+    starts = [place for place, each in enumerate(given) if each.action is PromptAction.REPLACE]
+    return given[starts[-1] :] if starts else given
 
 
 def make_prompt(

@@ -1,4 +1,4 @@
-"""One tracked object: its identity, the prompt that waits for the next frame, and its bounded memory."""
+"""One tracked object: its identity and its bounded memory, as of one frame."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import torch
 
 from sam2_ros.tracking.memory_bank import BankPolicy, MemorySelection
 from sam2_ros.tracking.memory_tokens import FrameMemory
-from sam2_ros.tracking.prompts import Prompt
 from sam2_ros.tracking.types import ObjectState
 
 
@@ -16,7 +15,6 @@ from sam2_ros.tracking.types import ObjectState
 class Track:
     object_id: str
     label: int
-    pending: Prompt | None = None
     state: ObjectState = ObjectState.PENDING
     last_seen_frame: int = -1
     conditioning: dict[int, FrameMemory] = field(default_factory=dict)

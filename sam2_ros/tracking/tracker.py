@@ -1,64 +1,85 @@
-"""``Tracker.step``: one camera image in, every object's mask and state out, for ever, in bounded memory."""
+"""``Tracker.step``: one camera image in, every object's mask and state out, for ever, in bounded memory.
+
+What prompts do in which frame, and what is kept, is written down in ``docs/tracking.md``.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from sam2_ros.model.sam2 import SAM2, MaskPrediction
-from sam2_ros.tracking.heads import Frame, apply_prompt, encode_memories, follow
-from sam2_ros.tracking.mask_ops import centroid_xy, label_image, tight_box_xyxy
+from sam2_ros.model.sam2 import SAM2
+from sam2_ros.tracking.describe import describe
+from sam2_ros.tracking.engine import Engine
+from sam2_ros.tracking.live import advance_live, drop_misfits
 from sam2_ros.tracking.memory_bank import BankPolicy
-from sam2_ros.tracking.preprocess import image_to_input, logits_to_image_size
-from sam2_ros.tracking.prompts import Prompt, check_fits, make_prompt
+from sam2_ros.tracking.preprocess import check_image
+from sam2_ros.tracking.prompts import GivenPrompt, check_fits, make_prompt
+from sam2_ros.tracking.replay import catch_up, roll_back, track_before
+from sam2_ros.tracking.stream_state import StreamState
+from sam2_ros.tracking.taking_prompts import action_for, frame_for, latest_prompt
 from sam2_ros.tracking.track import Track
-from sam2_ros.tracking.types import FrameResult, PromptError, TrackedMask
+from sam2_ros.tracking.types import FrameResult, PromptAction, PromptError
 
-_MAX_LABEL = 65535  # what a label image of 16 bits holds
+_MIN_REPLAYED_FRAMES = 2  # before each new one: an object that is behind comes nearer whatever the budget
 
 
 class Tracker:
     """Follows any number of objects through a stream of images.
 
     Objects are independent: each has its own memory, and they share one image encoding. Object ids never change and
-    labels are not given twice until ``reset``. Not thread-safe: one thread calls everything.
+    labels are not given twice until ``reset``. Not thread-safe: one thread calls everything. A call that raises has
+    changed nothing.
 
     Args:
         model: in eval mode, on the device that is to be used.
         lost_after_frames: an object unseen for longer than this is LOST; until then it is OCCLUDED.
         corrections_are_conditioning: keep corrected frames as conditioning frames
             (``add_all_frames_to_correct_as_cond``) instead of letting them pass like tracked ones.
+        buffer_frames: so many past frames can be prompted, and prompts in them be undone; their features stay on the
+            device.
+        catchup_budget_ms: time that a ``step`` takes to bring objects up to now whose past was changed; None: as long
+            as it takes. Two frames are gone through in any case.
     """
 
-    def __init__(self, model: SAM2, lost_after_frames: int = 30, corrections_are_conditioning: bool = False) -> None:
-        config = model.config
-        self._model = model
-        self._device = model.no_mem_embed.device
-        self._policy = BankPolicy.of(config)
-        self._lost_after_frames = lost_after_frames
-        self._corrections_are_conditioning = corrections_are_conditioning
-        self._tracks: dict[str, Track] = {}
-        self._frame_index = 0
-        self._next_label = 1
-        self._frame_size: tuple[int, int] | None = None
+    def __init__(
+        self,
+        model: SAM2,
+        lost_after_frames: int = 30,
+        corrections_are_conditioning: bool = False,
+        buffer_frames: int = 0,
+        catchup_budget_ms: float | None = None,
+    ) -> None:
+        if buffer_frames < 0:
+            raise ValueError(f"buffer_frames: expected 0 or more, got {buffer_frames}")
+        policy = BankPolicy.of(model.config)
+        self._engine = Engine(model, policy, lost_after_frames, corrections_are_conditioning)
+        self._buffer_frames = buffer_frames
+        self._catchup_budget_ms = catchup_budget_ms
+        self._state = StreamState()
 
     @property
     def model_name(self) -> str:
-        return self._model.config.name
+        return self._engine.model.config.name
 
     @property
     def object_ids(self) -> tuple[str, ...]:
         """Ids in order of label."""
-        return tuple(self._tracks)
+        return tuple(self._state.tracks)
 
     @property
     def frame_size(self) -> tuple[int, int] | None:
         """(H, W) of the last image; None before the first."""
-        return self._frame_size
+        return self._state.frame_size
+
+    @property
+    def frames_behind(self) -> dict[str, int]:
+        """How many frames each object has to be taken through until it is up to now; only those with any."""
+        state = self._state
+        return {object_id: state.next_frame - replay.next_index for object_id, replay in state.replays.items()}
 
     def label_of(self, object_id: str) -> int:
         return self._track(object_id).label
@@ -71,13 +92,17 @@ class Tracker:
         labels: ArrayLike | None = None,
         box: ArrayLike | None = None,
         mask: ArrayLike | None = None,
+        action: PromptAction | None = None,
+        frame_index: int | None = None,
+        stamp_s: float | None = None,
         frame_size: tuple[int, int] | None = None,
     ) -> int:
-        """Point at something; it takes effect in the next ``step``.
+        """Point at something in the next frame, or in a past one that is still kept.
 
-        An unknown id is a new object, segmented from the prompt alone. For a known id the next frame is tracked
-        first, then corrected by the points or box; a mask replaces what was tracked. A second prompt for the same id
-        before the next step replaces the first.
+        ADD starts an object from the prompt alone. REFINE corrects a known one: it is tracked into the frame first,
+        then corrected by the points or the box; a mask is taken as it is. Several prompts for one frame add up.
+        REPLACE starts a known object again. After a prompt for a past frame the object is brought up to now by
+        ``step`` or ``catch_up``, as if the prompt had come in time.
 
         Args:
             object_id: chosen by the caller, not empty.
@@ -85,6 +110,9 @@ class Tracker:
             labels: (P,) 1 = on the object, 0 = not on it.
             box: (4,) x0, y0, x1, y1 in pixels.
             mask: (H, W), non-zero = object; alone, without points or box.
+            action: ADD, REFINE or REPLACE; None: ADD for an unknown id, REFINE for a known one.
+            frame_index: of the frame that is meant; None: the next one.
+            stamp_s: in place of ``frame_index``: when the image was taken. The frame nearest to it is meant.
             frame_size: (H, W) of the next image where the caller knows it; None: that of the last image.
 
         Returns:
@@ -95,25 +123,50 @@ class Tracker:
                 that turns out not to fit is dropped by ``step`` and named in ``FrameResult.rejected``.
         """
         prompt = make_prompt(points, labels, box, mask)
-        self._check_prompt(object_id, prompt, frame_size or self._frame_size)
-        if object_id not in self._tracks:
-            self._tracks[object_id] = Track(object_id, self._next_label)
-            self._next_label += 1
-        self._tracks[object_id].pending = prompt
-        return self._tracks[object_id].label
+        state = self._state.copy()
+        action = action_for(state, object_id, prompt, action)
+        index = frame_for(state, frame_index, stamp_s)
+        label = state.next_label if action is PromptAction.ADD else state.tracks[object_id].label
+        if action is PromptAction.ADD:
+            state.tracks[object_id] = Track(object_id, label)
+            state.next_label += 1
+        state.prompts_given += 1
+        given = GivenPrompt(state.prompts_given, action, prompt)
+        if index == state.next_frame:
+            size = frame_size or state.frame_size
+            if size is not None:
+                check_fits(prompt, *size)
+            state.waiting[object_id] = (*state.waiting.get(object_id, ()), given)
+        else:
+            frame = state.past[index].frame
+            check_fits(prompt, frame.height, frame.width)
+            track = state.tracks[object_id] if action is PromptAction.ADD else track_before(state, object_id, index)
+            if track is None:
+                raise PromptError(f"{object_id} did not exist yet in frame {index}: expected a later frame")
+            roll_back(state, track, index, (*state.prompts_of(object_id, index), given))
+        self._state = state
+        return label
 
-    def _check_prompt(self, object_id: str, prompt: Prompt, frame_size: tuple[int, int] | None) -> None:
-        """PromptError where this prompt cannot be taken for this object now; changes nothing."""
-        if not isinstance(object_id, str) or not object_id:
-            raise PromptError(f"object_id: expected a non-empty string, got {object_id!r}")
-        has_positive = prompt.mask is not None or prompt.box_xyxy is not None or prompt.labels.any()
-        track = self._tracks.get(object_id)
-        if track is None and self._next_label > _MAX_LABEL:
-            raise PromptError(f"{object_id}: all labels up to {_MAX_LABEL} have been given; reset starts again at 1")
-        if (track is None or not track.has_memory) and not has_positive:
-            raise PromptError(f"{object_id} is new: expected at least one point labelled 1, a box or a mask")
-        if frame_size is not None:
-            check_fits(prompt, *frame_size)
+    def undo(self, object_id: str) -> None:
+        """Take back the latest prompt of an object, whichever frame it was for: the object as it were without it.
+
+        Raises:
+            KeyError: unknown id.
+            PromptError: nothing to undo: it has only its first prompt, or the frame is not kept any more.
+        """
+        self._track(object_id)
+        state = self._state.copy()
+        latest, index = latest_prompt(state, object_id)
+        if index == state.next_frame:
+            remaining = tuple(each for each in state.waiting.pop(object_id) if each is not latest)
+            if remaining:
+                state.waiting[object_id] = remaining
+        else:
+            track = track_before(state, object_id, index)
+            assert track is not None, "it was prompted there"
+            remaining = tuple(each for each in state.prompts_of(object_id, index) if each is not latest)
+            roll_back(state, track, index, remaining)
+        self._state = state
 
     def clear_prompts(self, object_id: str, frame_index: int) -> None:
         """Let a prompted frame of an object count as a tracked one from now on (``clear_all_prompts_in_frame``).
@@ -122,135 +175,82 @@ class Tracker:
             KeyError: unknown id.
             PromptError: not a conditioning frame of this object, or its only one.
         """
-        track = self._track(object_id)
+        track = self._track(object_id).copy()
         known = ", ".join(map(str, sorted(track.conditioning))) or "none"
+        if object_id in self._state.replays:
+            raise PromptError(f"{object_id} is still being brought up to now: call catch_up first")
         if frame_index not in track.conditioning:
             raise PromptError(f"{object_id}: expected a conditioning frame of it ({known}), got frame {frame_index}")
         if len(track.conditioning) == 1:
             raise PromptError(
-                f"{object_id}: frame {frame_index} is its only conditioning frame; remove the object, or give it a mask "
-                "on another frame first"
+                f"{object_id}: frame {frame_index} is its only conditioning frame; remove the object, or give it a "
+                "mask on another frame first"
             )
-        track.demote(self._policy, frame_index, self._frame_index)
+        state = self._state.copy()
+        track.demote(self._engine.policy, frame_index, state.next_frame)
+        state.tracks[object_id] = track
+        state.cleared[object_id] = (*state.cleared.get(object_id, ()), frame_index)
+        self._state = state
 
     def remove(self, object_id: str) -> None:
         """Forget one object. Raises KeyError for an unknown id."""
         self._track(object_id)
-        del self._tracks[object_id]
+        state = self._state.copy()
+        state.forget(object_id)
+        self._state = state
 
     def clear(self) -> None:
-        """Forget all objects; their labels are not given again."""
-        self._tracks.clear()
+        """Forget all objects; their labels are not given again. Past frames can still be prompted."""
+        state = self._state.copy()
+        for object_id in self.object_ids:
+            state.forget(object_id)
+        self._state = state
 
     def reset(self) -> None:
-        """As new: no objects, frames and labels count from the start."""
-        self.clear()
-        self._frame_index, self._next_label, self._frame_size = 0, 1, None
+        """As new: no objects and no past; frames and labels count from the start."""
+        self._state = StreamState()
 
     @torch.inference_mode()
-    def step(self, image_rgb: NDArray[np.uint8]) -> FrameResult:
+    def catch_up(self, budget_ms: float | None = None) -> int:
+        """Bring objects up to now whose past was changed, for callers with time to spare between images.
+
+        Args:
+            budget_ms: stop after this time, but not before one frame has been gone through; None: no limit.
+
+        Returns:
+            How many frames are left for the object that is furthest behind; 0 = all are up to now.
+        """
+        state = self._state.copy()
+        catch_up(self._engine, state, budget_ms, min_frames=1)
+        self._state = state
+        return max(self.frames_behind.values(), default=0)
+
+    @torch.inference_mode()
+    def step(self, image_rgb: NDArray[np.uint8], stamp_s: float | None = None) -> FrameResult:
         """Track every object into this image and apply the prompts that wait.
 
         Args:
             image_rgb: (H, W, 3) uint8, RGB.
+            stamp_s: when it was taken, for prompts that name a time.
 
         Raises:
             ValueError: the array is not such an image. After this or any other error nothing has changed.
         """
         started = time.perf_counter()
-        _check_image(image_rgb)
+        check_image(image_rgb)
         height, width = image_rgb.shape[:2]
-        before = self._tracks
-        self._tracks = {object_id: track.copy() for object_id, track in before.items()}
-        try:
-            rejected = self._drop_misfits(height, width)
-            predictions = self._segment(image_rgb) if self._tracks else {}
-            objects, labels_hw = self._describe(predictions, height, width)
-        except BaseException:
-            self._tracks = before
-            raise
-        self._frame_size = (height, width)
-        self._frame_index += 1
-        elapsed_ms = (time.perf_counter() - started) * 1e3
-        return FrameResult(self._frame_index - 1, objects, labels_hw, elapsed_ms, rejected)
-
-    def _drop_misfits(self, height: int, width: int) -> tuple[tuple[str, str], ...]:
-        """Drop waiting prompts that do not fit this image, and new objects that had nothing else."""
-        rejected = []
-        for track in list(self._tracks.values()):
-            try:
-                if track.pending is not None:
-                    check_fits(track.pending, height, width)
-            except PromptError as error:
-                rejected.append((track.object_id, str(error)))
-                track.pending = None
-                if not track.has_memory:
-                    del self._tracks[track.object_id]
-        return tuple(rejected)
-
-    def _segment(self, image_rgb: NDArray[np.uint8]) -> dict[str, MaskPrediction]:
-        """Run the model for all objects and remember the frame."""
-        model, policy, tracks = self._model, self._policy, list(self._tracks.values())
-        features = model.encode_image(image_to_input(image_rgb, model.config.image_size, self._device))
-        frame = Frame(self._frame_index, features, *image_rgb.shape[:2])
-        predictions = follow(model, frame, [t for t in tracks if t.has_memory], policy)
-        prompted = [t for t in tracks if t.pending is not None]
-        for track in prompted:
-            predictions[track.object_id] = apply_prompt(model, frame, track, policy, predictions.get(track.object_id))
-        memories = encode_memories(model, frame, predictions, [t.object_id for t in prompted])
-        for track in tracks:
-            # A correction passes like a tracked frame, as in the official code; a new object or a given mask stays.
-            is_anchor = track.pending is not None and (
-                not track.has_memory or track.pending.mask is not None or self._corrections_are_conditioning
-            )
-            track.remember(policy, self._frame_index, memories[track.object_id], is_anchor)
-            track.pending = None
-            visible = bool(predictions[track.object_id].object_score_logits_b1 > 0)
-            track.update_state(self._frame_index, visible, self._lost_after_frames)
-        return predictions
-
-    def _describe(
-        self, predictions: dict[str, MaskPrediction], height: int, width: int
-    ) -> tuple[tuple[TrackedMask, ...], NDArray[np.uint8] | NDArray[np.uint16]]:
-        tracks = [track for track in self._tracks.values() if track.object_id in predictions]
-        objects: list[TrackedMask] = []
-
-        def described() -> Iterator[NDArray[np.float32]]:
-            for track in tracks:
-                prediction = predictions[track.object_id]
-                logits_hw = logits_to_image_size(prediction.logits_b1hw[:, 0], height, width)[0].cpu().numpy()
-                objects.append(_tracked_mask(track, prediction, logits_hw))
-                yield logits_hw
-
-        labels_hw = label_image(described(), [track.label for track in tracks], height, width)
-        return tuple(objects), labels_hw
+        state = self._state.copy()
+        catch_up(self._engine, state, self._catchup_budget_ms, _MIN_REPLAYED_FRAMES)
+        drop_misfits(state, height, width)
+        predictions = advance_live(self._engine, state, image_rgb, stamp_s, self._buffer_frames)
+        objects, labels_hw = describe(state.tracks.values(), predictions, height, width)
+        rejected, state.rejected = state.rejected, ()
+        self._state = state
+        return FrameResult(state.next_frame - 1, objects, labels_hw, (time.perf_counter() - started) * 1e3, rejected)
 
     def _track(self, object_id: str) -> Track:
-        if object_id not in self._tracks:
-            known = ", ".join(self._tracks) or "none"
+        tracks = self._state.tracks
+        if object_id not in tracks:
+            known = ", ".join(tracks) or "none"
             raise KeyError(f"unknown object {object_id!r}; known objects: {known}")
-        return self._tracks[object_id]
-
-
-def _tracked_mask(track: Track, prediction: MaskPrediction, logits_hw: NDArray[np.float32]) -> TrackedMask:
-    mask = logits_hw > 0
-    return TrackedMask(
-        object_id=track.object_id,
-        label=track.label,
-        state=track.state,
-        score=float(prediction.object_score_logits_b1.sigmoid()),
-        mask_quality=float(prediction.iou_b),
-        mask=mask,
-        area_px=int(mask.sum()),
-        box_xyxy=tight_box_xyxy(mask),
-        centroid_xy=centroid_xy(mask),
-        low_res_logits=prediction.logits_b1hw[0, 0].cpu().numpy(),
-    )
-
-
-def _check_image(image_rgb: NDArray[np.uint8]) -> None:
-    if not isinstance(image_rgb, np.ndarray) or image_rgb.dtype != np.uint8:
-        kind = getattr(image_rgb, "dtype", type(image_rgb).__name__)
-        raise ValueError(f"image: expected a uint8 array of shape (H, W, 3), RGB, got {kind}")
-    if image_rgb.ndim != 3 or image_rgb.shape[2] != 3 or 0 in image_rgb.shape:
-        raise ValueError(f"image: expected shape (H, W, 3), RGB, got {image_rgb.shape}")
+        return tracks[object_id]

@@ -14,10 +14,19 @@ class PromptError(ValueError):
     """A prompt that cannot be used; the message says what was expected, what came and what to do."""
 
 
+class PromptAction(enum.IntEnum):
+    """What a prompt does to its object. The values are those of ``sam2_ros/msg/Prompt``."""
+
+    ADD = 0  # start a new object
+    REFINE = 1  # correct a known object in one frame; its memory stays
+    REPLACE = 2  # forget what is remembered of a known object and start it again; id and label stay
+    UNDO = 3  # take its latest prompt back
+
+
 class ObjectState(enum.IntEnum):
     """Life of an object. The values are those of ``sam2_ros/msg/TrackedObject``."""
 
-    PENDING = 0  # prompted, not yet seen in a frame
+    PENDING = 0  # prompted, not yet segmented; also while a prompt for a past frame is brought up to now
     TRACKED = 1  # visible in this frame
     OCCLUDED = 2  # not visible now, was visible recently
     LOST = 3  # not visible for longer than ``lost_after_frames``
@@ -47,7 +56,7 @@ class FrameResult:
     objects: tuple[TrackedMask, ...]  # ordered by label
     label_image: NDArray[np.uint8] | NDArray[np.uint16]  # (H, W); 0 = nothing, else the label of the highest logit
     inference_ms: float  # wall time of ``step``
-    rejected: tuple[tuple[str, str], ...] = field(default=())  # (object_id, why) of prompts that did not fit this image
+    rejected: tuple[tuple[str, str], ...] = field(default=())  # (object_id, why) of prompts that could not be used
 
     def __getitem__(self, object_id: str) -> TrackedMask:
         for tracked in self.objects:

@@ -8,7 +8,7 @@ import torch
 from tiny_model import assert_same_result, noise_frames, shift_object_score, tiny_model
 
 from sam2_ros.model.sam2 import SAM2
-from sam2_ros.tracking import tracker as tracker_module
+from sam2_ros.tracking import describe as describe_module
 from sam2_ros.tracking.tracker import Tracker
 from sam2_ros.tracking.types import ObjectState, PromptError
 
@@ -74,7 +74,7 @@ def test_labels_are_not_given_twice_until_reset(tracker: Tracker) -> None:
 
 
 def test_labels_end_where_the_label_image_ends(tracker: Tracker) -> None:
-    tracker._next_label = 65535  # rather than that many objects
+    tracker._state.next_label = 65535  # rather than that many objects
     assert tracker.add_prompt("last", **CLICK) == 65535
     with pytest.raises(PromptError, match=r"all labels up to 65535 .* reset"):
         tracker.add_prompt("one more", **CLICK)
@@ -207,7 +207,7 @@ def test_failing_step_changes_nothing(
 
     with monkeypatch.context() as patch:
         if where == "describe":
-            patch.setattr(tracker_module, "logits_to_image_size", fail)
+            patch.setattr(describe_module, "logits_to_image_size", fail)
         else:
             patch.setattr(model, where, fail)
         for _ in range(2):

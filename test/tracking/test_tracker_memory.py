@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tiny_model import TINY, noise_frames, tiny_model
@@ -41,6 +43,10 @@ class KeepEverything(BankPolicy):
         return []
 
 
+def set_policy(tracker: Tracker, policy: BankPolicy) -> None:
+    tracker._engine = replace(tracker._engine, policy=policy)
+
+
 @pytest.fixture
 def model() -> SAM2:
     return tiny_model(seed=4)
@@ -59,13 +65,13 @@ def run_script(tracker: Tracker, only: str | None = None, count: int = len(FRAME
 
 def test_bounded_memory_gives_bit_for_bit_what_unbounded_does(model: SAM2) -> None:
     bounded, unbounded = Tracker(model), Tracker(model)
-    unbounded._policy = KeepEverything(TINY.num_spatial_memories, TINY.max_pointers)
+    set_policy(unbounded, KeepEverything(TINY.num_spatial_memories, TINY.max_pointers))
     for index, (ours, theirs) in enumerate(zip(run_script(bounded), run_script(unbounded), strict=True)):
         assert ours.keys() == theirs.keys()
         for object_id, logits in ours.items():
             assert np.array_equal(logits, theirs[object_id]), f"frame {index}, {object_id}"
-    assert len(unbounded._tracks["click"].recent) == 28
-    for track in bounded._tracks.values():
+    assert len(unbounded._state.tracks["click"].recent) == 28
+    for track in bounded._state.tracks.values():
         assert len(track.recent) <= TINY.max_pointers - 1
         assert sum(m.spatial_bchw is not None for m in track.recent.values()) <= TINY.num_spatial_memories - 1
 
@@ -73,7 +79,7 @@ def test_bounded_memory_gives_bit_for_bit_what_unbounded_does(model: SAM2) -> No
 @pytest.mark.parametrize("policy", [BankPolicy(TINY.num_spatial_memories - 1, 8), BankPolicy(4, TINY.max_pointers - 1)])
 def test_comparison_above_would_notice_a_memory_too_few(model: SAM2, policy: BankPolicy) -> None:
     one, other = Tracker(model), Tracker(model)
-    other._policy = policy
+    set_policy(other, policy)
     last = [run_script(tracker, count=12)[-1] for tracker in (one, other)]
     assert all(not np.array_equal(last[0][object_id], last[1][object_id]) for object_id in last[0])
 
@@ -100,7 +106,7 @@ def test_many_prompts_keep_memory_bounded(model: SAM2) -> None:
     for image in FRAMES[:14]:
         tracker.add_prompt("mug", points=[[20, 20]], labels=[1])
         tracker.step(image)
-    assert list(tracker._tracks["mug"].conditioning) == [0, *range(7, 14)]
+    assert list(tracker._state.tracks["mug"].conditioning) == [0, *range(7, 14)]
 
 
 def test_more_objects_than_go_through_the_network_at_once_are_as_each_alone(model: SAM2) -> None:
