@@ -164,10 +164,7 @@ class SAM2(nn.Module):
             features.top_bchw, features, mask_logits_b1hw=self.mask_downsample(mask), multimask=False
         ).pointer_bc
         present_b1 = mask.flatten(1).any(dim=1, keepdim=True)
-        size = self.config.image_size // 4
-        logits = F.interpolate(
-            mask * (2 * _SURE_LOGIT) - _SURE_LOGIT, (size, size), mode="bilinear", antialias=True, align_corners=False
-        )
+        logits = self.mask_as_logits(mask)
         ones_b1 = torch.ones_like(present_b1, dtype=torch.float32)
         return MaskPrediction(
             logits_b1hw=logits,
@@ -177,6 +174,12 @@ class SAM2(nn.Module):
             candidates_bmhw=logits,
             candidate_ious_bm=ones_b1,
         )
+
+    def mask_as_logits(self, mask_b1hw: Tensor) -> Tensor:
+        """(B, 1, S, S) of 0 and 1 -> (B, 1, S/4, S/4) logits, as if the decoder had given this mask."""
+        size = self.config.image_size // 4
+        logits = mask_b1hw.float() * (2 * _SURE_LOGIT) - _SURE_LOGIT
+        return F.interpolate(logits, (size, size), mode="bilinear", antialias=True, align_corners=False)
 
     def encode_memory(
         self, features: ImageFeatures, logits_b1hw: Tensor, object_score_logits_b1: Tensor, prompted: bool
