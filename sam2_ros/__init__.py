@@ -1,4 +1,5 @@
-"""SAM 2 as a streaming tracker, and as a ROS 2 node. Start at :func:`load_tracker`."""
+"""SAM 2 as a streaming tracker, and as a ROS 2 node. Start at :func:`load_tracker`; for one image, at
+:func:`load_image_predictor`."""
 
 from __future__ import annotations
 
@@ -9,9 +10,9 @@ from pkgutil import extend_path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sam2_ros.tracking.loading import load_tracker
+    from sam2_ros.tracking.loading import load_image_predictor, load_tracker
 
-__all__ = ["load_tracker"]
+__all__ = ["load_image_predictor", "load_tracker"]
 
 # The generated `sam2_ros.msg` and `sam2_ros.srv` can lie in another folder of the same name than this file: beside an
 # editable install, or when Python is started in a checkout.
@@ -30,8 +31,8 @@ _announce_pip_prefix_to_ament()
 
 def __getattr__(name: str) -> object:
     # Imported on first use: a client that only wants the messages should not pay for torch.
-    if name == "load_tracker":
-        from sam2_ros.tracking.loading import load_tracker
+    if name in __all__:
+        from sam2_ros.tracking import loading
 
-        return load_tracker
+        return getattr(loading, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

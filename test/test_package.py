@@ -79,7 +79,7 @@ def import_complaint(path: Path, module: str) -> str | None:
         return "only node/ may import ROS and its messages, so that everything else runs where there is no ROS"
     if top == "sam2_ros":
         imported = rest[0] if rest else "__init__"
-        imported = "tracking" if imported == "load_tracker" else imported
+        imported = "tracking" if imported in ("load_tracker", "load_image_predictor") else imported
         may = ALLOWED_LAYERS[layer] | SHARED_MODULES | {layer}
         if imported not in may and layer != "node":
             return (
