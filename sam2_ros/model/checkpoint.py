@@ -1,4 +1,4 @@
-"""Strict loading of weights: everything must be there, nothing may be left over, and nothing in a file is executed."""
+"""Strict loading of weights: everything must be there, nothing may be left over, and a failure changes nothing."""
 
 from __future__ import annotations
 
@@ -7,60 +7,134 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from sam2_ros.model.checkpoint_files import CheckpointError, read_state_dict
+from sam2_ros.model.config import MODELS, HieraSpec, ModelConfig
 
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be used; one line with the path, what was expected and what was found."""
+__all__ = ["CheckpointError", "fill_model", "infer_model_name", "load_checkpoint", "read_state_dict"]
+
+# What only tracking uses. A checkpoint of the image part alone has none of it.
+MEMORY_PART = (
+    "memory_attention.",
+    "memory_encoder.",
+    "mask_downsample.",
+    "obj_ptr_proj.",
+    "obj_ptr_tpos_proj.",
+    "maskmem_tpos_enc",
+    "no_mem_pos_enc",
+    "no_obj_ptr",
+    "no_obj_embed_spatial",
+)
+_FLOAT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-def load_checkpoint(model: nn.Module, path: Path) -> None:
-    """Fill ``model`` from a file, or leave it as it was and say why.
+def load_checkpoint(model: nn.Module, path: Path, sha256: str | None = None) -> None:
+    """``read_state_dict`` and ``fill_model`` in one step, for a model that is there already."""
+    fill_model(model, read_state_dict(path, sha256), path)
+
+
+def fill_model(model: nn.Module, state: dict[str, Tensor], source: Path, image_only: bool = False) -> None:
+    """Give ``model`` the tensors of ``state``, in its own types, or leave it as it was and say why.
 
     Args:
-        model: its state dict's names and shapes are what the file must have.
-        path: an official SAM 2 checkpoint (``{"model": state_dict}``) or a plain state dict; any float type.
+        model: its state dict's names and shapes are what ``state`` must have.
+        state: from ``read_state_dict``; any float type.
+        source: for the error's text.
+        image_only: the memory part may be missing as a whole; its tensors in the model then become NaN, for used by
+            mistake they must not look like something that was learned.
 
     Raises:
-        CheckpointError: no such file, not a checkpoint, or other names or shapes than the model's.
+        CheckpointError: other names, shapes or types than the model's, or values that are not finite.
     """
-    state = read_state_dict(path)
     expected = model.state_dict()
-    problems = []
+    memory_part = [name for name in expected if _is_memory(name)]
+    absent: dict[str, Tensor] = {}
+    if memory_part and not any(map(_is_memory, state)):
+        if not image_only and state.keys() >= expected.keys() - set(memory_part):
+            raise CheckpointError(
+                f"{source} has the image part of SAM 2 alone, without {_some(memory_part)}: enough for an image "
+                "predictor, not for a tracker. It needs the video model's weights (in transformers: Sam2VideoModel)"
+            )
+        if image_only:
+            absent = {name: torch.full_like(expected[name], torch.nan) for name in memory_part}
+    problems = _misfits({name: tensor for name, tensor in expected.items() if name not in absent}, state)
+    if problems:
+        raise CheckpointError(f"{source} does not fit this model: {_listed(problems)}. {_advice(model, state)}")
+    converted = {name: tensor.to(expected[name].dtype) for name, tensor in state.items()}
+    broken = [name for name, tensor in converted.items() if not tensor.isfinite().all()]
+    if broken:
+        raise CheckpointError(f"{source} holds NaN or infinite values in {_some(broken)}: {len(broken)} in all")
+    model.load_state_dict(converted | absent)
+
+
+def infer_model_name(state: dict[str, Tensor]) -> str | None:
+    """The table's first model that has this state dict's trunk, width and version; None if no model has.
+
+    The image part alone is the same in versions 2.0 and 2.1: it passes for 2.1.
+    """
+    trunk, version = _trunk_of_state(state), _version_of_state(state)
+    for name, config in MODELS.items():
+        same_version = version is None or version == (config.pointer_time_encoding, config.no_object_memory_embed)
+        if trunk is not None and trunk == _trunk_of_config(config) and same_version:
+            return name
+    return None
+
+
+def _trunk_of_state(state: dict[str, Tensor]) -> tuple[int, ...] | None:
+    """Width of the model; then, of a Hiera trunk, its width and number of blocks. None if this is no SAM 2."""
+    no_memory, position = state.get("no_mem_embed"), state.get("image_encoder.trunk.pos_embed")
+    if no_memory is None or no_memory.ndim != 3 or not any(name.startswith("image_encoder.trunk.") for name in state):
+        return None
+    if position is None or position.ndim != 4:
+        return (no_memory.shape[2],)
+    norms = (
+        name for name in state if name.startswith("image_encoder.trunk.blocks.") and name.endswith(".norm1.weight")
+    )
+    return (no_memory.shape[2], position.shape[1], sum(1 for _ in norms))
+
+
+def _trunk_of_config(config: ModelConfig) -> tuple[int, ...]:
+    if isinstance(config.trunk, HieraSpec):
+        return (config.d_model, config.trunk.embed_dim, sum(config.trunk.stages))
+    return (config.d_model,)
+
+
+def _version_of_state(state: dict[str, Tensor]) -> tuple[bool, bool] | None:
+    if not any(map(_is_memory, state)):
+        return None
+    return "obj_ptr_tpos_proj.weight" in state, "no_obj_embed_spatial" in state
+
+
+def _misfits(expected: dict[str, Tensor], state: dict[str, Tensor]) -> list[str]:
     missing = sorted(expected.keys() - state.keys())
     unexpected = sorted(state.keys() - expected.keys())
-    if missing:
-        problems.append(f"{len(missing)} missing ({_some(missing)})")
-    if unexpected:
-        problems.append(f"{len(unexpected)} unexpected ({_some(unexpected)})")
+    problems = [f"{len(missing)} missing ({_some(missing)})"] if missing else []
+    problems += [f"{len(unexpected)} unexpected ({_some(unexpected)})"] if unexpected else []
     for name in sorted(expected.keys() & state.keys()):
-        if expected[name].shape != state[name].shape:
-            problems.append(f"{name} has shape {tuple(state[name].shape)}, expected {tuple(expected[name].shape)}")
-    if problems:
-        raise CheckpointError(f"{path} does not fit this model: {'; '.join(problems[:6])}. Is the model name right?")
-    model.load_state_dict(state)
+        wanted, found = expected[name], state[name]
+        if wanted.shape != found.shape:
+            problems.append(f"{name} has shape {tuple(found.shape)}, expected {tuple(wanted.shape)}")
+        elif found.dtype not in _FLOAT_TYPES:
+            problems.append(f"{name} is of type {found.dtype}, expected one of 16, 32 or 64 bit floats")
+    return problems
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The tensors in a checkpoint file, by name. Raises CheckpointError as ``load_checkpoint`` does."""
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; expected a SAM 2 checkpoint (.pt)")
-    try:
-        # weights_only: a checkpoint is data; a pickle that wants to run code is refused here.
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file makes the reader stumble anywhere, over any kind of error
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(
-            f"{path}: not a readable checkpoint, it is damaged or of another kind ({reason})"
-        ) from error
-    state = content.get("model", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not state or not all(map(_is_entry, state.items())):
-        raise CheckpointError(
-            f'{path}: expected {{"model": state_dict}} or a state dict of tensors, found other content'
-        )
-    return state
+def _advice(model: nn.Module, state: dict[str, Tensor]) -> str:
+    likely = infer_model_name(state)
+    if likely is None:
+        return "It does not look like SAM 2"
+    config = getattr(model, "config", None)
+    if isinstance(config, ModelConfig) and config.name != likely:
+        return f"It looks like {likely}: give that name, or none"
+    return f"It looks like a changed {likely}"
 
 
-def _is_entry(item: tuple[object, object]) -> bool:
-    return isinstance(item[0], str) and isinstance(item[1], Tensor)
+def _is_memory(name: str) -> bool:
+    return name.startswith(MEMORY_PART)
+
+
+def _listed(problems: list[str]) -> str:
+    more = f"; and {len(problems) - 6} more" if len(problems) > 6 else ""
+    return "; ".join(problems[:6]) + more
 
 
 def _some(names: list[str]) -> str:

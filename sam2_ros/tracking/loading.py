@@ -1,15 +1,17 @@
-"""From a model's name to a tracker that is ready for its first image."""
+"""From a model's name to a tracker or an image predictor that is ready for its first image."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from sam2_ros.model.checkpoint import load_checkpoint
-from sam2_ros.model.config import model_config
+from sam2_ros.model.checkpoint import CheckpointError, fill_model, infer_model_name, read_state_dict
+from sam2_ros.model.config import MODELS, model_config
 from sam2_ros.model.mask_decoder import StabilityFallback
 from sam2_ros.model.sam2 import SAM2
+from sam2_ros.tracking.image_predictor import ImagePredictor
 from sam2_ros.tracking.tracker import Tracker
 
 EMBEDDED_WEIGHTS = Path(__file__).resolve().parent.parent / "weights" / "nano.pt"
@@ -23,17 +25,41 @@ def load_tracker(
     weights: str = "embedded",
     image_size: int | None = None,
     lost_after_frames: int = 30,
+    sha256: str | None = None,
 ) -> Tracker:
     """A tracker ready for its first image.
 
     Args:
-        model, checkpoint, device, postprocess, weights, image_size: see ``load_network``.
+        model, checkpoint, device, postprocess, weights, image_size, sha256: see ``load_network``.
         lost_after_frames: see ``Tracker``.
 
     Raises:
         ValueError, sam2_ros.model.checkpoint.CheckpointError: see ``load_network``.
     """
-    return Tracker(load_network(model, checkpoint, device, postprocess, weights, image_size), lost_after_frames)
+    network = load_network(model, checkpoint, device, postprocess, weights, image_size, sha256)
+    return Tracker(network, lost_after_frames)
+
+
+def load_image_predictor(
+    model: str | None = None,
+    checkpoint: str | Path | None = None,
+    device: str = "cpu",
+    postprocess: bool = True,
+    weights: str = "embedded",
+    image_size: int | None = None,
+    sha256: str | None = None,
+) -> ImagePredictor:
+    """An image predictor ready for ``set_image``; a checkpoint without the memory part will do.
+
+    Args:
+        model, checkpoint, device, postprocess, weights, image_size, sha256: see ``load_network``.
+
+    Raises:
+        ValueError, sam2_ros.model.checkpoint.CheckpointError: see ``load_network``.
+    """
+    return ImagePredictor(
+        load_network(model, checkpoint, device, postprocess, weights, image_size, sha256, image_only=True)
+    )
 
 
 def load_network(
@@ -43,36 +69,54 @@ def load_network(
     postprocess: bool = True,
     weights: str = "embedded",
     image_size: int | None = None,
+    sha256: str | None = None,
+    image_only: bool = False,
 ) -> SAM2:
     """The network with its weights, on its device and ready to run.
 
     Args:
         model: a name from the model table: "nano", "sam2.1_hiera_tiny", ...; None takes the model that the checkpoint
             is for, and "nano" without a checkpoint.
-        checkpoint: weights file; None takes the embedded ones, which only "nano" has.
+        checkpoint: file or folder with weights (docs/checkpoints.md has the formats); None takes the embedded ones,
+            which only "nano" has.
         device: "cpu", "cuda", "cuda:1", ...
         postprocess: the official builder's default settings (stability fallback, binarised prompted masks);
             False gives the official benchmark's.
         weights: "embedded", or "random" for dry runs without meaningful masks.
         image_size: side of the model's square input in px where it should differ from the table's.
+        sha256: what the checkpoint's hash must be, in hexadecimal.
+        image_only: the network will see single images: a checkpoint without the memory part will do.
 
     Raises:
-        ValueError: unknown model, size or kind of weights.
+        ValueError: unknown model, size or kind of weights, or arguments that contradict each other.
         sam2_ros.model.checkpoint.CheckpointError: the weights do not fit or cannot be read.
     """
     if weights not in ("embedded", "random"):
         raise ValueError(f'weights: expected "embedded" or "random", got {weights!r}')
-    model = model or "nano"
-    config = model_config(model, image_size)
-    if checkpoint is None and weights == "embedded" and model != "nano":
-        raise ValueError(f"{model} has no embedded weights: name a checkpoint file, or use the model nano")
+    if checkpoint is not None and weights == "random":
+        raise ValueError(f'weights is "random" and a checkpoint is given ({checkpoint}): use one of them')
+    if checkpoint is None and sha256 is not None:
+        raise ValueError("sha256 is given without a checkpoint to compare it with")
+    config = None if model is None else model_config(model, image_size)  # a wrong name is told before a file is read
+    source = EMBEDDED_WEIGHTS if checkpoint is None else Path(checkpoint)
+    if checkpoint is None and weights == "embedded" and config is not None and config.name != "nano":
+        raise ValueError(f"{config.name} has no embedded weights: name a checkpoint file, or use the model nano")
+    state = read_state_dict(source, sha256) if weights == "embedded" else None
+    if config is None:
+        config = model_config("nano" if state is None else _model_of(state, source), image_size)
     network = SAM2(config, StabilityFallback() if postprocess else None, binarize_prompted_masks=postprocess)
-    if checkpoint is not None:
-        load_checkpoint(network, Path(checkpoint))
-    elif weights == "embedded":
-        load_checkpoint(network, EMBEDDED_WEIGHTS)
+    if state is not None:
+        fill_model(network, state, source, image_only)
     network = network.to(device).eval()
-    if model == "nano":
+    if config.name == "nano":
         # Depthwise convolutions are several times faster with channels last.
         network.image_encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
+
+
+def _model_of(state: dict[str, Tensor], source: Path) -> str:
+    name = infer_model_name(state)
+    if name is None:
+        some = ", ".join(sorted(state)[:3])
+        raise CheckpointError(f"{source} looks like none of the models {', '.join(MODELS)}; it has {some}, ...")
+    return name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ import torch
 from tiny_model import TINY, noise_frames, tiny_model
 
 from sam2_ros import load_tracker
-from sam2_ros.model.checkpoint import CheckpointError
+from sam2_ros.model.checkpoint import MEMORY_PART, CheckpointError
 from sam2_ros.model.config import MODELS
+from sam2_ros.tracking.loading import EMBEDDED_WEIGHTS, load_network
 from sam2_ros.tracking.tracker import Tracker
 from sam2_ros.tracking.types import FrameResult
 
@@ -66,6 +68,8 @@ def test_lost_after_frames_is_handed_on(tmp_path: Path) -> None:
         ({"weights": "none"}, 'weights: expected "embedded" or "random", got \'none\''),
         ({"model": "sam2.1_hiera_tiny"}, "sam2.1_hiera_tiny has no embedded weights: name a checkpoint file"),
         ({"weights": "random", "image_size": 100}, "multiple of 32 px, got 100"),
+        ({"weights": "random", "checkpoint": "a.pt"}, 'weights is "random" and a checkpoint is given'),
+        ({"sha256": "0" * 64}, "sha256 is given without a checkpoint"),
     ],
 )
 def test_impossible_request_is_a_value_error_that_says_why(arguments: dict, message: str) -> None:
@@ -81,5 +85,40 @@ def test_missing_checkpoint_is_named(tmp_path: Path) -> None:
 def test_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "tiny.pt"
     torch.save(tiny_model().state_dict(), path)
-    with pytest.raises(CheckpointError, match="Is the model name right"):
+    with pytest.raises(CheckpointError, match="It looks like tiny-test: give that name, or none"):
         load_tracker("nano", path)
+
+
+def test_without_a_name_the_checkpoint_says_which_model(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.pt"
+    torch.save(tiny_model().state_dict(), path)
+    assert load_tracker(checkpoint=path).model_name == TINY.name
+    assert load_tracker().model_name == "nano"
+    assert load_tracker(checkpoint=EMBEDDED_WEIGHTS).model_name == "nano"
+
+
+def test_checkpoint_of_no_model_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "resnet.pt"
+    torch.save({"fc.weight": torch.zeros(3), "conv1.weight": torch.zeros(3)}, path)
+    with pytest.raises(
+        CheckpointError, match=r"resnet\.pt looks like none of the models nano, .*; it has conv1.weight, fc"
+    ):
+        load_tracker(checkpoint=path)
+
+
+def test_sha256_is_checked(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.pt"
+    torch.save(tiny_model().state_dict(), path)
+    right = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert load_tracker(checkpoint=path, sha256=right).model_name == TINY.name
+    with pytest.raises(CheckpointError, match=f"found {right}"):
+        load_tracker(checkpoint=path, sha256="0" * 64)
+
+
+def test_image_part_gives_a_network_for_images_and_no_tracker(tmp_path: Path) -> None:
+    path = tmp_path / "image.pt"
+    state = {name: value for name, value in tiny_model().state_dict().items() if not name.startswith(MEMORY_PART)}
+    torch.save(state, path)
+    assert load_network(checkpoint=path, image_only=True).config is TINY
+    with pytest.raises(CheckpointError, match="not for a tracker"):
+        load_tracker(checkpoint=path)

@@ -1,0 +1,168 @@
+"""Checkpoint files as tensors by name. A file is data: whatever in it could run code is refused, and nothing is run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import string
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sam2_ros.model.huggingface import is_huggingface, official_names
+
+# What a folder saved by `transformers` has its weights in, the better format first.
+_FOLDER_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+# What is often found under a checkpoint's name, by its first bytes.
+_OTHER_FILES = {
+    b"version https://git-lfs": "a Git LFS pointer, not the file itself: run `git lfs pull`",
+    b"<": "a web page or XML: was the download refused?",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"\x89PNG": "a PNG image",
+    b"\x1f\x8b": "gzip data: unpack it first",
+}
+_HASH_BLOCK_BYTES = 1 << 20
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; one line with the path, what was expected and what was found."""
+
+
+def read_state_dict(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
+    """The tensors of a checkpoint by their official names, on the CPU and in the types they are stored in.
+
+    Args:
+        path: an official SAM 2 checkpoint (``{"model": state_dict}``), a plain state dict, either of them as
+            safetensors, weights of ``transformers`` (Sam2Model, Sam2VideoModel), or a folder that it saved.
+        sha256: what the file's hash must be, in hexadecimal; it is compared before anything is read.
+
+    Raises:
+        CheckpointError: no such file, another hash, damaged, not a checkpoint, or more in it than tensors.
+    """
+    file = _weights_file(path)
+    if sha256 is not None:
+        _check_hash(file, sha256)
+    state = _read_shards(file) if file.suffix == ".json" else _read_file(file)
+    if is_huggingface(state):
+        try:
+            state = official_names(state)
+        except ValueError as error:
+            raise CheckpointError(f"{path}: {error}") from error
+    return state
+
+
+def _weights_file(path: Path) -> Path:
+    if path.is_dir():
+        found = [path / name for name in _FOLDER_FILES if (path / name).is_file()]
+        if not found:
+            raise CheckpointError(f"{path} is a folder without weights; expected one of {', '.join(_FOLDER_FILES)}")
+        return found[0]
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; expected a SAM 2 checkpoint (.pt or .safetensors)")
+    return path
+
+
+def _check_hash(file: Path, sha256: str) -> None:
+    expected = sha256.strip().lower()
+    if len(expected) != 64 or not set(expected) <= set(string.hexdigits):
+        raise CheckpointError(f"sha256 must be 64 hexadecimal digits, got {sha256!r}")
+    if file.suffix == ".json":
+        raise CheckpointError(f"{file}: the weights are spread over several files, so one sha256 cannot vouch for them")
+    digest = hashlib.sha256()
+    try:
+        with file.open("rb") as stream:
+            while block := stream.read(_HASH_BLOCK_BYTES):
+                digest.update(block)
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be read ({error.strerror})") from error
+    if digest.hexdigest() != expected:
+        raise CheckpointError(f"{file} has another sha256: expected {expected}, found {digest.hexdigest()}")
+
+
+def _read_shards(index: Path) -> dict[str, Tensor]:
+    """All files that an index of ``transformers`` names."""
+    try:
+        names_by_key: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        names = sorted({str(name) for name in names_by_key.values()})
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{index}: not a readable index of weights ({_first_line(error)})") from error
+    state: dict[str, Tensor] = {}
+    for name in names:
+        if not re.fullmatch(r"[\w.-]+\.(safetensors|bin)", name):  # an index must not lead out of its folder
+            raise CheckpointError(f"{index}: expected the names of files beside it, found {name!r}")
+        state |= _read_file(_weights_file(index.parent / name))
+    return state
+
+
+def _read_file(file: Path) -> dict[str, Tensor]:
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(32)
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be read ({error.strerror})") from error
+    kind = next((kind for first, kind in _OTHER_FILES.items() if start.startswith(first)), None)
+    if not start or kind:
+        raise CheckpointError(f"{file}: expected a SAM 2 checkpoint, found {kind or 'an empty file'}")
+    try:
+        content = _read_safetensors(file) if _is_safetensors(file, start) else _read_torch(file)
+    except CheckpointError:
+        raise
+    except Exception as error:  # a damaged file makes a reader stumble anywhere, over any kind of error
+        raise CheckpointError(f"{file}: not a readable checkpoint, {_what_is_wrong(error)}") from error
+    state = content.get("model", content) if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not state or not all(map(_is_entry, state.items())):
+        raise CheckpointError(
+            f'{file}: expected {{"model": state_dict}} or a state dict of tensors, found other content'
+        )
+    return state
+
+
+def _is_safetensors(file: Path, start: bytes) -> bool:
+    """Such a file begins with the length of its header in 8 bytes, then a JSON object; the name may say anything."""
+    header_bytes = int.from_bytes(start[:8], "little")
+    return file.suffix == ".safetensors" or (start[8:9] == b"{" and header_bytes < file.stat().st_size)
+
+
+def _read_torch(file: Path) -> object:
+    # weights_only: a pickle that wants to run code is refused.
+    return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def _read_safetensors(file: Path) -> object:
+    try:
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise CheckpointError(f"{file}: reading this format needs safetensors: pip install safetensors") from error
+    return load_file(file)
+
+
+def _is_entry(item: tuple[object, object]) -> bool:
+    name, tensor = item
+    return (
+        isinstance(name, str) and isinstance(tensor, Tensor) and tensor.layout is torch.strided and not tensor.is_meta
+    )
+
+
+def _what_is_wrong(error: Exception) -> str:
+    text = str(error)
+    if foreign := re.search(r"(?:global|class):? (?:global )?([\w.]+\w)", text, re.IGNORECASE):
+        # Not torch's own text, which tells how to load such a file all the same.
+        return (
+            f"it holds {foreign[1]}, which is no tensor and could run code; nothing was run. If you trust its source, "
+            "save its state dict alone and load that"
+        )
+    if "weights_only" in text or "Weights only" in text:
+        return "it is damaged or no state dict of tensors"
+    return f"it is damaged or of another kind ({_first_line(error)})"
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

@@ -1,0 +1,96 @@
+"""SAM 2 weights in the names of Hugging Face `transformers` (classes Sam2Model and Sam2VideoModel), 4.56 and later.
+
+The tensors are those of the official checkpoints under other names, with two differences in what is stored: the four
+point embeddings are one tensor, and the Fourier matrix can be there twice. Sam2Model saves the image part alone.
+"""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from torch import Tensor
+
+_FOURIER = "shared_image_embedding.positional_embedding"
+_FOURIER_AGAIN = "prompt_encoder.shared_embedding.positional_embedding"
+_POINTS = "prompt_encoder.point_embed.weight"
+
+# Regular expressions and what replaces them; every rule is applied, from top to bottom.
+_THREE_LAYERS = r"(output_hypernetworks_mlps\.\d|iou_prediction_head|pred_obj_score_head|object_pointer_proj)"
+_RULES: tuple[tuple[str, str], ...] = (
+    # Perceptrons: of three layers, then of two.
+    (rf"{_THREE_LAYERS}\.layers\.0\.", r"\1.layers.1."),
+    (rf"{_THREE_LAYERS}\.proj_in\.", r"\1.layers.0."),
+    (rf"{_THREE_LAYERS}\.proj_out\.", r"\1.layers.2."),
+    (r"\.mlp\.proj_in\.", ".mlp.layers.0."),
+    (r"\.mlp\.proj_out\.", ".mlp.layers.1."),
+    # Sequences whose members have names there and positions here.
+    (r"mask_embed\.conv1\.", "mask_downscaling.0."),
+    (r"mask_embed\.layer_norm1\.", "mask_downscaling.1."),
+    (r"mask_embed\.conv2\.", "mask_downscaling.3."),
+    (r"mask_embed\.layer_norm2\.", "mask_downscaling.4."),
+    (r"mask_embed\.conv3\.", "mask_downscaling.6."),
+    (r"\.upscale_conv1\.", ".output_upscaling.0."),
+    (r"\.upscale_layer_norm\.", ".output_upscaling.1."),
+    (r"\.upscale_conv2\.", ".output_upscaling.3."),
+    *((rf"downsampler\.layers\.{i}\.conv\.", f"downsampler.encoder.{3 * i}.") for i in range(4)),
+    *((rf"downsampler\.layers\.{i}\.layer_norm\.", f"downsampler.encoder.{3 * i + 1}.") for i in range(4)),
+    (r"downsampler\.final_conv\.", "downsampler.encoder.12."),
+    # Words.
+    (r"(fuser\.layers\.\d)\.scale$", r"\1.gamma"),
+    (r"\.depthwise_conv\.", ".dwconv."),
+    (r"\.pointwise_conv", ".pwconv"),
+    (r"\.layer_norm_final_attn\.", ".norm_final_attn."),
+    (r"\.layer_norm(\d?)\.", r".norm\1."),
+    (r"\.o_proj\.", ".out_proj."),
+    (r"^memory_encoder\.feature_projection\.", "memory_encoder.pix_feat_proj."),
+    (r"^memory_encoder\.projection\.", "memory_encoder.out_proj."),
+    (r"^memory_encoder\.memory_fuser\.", "memory_encoder.fuser."),
+    (r"^vision_encoder\.backbone\.patch_embed\.projection\.", "vision_encoder.backbone.patch_embed.proj."),
+    (r"^vision_encoder\.backbone\.", "image_encoder.trunk."),
+    (r"^vision_encoder\.neck\.convs\.(\d)\.", r"image_encoder.neck.convs.\1.conv."),
+    (r"^prompt_encoder\.", "sam_prompt_encoder."),
+    (r"^mask_decoder\.", "sam_mask_decoder."),
+    (
+        r"^shared_image_embedding\.positional_embedding$",
+        "sam_prompt_encoder.pe_layer.positional_encoding_gaussian_matrix",
+    ),
+    (r"^object_pointer_proj\.", "obj_ptr_proj."),
+    (r"^temporal_positional_encoding_projection_layer\.", "obj_ptr_tpos_proj."),
+    (r"^no_memory_embedding$", "no_mem_embed"),
+    (r"^no_memory_positional_encoding$", "no_mem_pos_enc"),
+    (r"^memory_temporal_positional_encoding$", "maskmem_tpos_enc"),
+    (r"^no_object_pointer$", "no_obj_ptr"),
+    (r"^occlusion_spatial_embedding_parameter$", "no_obj_embed_spatial"),
+)
+
+
+def is_huggingface(state: dict[str, Tensor]) -> bool:
+    """Whether these are the names of `transformers`."""
+    return any(name.startswith("vision_encoder.") for name in state)
+
+
+def official_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors by the names of the official checkpoints; a name that no rule knows stays as it is.
+
+    Raises:
+        ValueError: the two copies of the Fourier matrix differ, where SAM 2 has one.
+    """
+    state = dict(state)
+    again = state.pop(_FOURIER_AGAIN, None)
+    if again is not None and not torch.equal(state.setdefault(_FOURIER, again).float(), again.float()):
+        raise ValueError(f"{_FOURIER} and {_FOURIER_AGAIN} differ, where SAM 2 has one matrix for both")
+    renamed = {}
+    for name, tensor in state.items():
+        if name == _POINTS and tensor.ndim == 2:
+            rows = {f"sam_prompt_encoder.point_embeddings.{i}.weight": row for i, row in enumerate(tensor.split(1))}
+            renamed.update(rows)
+        else:
+            renamed[_official_name(name)] = tensor
+    return renamed
+
+
+def _official_name(name: str) -> str:
+    for pattern, replacement in _RULES:
+        name = re.sub(pattern, replacement, name)
+    return name
