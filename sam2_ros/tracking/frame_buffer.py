@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -25,26 +25,25 @@ class PastFrame:
     prompts: Mapping[str, tuple[GivenPrompt, ...]]  # that were applied to it
     cleared: Mapping[str, tuple[int, ...]]  # frames whose prompts were cleared just before it
 
-    def without(self, object_id: str) -> PastFrame:
+    def without(self, object_ids: Collection[str]) -> PastFrame:
         return replace(
             self,
-            tracks=_with(self.tracks, object_id, None),
-            prompts=_with(self.prompts, object_id, None),
-            cleared=_with(self.cleared, object_id, None),
+            tracks=_without(self.tracks, object_ids),
+            prompts=_without(self.prompts, object_ids),
+            cleared=_without(self.cleared, object_ids),
         )
 
     def corrected(self, track: Track, given: tuple[GivenPrompt, ...]) -> PastFrame:
         """With another past of one object."""
         return replace(
             self,
-            tracks=_with(self.tracks, track.object_id, track),
-            prompts=_with(self.prompts, track.object_id, given),
+            tracks={**self.tracks, track.object_id: track},
+            prompts={**self.prompts, track.object_id: given},
         )
 
 
-def _with(mapping: Mapping[str, T], object_id: str, value: T | None) -> dict[str, T]:
-    others = {key: each for key, each in mapping.items() if key != object_id}
-    return {**others, object_id: value} if value else others
+def _without(mapping: Mapping[str, T], object_ids: Collection[str]) -> dict[str, T]:
+    return {key: value for key, value in mapping.items() if key not in object_ids}
 
 
 def frame_of_index(past: Mapping[int, PastFrame], next_frame: int, frame_index: int) -> int:

@@ -60,4 +60,4 @@ def _drop_prompts(state: StreamState, object_id: str, why: str) -> None:
     state.rejected += ((object_id, why),)
     del state.waiting[object_id]
     if not state.tracks[object_id].has_memory and object_id not in state.replays:
-        state.forget(object_id)
+        state.forget([object_id])

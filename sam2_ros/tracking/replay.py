@@ -100,7 +100,7 @@ def _give_up(state: StreamState, object_id: str, why: str) -> None:
     state.rejected += ((object_id, why),)
     del state.replays[object_id]
     if not state.tracks[object_id].has_memory:
-        state.forget(object_id)
+        state.forget([object_id])
 
 
 def _finish(state: StreamState) -> None:

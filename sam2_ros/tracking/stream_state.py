@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from sam2_ros.tracking.frame_buffer import PastFrame
@@ -57,11 +57,12 @@ class StreamState:
             out_of_reach=dict(self.out_of_reach),
         )
 
-    def forget(self, object_id: str) -> None:
-        """As if the object had never been."""
+    def forget(self, object_ids: Collection[str]) -> None:
+        """As if these objects had never been."""
         for mapping in (self.tracks, self.waiting, self.cleared, self.replays, self.out_of_reach):
-            mapping.pop(object_id, None)  # type: ignore[attr-defined]
-        self.past = {index: each.without(object_id) for index, each in self.past.items()}
+            for object_id in object_ids:
+                mapping.pop(object_id, None)  # type: ignore[attr-defined]
+        self.past = {index: each.without(object_ids) for index, each in self.past.items()}
 
     def keep(self, frame: PastFrame, limit: int) -> None:
         """Add the newest frame and let go of the oldest, so that at most ``limit`` are kept."""

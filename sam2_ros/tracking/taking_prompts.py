@@ -8,6 +8,7 @@ from sam2_ros.tracking.stream_state import StreamState
 from sam2_ros.tracking.types import PromptAction, PromptError
 
 _MAX_LABEL = 65535  # what a label image of 16 bits holds
+_MAX_PROMPTS = 64  # of one object for one frame: they are all applied in one step
 
 
 def action_for(state: StreamState, object_id: str, prompt: Prompt, action: PromptAction | None) -> PromptAction:
@@ -49,6 +50,19 @@ def frame_for(state: StreamState, frame_index: int | None, stamp_s: float | None
     if stamp_s is not None:
         return frame_of_stamp(state.past, state.next_frame, state.latest_s, stamp_s)
     return state.next_frame
+
+
+def prompts_for(state: StreamState, object_id: str, index: int) -> tuple[GivenPrompt, ...]:
+    """The prompts that an object has for a frame already.
+
+    Raises:
+        PromptError: there is no room for another.
+    """
+    waiting = state.waiting.get(object_id, ())
+    given = waiting if index == state.next_frame else state.prompts_of(object_id, index)
+    if len(given) >= _MAX_PROMPTS:
+        raise PromptError(f"{object_id}: frame {index} already has {len(given)} prompts, all that it can take")
+    return given
 
 
 def latest_prompt(state: StreamState, object_id: str) -> tuple[GivenPrompt, int]:

@@ -14,13 +14,14 @@ from numpy.typing import ArrayLike, NDArray
 from sam2_ros.model.sam2 import SAM2
 from sam2_ros.tracking.describe import describe
 from sam2_ros.tracking.engine import Engine
+from sam2_ros.tracking.image_predictor import ImagePredictor
 from sam2_ros.tracking.live import advance_live, drop_misfits
 from sam2_ros.tracking.memory_bank import BankPolicy
 from sam2_ros.tracking.preprocess import check_image
 from sam2_ros.tracking.prompts import GivenPrompt, check_fits, make_prompt
 from sam2_ros.tracking.replay import catch_up, roll_back, track_before
 from sam2_ros.tracking.stream_state import StreamState
-from sam2_ros.tracking.taking_prompts import action_for, frame_for, latest_prompt
+from sam2_ros.tracking.taking_prompts import action_for, frame_for, latest_prompt, prompts_for
 from sam2_ros.tracking.track import Track
 from sam2_ros.tracking.types import FrameResult, PromptAction, PromptError
 
@@ -81,6 +82,10 @@ class Tracker:
         state = self._state
         return {object_id: state.next_frame - replay.next_index for object_id, replay in state.replays.items()}
 
+    def image_predictor(self) -> ImagePredictor:
+        """For single images with the same network; nothing that it does touches what is tracked."""
+        return ImagePredictor(self._engine.model)
+
     def label_of(self, object_id: str) -> int:
         return self._track(object_id).label
 
@@ -132,18 +137,19 @@ class Tracker:
             state.next_label += 1
         state.prompts_given += 1
         given = GivenPrompt(state.prompts_given, action, prompt)
+        earlier = prompts_for(state, object_id, index)
         if index == state.next_frame:
             size = frame_size or state.frame_size
             if size is not None:
                 check_fits(prompt, *size)
-            state.waiting[object_id] = (*state.waiting.get(object_id, ()), given)
+            state.waiting[object_id] = (*earlier, given)
         else:
             frame = state.past[index].frame
             check_fits(prompt, frame.height, frame.width)
             track = state.tracks[object_id] if action is PromptAction.ADD else track_before(state, object_id, index)
             if track is None:
                 raise PromptError(f"{object_id} did not exist yet in frame {index}: expected a later frame")
-            roll_back(state, track, index, (*state.prompts_of(object_id, index), given))
+            roll_back(state, track, index, (*earlier, given))
         self._state = state
         return label
 
@@ -196,14 +202,13 @@ class Tracker:
         """Forget one object. Raises KeyError for an unknown id."""
         self._track(object_id)
         state = self._state.copy()
-        state.forget(object_id)
+        state.forget([object_id])
         self._state = state
 
     def clear(self) -> None:
         """Forget all objects; their labels are not given again. Past frames can still be prompted."""
         state = self._state.copy()
-        for object_id in self.object_ids:
-            state.forget(object_id)
+        state.forget(self.object_ids)
         self._state = state
 
     def reset(self) -> None:
