@@ -1,4 +1,4 @@
-"""Messages to numpy and back, and nothing else."""
+"""Our messages to numpy and back, and nothing else. (Images from cameras: ``encodings`` and ``compressed``.)"""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import math
 import sys
 from collections.abc import Iterable
 
-import cv2
 import numpy as np
 from builtin_interfaces.msg import Time
 from numpy.typing import NDArray
@@ -15,64 +14,12 @@ from sensor_msgs.msg import Image, RegionOfInterest
 from std_msgs.msg import Header
 
 from sam2_ros.msg import Prompt, PromptResult, TrackedObject, TrackedObjectArray
-from sam2_ros.node import optional_cv_bridge
+from sam2_ros.node.encodings import ImageError, read_pixels
 from sam2_ros.node.object_book import ObjectView, TrackingView
 from sam2_ros.node.prompts import PromptAction, PromptOutcome, PromptRequest
 from sam2_ros.tracking.types import PromptError
 
-CHANNELS = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}
-TO_RGB = {
-    "bgr8": cv2.COLOR_BGR2RGB,
-    "rgba8": cv2.COLOR_RGBA2RGB,
-    "bgra8": cv2.COLOR_BGRA2RGB,
-    "mono8": cv2.COLOR_GRAY2RGB,
-}
 NANOSECONDS = 1_000_000_000
-
-
-class ImageError(ValueError):
-    """An image message that cannot be read; the message says what was expected, what came and what to do."""
-
-
-def image_to_rgb(message: Image) -> NDArray[np.uint8]:
-    """The image as (H, W, 3) uint8 RGB. A view of the message's data for rgb8, a new array otherwise."""
-    encoding = message.encoding
-    if encoding not in CHANNELS:
-        _check_size(message)
-        converted = optional_cv_bridge.read_as_rgb(message)
-        if isinstance(converted, str):
-            raise ImageError(
-                f"image encoding {encoding!r} is not supported; expected one of {', '.join(CHANNELS)}. {converted}"
-            )
-        return converted
-    pixels = _pixels(message, CHANNELS[encoding])
-    return pixels if encoding == "rgb8" else np.asarray(cv2.cvtColor(pixels, TO_RGB[encoding]), dtype=np.uint8)
-
-
-def _check_size(message: Image) -> None:
-    if message.width == 0 or message.height == 0:
-        raise ImageError(f"image of size zero: width {message.width}, height {message.height}, expected at least 1 x 1")
-
-
-def _pixels(message: Image, channels: int) -> NDArray[np.uint8]:
-    """(H, W, channels) view of the data (H, W for one channel), without the padding at the end of the rows."""
-    _check_size(message)
-    height, width, step = message.height, message.width, message.step
-    row_bytes = width * channels
-    if step < row_bytes:
-        raise ImageError(
-            f"image step {step} is too small: {width} pixels of {message.encoding} need {row_bytes} bytes a row"
-        )
-    data = np.frombuffer(message.data, dtype=np.uint8)
-    needed = step * (height - 1) + row_bytes  # the last row's padding may be missing
-    if data.size < needed:
-        raise ImageError(
-            f"image data too short: {data.size} bytes, expected {step * height} "
-            f"(step {step} x height {height}, encoding {message.encoding})"
-        )
-    if channels == 1:
-        return np.lib.stride_tricks.as_strided(data, (height, width), (step, 1))
-    return np.lib.stride_tricks.as_strided(data, (height, width, channels), (step, channels, 1))
 
 
 def array_to_image(pixels: NDArray[np.uint8] | NDArray[np.uint16], encoding: str, header: Header) -> Image:
@@ -137,7 +84,7 @@ def _read_mask(message: Image) -> NDArray[np.bool_] | None:
     if message.encoding not in ("mono8", "8UC1"):
         raise PromptError(f"the prompt's mask must be mono8 or 8UC1, got {message.encoding!r}")
     try:
-        return _pixels(message, 1) != 0
+        return read_pixels(message, 1) != 0
     except ImageError as error:
         raise PromptError(f"the prompt's mask cannot be read: {error}") from None
 

@@ -13,8 +13,9 @@ from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 
 from sam2_ros.msg import TrackedObjectArray
-from sam2_ros.node.conversions import image_to_rgb, stamp_to_ns
+from sam2_ros.node.conversions import stamp_to_ns
 from sam2_ros.node.demo_recording import LabelImage, Output, PackedImage, SeenObject
+from sam2_ros.node.encodings import image_to_rgb
 from sam2_ros.srv import AddObjects, ListObjects, Reset
 from sam2_ros.tracking.types import ObjectState
 

@@ -21,9 +21,9 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.qos import ReliabilityPolicy
 
 from sam2_ros.node import ros_parameters
-from sam2_ros.node.conversions import image_to_rgb
 from sam2_ros.node.diagnostics import DiagnosticsReporter
 from sam2_ros.node.doctor import ImageTopic, ImageWatch, Publisher
+from sam2_ros.node.encodings import image_to_rgb
 from sam2_ros.node.inputs import Inputs
 from sam2_ros.node.model_loading import load_configured_tracker, warm_up
 from sam2_ros.node.object_book import TrackerLike

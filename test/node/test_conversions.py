@@ -2,99 +2,26 @@
 
 from __future__ import annotations
 
-import array
 import math
 import sys
 
 import numpy as np
 import pytest
 from geometry_msgs.msg import Point
+from image_messages import image_message
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from sam2_ros.msg import Prompt, TrackedObject
-from sam2_ros.node import conversions, optional_cv_bridge
-from sam2_ros.node.conversions import ImageError, array_to_image, image_to_rgb, label_image_to_message, read_prompt
+from sam2_ros.node import conversions
+from sam2_ros.node.conversions import array_to_image, label_image_to_message, read_prompt
+from sam2_ros.node.encodings import image_to_rgb
 from sam2_ros.node.object_book import ObjectView, TrackingView
 from sam2_ros.node.prompts import PromptAction, PromptOutcome
 from sam2_ros.tracking.types import FrameResult, ObjectState, PromptError, TrackedMask
 
 RGB = np.array([[[1, 2, 3], [4, 5, 6]], [[7, 8, 9], [10, 11, 12]]], dtype=np.uint8)  # 2 x 2 pixels
 GRAY = np.array([[10, 20], [30, 40]], dtype=np.uint8)
-ALPHA = np.full((2, 2, 1), 255, dtype=np.uint8)
-
-
-def image_message(pixels: np.ndarray, encoding: str, *, padding: int = 0, cut: int = 0) -> Image:
-    """``padding`` bytes of 0xEE after each row; ``cut`` bytes missing at the end."""
-    rows = pixels.reshape(pixels.shape[0], -1)
-    padded = np.pad(rows, ((0, 0), (0, padding)), constant_values=0xEE)
-    data = array.array("B", padded.tobytes()[: padded.size - cut])
-    message = Image(height=pixels.shape[0], width=pixels.shape[1], encoding=encoding, step=padded.shape[1])
-    message.data = data
-    return message
-
-
-@pytest.mark.parametrize("padding", [0, 5])
-@pytest.mark.parametrize(
-    ("encoding", "sent", "expected"),
-    [
-        ("rgb8", RGB, RGB),
-        ("bgr8", RGB[..., ::-1], RGB),
-        ("rgba8", np.concatenate([RGB, ALPHA], axis=2), RGB),
-        ("bgra8", np.concatenate([RGB[..., ::-1], ALPHA], axis=2), RGB),
-        ("mono8", GRAY, np.repeat(GRAY[..., None], 3, axis=2)),
-    ],
-)
-def test_every_encoding_with_and_without_padded_rows(
-    encoding: str, sent: np.ndarray, expected: np.ndarray, padding: int
-) -> None:
-    rgb = image_to_rgb(image_message(sent, encoding, padding=padding))
-    assert rgb.dtype == np.uint8 and rgb.shape == (2, 2, 3)
-    np.testing.assert_array_equal(rgb, expected)
-
-
-@pytest.mark.parametrize("padding", [0, 5])
-def test_rgb8_is_not_copied(padding: int) -> None:
-    message = image_message(RGB, "rgb8", padding=padding)
-    assert np.shares_memory(image_to_rgb(message), np.frombuffer(message.data, dtype=np.uint8))
-
-
-def test_padding_of_the_last_row_may_be_missing() -> None:
-    np.testing.assert_array_equal(image_to_rgb(image_message(RGB, "rgb8", padding=5, cut=5)), RGB)
-
-
-def test_other_encodings_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(optional_cv_bridge, "read_as_rgb", lambda message: "no cv_bridge here")
-    with pytest.raises(ImageError, match=r"'yuv422' is not supported; expected one of rgb8, .*mono8. no cv_"):
-        image_to_rgb(image_message(GRAY, "yuv422"))
-
-
-def test_other_encodings_go_through_cv_bridge_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(optional_cv_bridge, "read_as_rgb", lambda message: RGB)
-    np.testing.assert_array_equal(image_to_rgb(image_message(GRAY, "bayer_rggb8")), RGB)
-
-
-def test_without_cv_bridge_the_reason_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "cv_bridge", None)  # makes its import fail
-    assert "cv_bridge" in optional_cv_bridge.read_as_rgb(image_message(GRAY, "yuv422"))
-
-
-@pytest.mark.parametrize(
-    ("fields", "reason"),
-    [
-        ({"width": 0}, "size zero: width 0, height 2"),
-        ({"height": 0}, "size zero: width 2, height 0"),
-        ({"step": 5}, r"step 5 is too small: 2 pixels of rgb8 need 6 bytes"),
-        ({"height": 3}, r"too short: 12 bytes, expected 18 \(step 6 x height 3"),
-        ({"encoding": "bayer_rggb8", "width": 0}, "size zero"),
-    ],
-)
-def test_images_that_cannot_be_read(fields: dict[str, object], reason: str) -> None:
-    message = image_message(RGB, "rgb8")
-    for name, value in fields.items():
-        setattr(message, name, value)
-    with pytest.raises(ImageError, match=reason):
-        image_to_rgb(message)
 
 
 def test_array_to_image_and_back() -> None:
