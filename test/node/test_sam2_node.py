@@ -228,9 +228,9 @@ def test_overlay_and_masks_on_demand(ros_rig: Any) -> None:
 def test_an_image_of_unknown_encoding_is_refused_and_the_next_one_tracked(ros_rig: Any) -> None:
     images = ros_rig.publisher(Image, "image", qos_profile_sensor_data)
     objects = ros_rig.collect(TrackedObjectArray, "objects")
-    images.publish(an_image(encoding="yuv422"))
+    images.publish(an_image(encoding="nv24"))
     ros_rig.spin_until(lambda: ros_rig.node._session.stats().failed == 1, "the image is refused")
-    assert "'yuv422' is not supported" in ros_rig.node._session.stats().last_error
+    assert "'nv24' is not supported" in ros_rig.node._session.stats().last_error
     images.publish(an_image(stamp_s=2.0))
     ros_rig.spin_until(lambda: bool(objects), "the next one is tracked")
 
@@ -239,7 +239,7 @@ def test_diagnostics_tell_rates_and_failures(ros_rig: Any) -> None:
     received: list[DiagnosticArray] = []
     ros_rig.peer.create_subscription(DiagnosticArray, "/diagnostics", received.append, 10)
     images = ros_rig.publisher(Image, "image", qos_profile_sensor_data)
-    images.publish(an_image(encoding="yuv422"))
+    images.publish(an_image(encoding="nv24"))
 
     def warned() -> bool:
         return any(message.status[0].level == DiagnosticStatus.WARN for message in received)
@@ -247,5 +247,5 @@ def test_diagnostics_tell_rates_and_failures(ros_rig: Any) -> None:
     ros_rig.spin_until(warned, "a warning about the image")
     status = next(message.status[0] for message in received if message.status[0].level == DiagnosticStatus.WARN)
     values = {pair.key: pair.value for pair in status.values}
-    assert "yuv422" in status.message
+    assert "nv24" in status.message
     assert (values["state"], values["images failed"], values["latency p95 [ms]"]) == ("active", "1", "")

@@ -1,0 +1,88 @@
+"""JPEG and PNG images in and out, as image_transport's ``compressed`` has them."""
+
+from __future__ import annotations
+
+import array
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from sensor_msgs.msg import CompressedImage
+from std_msgs.msg import Header
+
+from sam2_ros.node.encodings import DECODERS, ImageError
+
+JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
+PNG_START = b"\x89PNG\r\n\x1a\n"
+SUFFIXES = {"jpeg": ".jpg", "png": ".png"}
+JPEG_QUALITY = 80  # image_transport's default
+
+
+def compressed_to_rgb(message: CompressedImage) -> NDArray[np.uint8]:
+    """The image as (H, W, 3) uint8 RGB; ImageError when it is damaged or neither JPEG nor PNG.
+
+    ``format`` is "jpeg" or "png", or as image_transport writes it: "<camera's encoding>; jpeg compressed <stored
+    encoding>". It says how to read pixels of one channel (a Bayer mosaic, 16-bit depth) and whether the colours were
+    swapped; which of the two formats it is the data themselves say.
+    """
+    content = bytes(message.data)
+    _check_content(content, message.format)
+    try:
+        # Not turned by a note in the file (EXIF): the camera's calibration holds for the pixels as they are stored.
+        pixels = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise ImageError(f"compressed image is damaged ({len(content)} bytes, {error})") from None
+    if pixels is None:
+        raise ImageError(
+            f"compressed image is damaged: {len(content)} bytes with format {message.format!r} that cannot be decoded"
+        )
+    return DECODERS[_encoding_of(pixels, message.format)].to_rgb(pixels)
+
+
+def _check_content(content: bytes, stated_format: str) -> None:
+    if content.startswith(JPEG_START):
+        # A decoder fills what is missing with gray and says nothing. Within a scan these markers cannot occur, and
+        # behind the end some drivers leave the rest of their buffer.
+        complete = content.rfind(JPEG_END) > content.rfind(JPEG_SCAN) > 0
+    elif content.startswith(PNG_START):
+        complete = b"IEND" in content[-1024:]
+    else:
+        hint = ": compressedDepth is for depth, not for colour images" if "compressedDepth" in stated_format else ""
+        raise ImageError(
+            f"compressed image is neither JPEG nor PNG: {len(content)} bytes with format {stated_format!r} that begin "
+            f"with {content[:4].hex(' ') or 'nothing'}{hint}"
+        )
+    if not complete:
+        raise ImageError(f"compressed image is cut off: {len(content)} bytes with format {stated_format!r} have no end")
+
+
+def _encoding_of(pixels: NDArray[Any], stated_format: str) -> str:
+    """The name in ``DECODERS`` of what came out of the decoder."""
+    bits = 8 * pixels.dtype.itemsize
+    original, _, stored = stated_format.partition(";")
+    if pixels.ndim == 2:
+        decoder = DECODERS.get(original.strip())
+        as_sent = decoder is not None and decoder.channels == 1 and decoder.dtype == pixels.dtype
+        return original.strip() if as_sent and decoder and not decoder.chroma_below else f"mono{bits}"
+    # OpenCV gives the order in which the sender handed the pixels over, which by its rules should have been BGR.
+    order = "rgb" if "compressed rgb" in stored else "bgr"
+    return f"{order}{'a' if pixels.shape[2] == 4 else ''}{bits}"
+
+
+def rgb_to_compressed(
+    image_rgb: NDArray[np.uint8], header: Header, codec: str = "jpeg", jpeg_quality: int = JPEG_QUALITY
+) -> CompressedImage:
+    """(H, W, 3) uint8 RGB as a message, for topics that end in ``/compressed``; ``codec`` is "jpeg" or "png"."""
+    if codec not in SUFFIXES:
+        raise ValueError(f"unknown codec {codec!r}; expected one of {', '.join(SUFFIXES)}")
+    options = [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality] if codec == "jpeg" else [cv2.IMWRITE_PNG_COMPRESSION, 3]
+    image_bgr = cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR)
+    done, encoded = cv2.imencode(SUFFIXES[codec], image_bgr, options)
+    if not done:
+        raise ValueError(f"OpenCV could not encode {image_rgb.shape} {image_rgb.dtype} as {codec}")
+    message = CompressedImage(header=header, format=f"rgb8; {codec} compressed bgr8")
+    data = array.array("B")
+    data.frombytes(encoded.data.cast("B"))
+    message.data = data  # assigned, not passed above: the constructor would copy it again
+    return message
