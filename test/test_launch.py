@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -9,10 +10,14 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-import yaml
+
+from sam2_ros.node.parameters import schema
 
 ROOT = Path(__file__).parent.parent
 LAUNCH_FILE = ROOT / "launch" / "sam2.launch.py"
+MULTI_CAMERA = ROOT / "launch" / "multi_camera.launch.py"
+# Arguments whose parameter the node does not have yet.
+NOT_YET_PARAMETERS = {"image_transport", "use_depth"}
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 
 
@@ -36,12 +41,18 @@ def launch_packages(monkeypatch: pytest.MonkeyPatch) -> None:
         "ament_index_python.packages": {"get_package_share_directory": lambda _package: str(ROOT)},
         "launch": {"LaunchContext": dict, "LaunchDescription": list},
         "launch.actions": {
-            name: recorder(name) for name in ("DeclareLaunchArgument", "OpaqueFunction", "SetEnvironmentVariable")
+            name: recorder(name)
+            for name in (
+                *("DeclareLaunchArgument", "GroupAction", "IncludeLaunchDescription", "OpaqueFunction"),
+                "SetEnvironmentVariable",
+            )
         },
+        "launch.launch_description_sources": {"PythonLaunchDescriptionSource": str},
         "launch.launch_description_entity": {"LaunchDescriptionEntity": object},
         "launch.substitutions": {"LaunchConfiguration": StandInConfiguration},
         "launch_ros": {},
         "launch_ros.actions": {"Node": recorder("Node")},
+        "launch_ros.parameter_descriptions": {"ParameterValue": lambda value, value_type: value_type(value)},
     }
     for name, contents in modules.items():
         module = ModuleType(name)
@@ -51,22 +62,26 @@ def launch_packages(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(variable, raising=False)
 
 
-def described() -> list[Any]:
-    return list(runpy.run_path(str(LAUNCH_FILE))["generate_launch_description"]())
+def described(file: Path = LAUNCH_FILE) -> list[Any]:
+    return list(runpy.run_path(str(file))["generate_launch_description"]())
 
 
-def launched_node(**given: str) -> Any:
-    description = described()
+def launched(file: Path = LAUNCH_FILE, **given: str) -> list[Any]:
+    """What the launch file starts when it is given these arguments."""
+    description = described(file)
     arguments = {a.args[0]: a.default_value for a in description if a.kind == "DeclareLaunchArgument"}
     assert set(given) <= set(arguments), "not an argument of the launch file"
     (opaque,) = (a for a in description if a.kind == "OpaqueFunction")
-    (node,) = opaque.function({**arguments, **given})
-    return node
+    return list(opaque.function({**arguments, **given}))
+
+
+def launched_node(**given: str) -> Any:
+    return launched(**given)[0]
 
 
 def test_what_is_not_given_is_left_to_the_params_file_and_the_node() -> None:
     node = launched_node()
-    assert node.parameters == [str(ROOT / "config" / "sam2_node.yaml"), {}]
+    assert node.parameters == [str(ROOT / "config" / "sam2_node.yaml")]
     assert Path(node.parameters[0]).is_file()
 
 
@@ -74,6 +89,8 @@ def test_given_arguments_reach_the_node() -> None:
     node = launched_node(
         namespace="left",
         image_topic="/camera/image_raw",
+        image_transport="compressed",
+        depth_topic="/camera/depth/image_raw",
         click_topic="/camera/image_raw_mouse_left",
         model="sam2.1_hiera_tiny",
         device="cuda:0",
@@ -81,17 +98,111 @@ def test_given_arguments_reach_the_node() -> None:
         params_file="mine.yaml",
         log_level="debug",
     )
-    overrides = {"model": "sam2.1_hiera_tiny", "device": "cuda:0", "use_sim_time": True}
+    overrides = {
+        "image_transport": "compressed",
+        "model": "sam2.1_hiera_tiny",
+        "device": "cuda:0",
+        "use_sim_time": True,
+        "use_depth": True,  # depth_topic was given
+    }
     assert node.parameters == ["mine.yaml", overrides]
-    assert node.remappings == [("image", "/camera/image_raw"), ("click", "/camera/image_raw_mouse_left")]
+    assert node.remappings == [
+        ("image", "/camera/image_raw"),
+        ("camera_info", "/camera/camera_info"),
+        ("depth", "/camera/depth/image_raw"),
+        ("click", "/camera/image_raw_mouse_left"),
+    ]
     assert node.namespace == "left"
     assert node.arguments == ["--ros-args", "--log-level", "debug"]
 
 
+def test_depth_can_be_remapped_and_yet_be_off() -> None:
+    assert launched_node(depth_topic="/depth", use_depth="false").parameters[1] == {"use_depth": False}
+
+
+@pytest.mark.parametrize(
+    ("image_topic", "given", "camera_info"),
+    [
+        ("image", "", "camera_info"),
+        ("/image_raw", "", "/camera_info"),
+        ("/camera/color/image_raw", "", "/camera/color/camera_info"),
+        ("/camera/color/image_raw", "/mine", "/mine"),
+    ],
+)
+def test_camera_info_is_beside_the_images(image_topic: str, given: str, camera_info: str) -> None:
+    node = launched_node(image_topic=image_topic, camera_info_topic=given)
+    assert dict(node.remappings)["camera_info"] == camera_info
+
+
+@pytest.mark.parametrize("argument", ["use_depth", "use_sim_time", "rviz", "rqt_click"])
+def test_a_switch_is_true_or_false(argument: str) -> None:
+    with pytest.raises(ValueError, match=f"{argument}:=maybe: expected true or false"):
+        launched(**{argument: "maybe"})
+
+
 def test_overridden_parameters_exist_in_the_node() -> None:
-    known = yaml.safe_load((ROOT / "config" / "sam2_node.yaml").read_text(encoding="utf-8"))["/**"]["ros__parameters"]
-    overridden = runpy.run_path(str(LAUNCH_FILE))["PARAMETERS"]
-    assert set(overridden) <= set(known), "the node would ignore these silently"
+    launch_file = runpy.run_path(str(LAUNCH_FILE))
+    ours = {*launch_file["TEXT_PARAMETERS"], *launch_file["SWITCH_PARAMETERS"]} - {"use_sim_time"}  # every node has it
+    missing = ours - {spec.name for spec in schema()}
+    assert missing == NOT_YET_PARAMETERS, "the node would ignore these silently (or take them off the list)"
+
+
+def test_rviz_shows_the_node_in_its_namespace() -> None:
+    _, rviz = launched(rviz="true", namespace="/left/")
+    assert (rviz.package, rviz.executable) == ("rviz2", "rviz2")
+    assert Path(rviz.arguments[1]).is_file()
+    assert ("/sam2_node/overlay", "/left/sam2_node/overlay") in rviz.remappings
+    assert ("/clicked_point", "/left/clicked_point") in rviz.remappings
+    assert launched(rviz="true")[1].remappings == []
+
+
+def test_rqt_click_shows_the_overlay_and_the_node_takes_its_clicks() -> None:
+    node, view = launched(rqt_click="true", namespace="left")
+    assert (view.package, view.arguments) == ("rqt_image_view", ["/left/sam2_node/overlay"])
+    assert ("click", "/left/sam2_node/overlay_mouse_left") in node.remappings
+    assert ("click", "/mine") in launched_node(rqt_click="true", click_topic="/mine").remappings
+
+
+def test_nothing_is_opened_unless_asked_for() -> None:
+    assert [node.executable for node in launched()] == ["sam2_node"]
+
+
+def cameras(**given: str) -> list[dict[str, str]]:
+    """The arguments that each camera's include of the one-camera launch file gets."""
+    includes = [include for group in launched(MULTI_CAMERA, **given) for include in group.args[0]]
+    assert {include.args[0] for include in includes} == {str(LAUNCH_FILE)}
+    return [dict(include.launch_arguments) for include in includes]
+
+
+def test_each_camera_has_its_namespace_and_topics() -> None:
+    given = cameras(cameras="front, back", depth_topic="/{camera}/depth/image_raw")
+    assert given == [
+        {
+            "namespace": name,
+            "image_topic": f"/{name}/image_raw",
+            "camera_info_topic": "",
+            "depth_topic": f"/{name}/depth/image_raw",
+        }
+        for name in ("front", "back")
+    ]
+    one_camera = {name for name, _, _ in runpy.run_path(str(LAUNCH_FILE))["ARGUMENTS"]}
+    assert set(given[0]) <= one_camera
+
+
+@pytest.mark.parametrize("text", ["", "left,left", "left,,right", "left/eye", "1st"])
+def test_camera_names_must_be_namespaces(text: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"cameras:={text}: expected different names")):
+        cameras(cameras=text)
+
+
+def test_two_cameras_cannot_share_a_topic() -> None:
+    with pytest.raises(ValueError, match=r"put \{camera\} into it"):
+        cameras(image_topic="/camera/image_raw")
+    assert cameras(cameras="only", image_topic="/camera/image_raw")[0]["image_topic"] == "/camera/image_raw"
+
+
+def test_several_cameras_are_several_processes_as_long_as_one_cannot_serve_them() -> None:
+    assert "cameras" not in {spec.name for spec in schema()}, "multi_camera.launch.py: one node with this parameter"
 
 
 def test_the_executable_is_the_one_that_is_installed() -> None:
