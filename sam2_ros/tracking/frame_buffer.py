@@ -59,7 +59,7 @@ def frame_of_index(past: Mapping[int, PastFrame], next_frame: int, frame_index: 
     latest = next_frame - 1
     raise PromptError(
         f"frame {frame_index} is too old: it came {latest - frame_index} frames before the latest ({latest}), and "
-        f"{_reach(past)}; prompt a later frame, or keep more (buffer_frames)"
+        f"{reach(past)}; prompt a later frame, or keep more (buffer_frames)"
     )
 
 
@@ -79,17 +79,16 @@ def frame_of_stamp(past: Mapping[int, PastFrame], next_frame: int, latest_s: flo
         return next_frame
     times_s = {index: each.stamp_s for index, each in past.items() if each.stamp_s is not None}
     if not times_s or stamp_s < min(times_s.values()):
-        reach = _reach(past)
-        if times_s:
-            reach += f", {latest_s - min(times_s.values()):.2f} s"
+        seconds = f", {latest_s - min(times_s.values()):.2f} s" if times_s else ""
         raise PromptError(
-            f"the image is too old: it was taken {latest_s - stamp_s:.2f} s before the latest, and {reach}; prompt a "
-            "newer image, or keep more"
+            f"the image is too old: it was taken {latest_s - stamp_s:.2f} s before the latest, and {reach(past)}{seconds}"
+            "; prompt a newer image, or keep more (buffer_frames)"
         )
     return min(times_s, key=lambda index: abs(times_s[index] - stamp_s))
 
 
-def _reach(past: Mapping[int, PastFrame]) -> str:
+def reach(past: Mapping[int, PastFrame]) -> str:
+    """How far back, for a refusal."""
     if not past:
         return "no past frames are kept"
-    return f"the kept ones reach back {len(past) - 1} frames, to frame {min(past)}"
+    return f"what is kept reaches back {len(past) - 1} frames, to frame {min(past)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sam2_ros.tracking.frame_buffer import frame_of_index, frame_of_stamp
+from sam2_ros.tracking.frame_buffer import frame_of_index, frame_of_stamp, reach
 from sam2_ros.tracking.prompts import GivenPrompt, Prompt
 from sam2_ros.tracking.stream_state import StreamState
 from sam2_ros.tracking.types import PromptAction, PromptError
@@ -76,10 +76,9 @@ def latest_prompt(state: StreamState, object_id: str) -> tuple[GivenPrompt, int]
     latest, index = max(given, key=lambda each: each[0].number, default=(None, 0))
     gone = state.out_of_reach.get(object_id)
     if gone is not None and (latest is None or gone.number > latest.number):
-        reach = f"back to frame {min(state.past)}" if state.past else "no past frames"
         raise PromptError(
-            f"{object_id}: its latest prompt was for frame {gone.frame_index}, and the kept frames reach {reach}; "
-            "REPLACE it, or keep more (buffer_frames)"
+            f"{object_id}: its latest prompt was for frame {gone.frame_index}, and {reach(state.past)}; REPLACE it, "
+            "or keep more (buffer_frames)"
         )
     if latest is None:
         raise PromptError(f"{object_id}: nothing to undo: none of its prompts is known any more")

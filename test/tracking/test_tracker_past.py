@@ -236,14 +236,14 @@ def test_the_frame_nearest_in_time_is_meant(model: SAM2, stamp_s: float, frame: 
     [
         (
             {"frame_index": 1},
-            r"frame 1 is too old: it came 3 frames before the latest \(4\), and the kept ones reach back",
+            r"frame 1 is too old: it came 3 frames before the latest \(4\), and what is kept reaches back",
         ),
         ({"frame_index": -1}, r"expected a frame from 0 to 5 \(the next\), got -1"),
         ({"frame_index": 6}, r"expected a frame from 0 to 5 \(the next\), got 6"),
         ({"frame_index": 2.0}, "expected a frame from 0 to 5"),
         (
             {"stamp_s": 10.1},
-            "taken 0.60 s before the latest, and the kept ones reach back 2 frames, to frame 2, 0.50 s",
+            "taken 0.60 s before the latest, and what is kept reaches back 2 frames, to frame 2, 0.50 s",
         ),
         ({"stamp_s": float("nan")}, "expected a finite time in seconds, got nan"),
         ({"stamp_s": 10.2, "frame_index": 2}, "expected a frame_index or a stamp, got both"),
