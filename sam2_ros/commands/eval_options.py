@@ -1,0 +1,47 @@
+"""What the protocols of ``sam2-ros eval`` have in common on the command line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def add_model_options(parser: argparse.ArgumentParser, floors: str) -> None:
+    """Add ``--model``, ``--checkpoint``, ``--device`` and ``--json``; ``floors`` is how the help names them."""
+    parser.add_argument("--model", default="nano", help=f"name of a model, or {floors} (default: nano)")
+    parser.add_argument("--checkpoint", type=Path, help="weights to use in place of the model's own")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: cpu)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores there")
+
+
+def add_sequences_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--sequences", help="names, separated by commas, or a text file with one per line (default: all)"
+    )
+
+
+def sequence_names(text: str | None) -> list[str] | None:
+    """The value of ``--sequences`` as names; None for all."""
+    if text is None:
+        return None
+    separated = Path(text).read_text().split() if text.endswith(".txt") else text.split(",")
+    names = [name.strip() for name in separated if name.strip()]
+    if not names:
+        raise ValueError(f"--sequences {text!r} names no sequence; leave it out for all")
+    return names
+
+
+def model_settings(args: argparse.Namespace) -> dict[str, Any]:
+    """What was measured, for the JSON."""
+    return {"model": args.model, "checkpoint": None if args.checkpoint is None else str(args.checkpoint)}
+
+
+def write_report(summary: Mapping[str, Any], path: Path | None, rows: str) -> None:
+    """Write the JSON if it was asked for, and print it as the last line without its list of ``rows``."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(summary, indent=2) + "\n")
+    print(json.dumps({key: value for key, value in summary.items() if key != rows}))

@@ -1,0 +1,145 @@
+"""Interactive segmentation of single images: how good a mask is after one click, after two, and so on.
+
+The first click is in the middle of the object and gives three candidates, of which the model's own score chooses. Each
+further click is in the middle of the largest error; it goes in with all earlier clicks and the logits of the mask so
+far, and gives one mask. The truth places the clicks and scores the answer; it never chooses between masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sam2_ros.data.labelled_images import LabelledImage
+from sam2_ros.data.prompt_sampling import center_click, correction_click
+from sam2_ros.evaluation.image_predictors import PointPredictor
+from sam2_ros.evaluation.metrics import region_similarity
+
+MIN_AREA_PX = 1024
+
+
+@dataclass(frozen=True)
+class InstanceResult:
+    """One object in one image."""
+
+    image: str
+    value: int  # in the index mask
+    area_px: int
+    ious: tuple[float, ...]  # after 1, 2, ... clicks, at the image's size
+
+
+def evaluate_images(
+    predictor: PointPredictor,
+    images: Sequence[LabelledImage],
+    clicks: int,
+    progress: Callable[[int, int, int], None] | None = None,
+) -> tuple[InstanceResult, ...]:
+    """Click every instance of at least ``MIN_AREA_PX`` in every image.
+
+    Args:
+        predictor: a model or a floor.
+        images: are read one by one.
+        clicks: at most so many per instance.
+        progress: called after each image with images done, images in all, and instances so far.
+    """
+    if clicks < 1:
+        raise ValueError(f"clicks: expected 1 or more, got {clicks}")
+    results: list[InstanceResult] = []
+    for number, image in enumerate(images, 1):
+        image_rgb, masks = image.read()
+        masks = {value: mask for value, mask in masks.items() if np.count_nonzero(mask) >= MIN_AREA_PX}
+        if masks:
+            predictor.set_image(image_rgb)
+        for value, truth in masks.items():
+            ious = click_ious(predictor, truth, clicks)
+            results.append(InstanceResult(image.name, value, int(np.count_nonzero(truth)), ious))
+        if progress:
+            progress(number, len(images), len(results))
+    return tuple(results)
+
+
+def click_ious(predictor: PointPredictor, truth: NDArray[np.bool_], clicks: int) -> tuple[float, ...]:
+    """IoU after each click on one (H, W) bool object of the image that is set."""
+    given, ious = [center_click(truth)], []
+    logits: NDArray[np.float32] | None = None
+    while True:
+        points = np.array([(click.x, click.y) for click in given], np.float32)
+        labels = np.array([click.label for click in given], np.int32)
+        answer = predictor.predict(points, labels, logits=logits, multimask=len(given) == 1)
+        mask, logits = answer.masks[answer.best], answer.logits[answer.best : answer.best + 1]
+        ious.append(region_similarity(mask, truth))
+        following = correction_click(mask, truth) if len(given) < clicks else None
+        if following is None:  # enough clicks, or nothing left to correct: then the mask stays as it is
+            return tuple(ious) + (ious[-1],) * (clicks - len(ious))
+        given.append(following)
+
+
+def mean_ious(results: Iterable[InstanceResult]) -> list[float] | None:
+    """Mean over instances after 1, 2, ... clicks; None without instances."""
+    rows = [result.ious for result in results]
+    return [round(float(value), 4) for value in np.mean(rows, axis=0)] if rows else None
+
+
+def image_report(
+    results: Sequence[InstanceResult],
+    images: Sequence[LabelledImage],
+    settings: Mapping[str, Any],
+    groups: Mapping[str, Sequence[str]] | None = None,
+) -> dict[str, Any]:
+    """Everything as JSON: the settings, the means, the means of each group, and a row per instance.
+
+    Args:
+        results: of ``evaluate_images``.
+        images: all that were looked at, also those without an instance that is large enough.
+        settings: what was measured; goes in front.
+        groups: names of the groups of each image, or None.
+
+    Raises:
+        ValueError: an image is in no group: it would silently be left out of the comparison.
+    """
+    summary: dict[str, Any] = {
+        **settings,
+        "miou": mean_ious(results),
+        "n_instances": len(results),
+        "n_images": len(images),
+        "min_area_px": MIN_AREA_PX,
+    }
+    if groups is not None:
+        check_groups(images, groups)
+        names = sorted({name for image in images for name in groups[image.name]})
+        summary["groups"] = {name: _group_row(name, results, images, groups) for name in names}
+    summary["instances"] = [
+        {
+            "image": result.image,
+            "value": result.value,
+            "area_px": result.area_px,
+            "iou": [round(iou, 4) for iou in result.ious],
+        }
+        for result in results
+    ]
+    return summary
+
+
+def check_groups(images: Sequence[LabelledImage], groups: Mapping[str, Sequence[str]]) -> None:
+    """Raises ValueError if an image is in no group: it would silently be left out of the comparison."""
+    without = [image.name for image in images if image.name not in groups]
+    if without:
+        raise ValueError(
+            f"{len(without)} of {len(images)} images are in no group, {without[0]!r} is the first: give each image a "
+            "row with its name and its group"
+        )
+
+
+def _group_row(
+    name: str, results: Sequence[InstanceResult], images: Sequence[LabelledImage], groups: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
+    members = [result for result in results if name in groups[result.image]]
+    return {
+        "miou": mean_ious(members),
+        "n_instances": len(members),
+        "n_images": sum(name in groups[image.name] for image in images),
+    }
