@@ -18,6 +18,8 @@ class ColourTracker:
     A negative click takes away the left half of the object, so that a test can see that it arrived.
     """
 
+    model_name = "colour"
+
     def __init__(self) -> None:
         self.prompts: list[tuple[str, str, list[float]]] = []  # object id, kind, coordinates and labels
         self.resets = 0

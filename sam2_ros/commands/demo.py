@@ -39,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="what to track: x,y (click) or x0,y0,x1,y1 (box) in pixels, one for each object; default: the tabletop's "
         "objects, or the middle of the image",
     )
-    parser.add_argument("--model", default="nano", help="which network to run, default nano")
+    parser.add_argument("--model", help="which network to run; default: the one the checkpoint is for, else nano")
     parser.add_argument("--checkpoint", type=Path, help="its weights file; default: those that ship with the package")
     parser.add_argument(
         "--weights",
@@ -86,10 +86,14 @@ def programs(args: argparse.Namespace) -> list[Program]:
     camera_remaps = [f"{name}:={topic}" for name, topic in CAMERA_TOPICS.items()]
     stream = stream_arguments(args)
     # The camera renders first, and leaves before the client is done: no reason for the node to worry aloud.
-    parameters = [f"model:={args.model}", f"weights:={args.weights}", "image_timeout_s:=60.0"]
+    parameters = [f"weights:={args.weights}", "image_timeout_s:=60.0"]
+    reported_model = args.model or "nano"
+    if args.model is not None:
+        parameters.append(f"model:={args.model}")
     if args.checkpoint is not None:
+        reported_model = args.model or args.checkpoint.name  # the node finds out which it is
         parameters.append(f"checkpoint:={args.checkpoint.absolute()}")
-    client = [*stream, "--out", str(args.out), "--model", args.model, *(f"--prompt={text}" for text in args.prompt)]
+    client = [*stream, "--out", str(args.out), "--model", reported_model, *(f"--prompt={text}" for text in args.prompt)]
     return [
         Program("camera", _ros_program("demo_camera", stream, camera_remaps), may_end=True),
         Program("node", _ros_program("sam2_node", [], camera_remaps, parameters)),

@@ -43,8 +43,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="png",
         help="masks/00000.png ... with the objects' labels, or masks.json in COCO RLE (default: png)",
     )
-    parser.add_argument("--model", default="nano", help="name of a model (default: nano)")
-    parser.add_argument("--checkpoint", type=Path, help="weights to use in place of the model's own")
+    parser.add_argument("--model", help="name of a model (default: the one the checkpoint is for, else nano)")
+    parser.add_argument("--checkpoint", type=Path, help="weights to use in place of the package's own")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: cpu)")
     parser.add_argument("--max-frames", type=int, metavar="N", help="stop after so many frames")
     parser.add_argument("--no-overlay", action="store_true", help="write no overlay.mp4")
@@ -114,7 +114,7 @@ def _track(args: argparse.Namespace) -> dict[str, Any]:
         raise ValueError(f"{args.source}: no frame was tracked")
     return {
         "source": source.info.name,
-        "model": args.model,
+        "model": tracker.model_name,
         "frames": len(tally.step_ms),
         "objects": len(tally.visible_frames),
         "fps": round(tally.fps, 2),

@@ -38,8 +38,8 @@ class VideoTracker(Protocol):
         ...
 
 
-def tracker_by_name(model: str, checkpoint: Path | None = None, device: str = "cpu") -> VideoTracker:
-    """A model of the package by its name, or one of the floors "hold" and "flow".
+def tracker_by_name(model: str | None, checkpoint: Path | None = None, device: str = "cpu") -> VideoTracker:
+    """A model of the package by its name, or one of the floors "hold" and "flow"; without a name as ``load_tracker``.
 
     Raises:
         ValueError: a floor was given a checkpoint, or the name is unknown.

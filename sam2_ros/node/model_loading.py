@@ -24,11 +24,12 @@ def load_configured_tracker(parameters: NodeParameters) -> Any:
     if parameters.num_threads:
         torch.set_num_threads(parameters.num_threads)
     return load_tracker(
-        parameters.model,
+        None if parameters.model == "auto" else parameters.model,
         checkpoint=parameters.checkpoint or None,
         device=resolve_device(parameters.device),
         weights=parameters.weights,
         lost_after_frames=parameters.lost_after_frames,
+        sha256=parameters.checkpoint_sha256 or None,
     )
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 _SIZES = ("tiny", "small", "base_plus", "large")
-MODEL_NAMES = ("nano", *(f"sam2_hiera_{size}" for size in _SIZES), *(f"sam2.1_hiera_{size}" for size in _SIZES))
+MODEL_NAMES = ("auto", "nano", *(f"sam2_hiera_{size}" for size in _SIZES), *(f"sam2.1_hiera_{size}" for size in _SIZES))
 
 Value = bool | int | float | str
 TYPE_NAMES = {bool: "bool", int: "integer", float: "double", str: "string"}
@@ -80,9 +80,16 @@ def _parameter(default: Any, description: str, **limits: Any) -> Any:
 class NodeParameters:
     """All parameters with their values. Build one with ``parse``, which checks them."""
 
-    model: str = _parameter("nano", "Which network to run.", choices=MODEL_NAMES)
+    model: str = _parameter(
+        "auto",
+        "Which network to run; `auto` = the one that `checkpoint` is for, nano without a checkpoint.",
+        choices=MODEL_NAMES,
+    )
     checkpoint: str = _parameter(
-        "", "Path of a weights file; empty = the weights that ship with the package (nano only)."
+        "", "Path of a weights file or folder; empty = the weights that ship with the package (nano only)."
+    )
+    checkpoint_sha256: str = _parameter(
+        "", "SHA-256 that the `checkpoint` file must have, 64 hexadecimal digits; empty = any."
     )
     weights: str = _parameter(
         "embedded",
@@ -148,6 +155,8 @@ def parse(values: Mapping[str, object]) -> NodeParameters:
     parameters = NodeParameters(**checked)
     if parameters.checkpoint and parameters.weights == "random":
         raise ParameterError("weights is 'random' and checkpoint is set: use one of them")
+    if parameters.checkpoint_sha256 and not parameters.checkpoint:
+        raise ParameterError("checkpoint_sha256 is set without a checkpoint to compare it with")
     return parameters
 
 

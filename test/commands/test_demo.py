@@ -44,7 +44,20 @@ def test_the_node_gets_its_model(tmp_path: Path) -> None:
     node = command_of(parse("--model", "sam2.1_hiera_tiny", "--checkpoint", str(tmp_path / "tiny.pt")), "node")
     assert "model:=sam2.1_hiera_tiny" in node
     assert f"checkpoint:={tmp_path / 'tiny.pt'}" in node
-    assert "checkpoint:=" not in " ".join(command_of(parse(), "node"))
+    assert not {"checkpoint:=", "model:="} & {word[: word.find("=") + 1] for word in command_of(parse(), "node")}
+
+
+@pytest.mark.parametrize(
+    ("options", "reported"),
+    [
+        ([], "nano"),
+        (["--checkpoint", "mine.pt"], "mine.pt"),
+        (["--model", "sam2_hiera_tiny", "--checkpoint", "mine.pt"], "sam2_hiera_tiny"),
+    ],
+)
+def test_the_report_names_the_model(options: list[str], reported: str) -> None:
+    client = command_of(parse(*options), "client")
+    assert client[client.index("--model") + 1] == reported
 
 
 def test_prompts_reach_the_client_also_those_that_look_like_options() -> None:

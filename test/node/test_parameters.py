@@ -21,7 +21,7 @@ def test_defaults_are_valid_and_typed() -> None:
 
 
 def test_model_names_are_those_of_the_model_table() -> None:
-    assert set(parameters.MODEL_NAMES) == set(MODELS)
+    assert set(parameters.MODEL_NAMES) == {"auto", *MODELS}
 
 
 def test_values_are_taken_over() -> None:
@@ -33,7 +33,7 @@ def test_values_are_taken_over() -> None:
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({"model": "nan0"}, "model must be one of nano, sam2_hiera_tiny, .*; got 'nan0'"),
+        ({"model": "nan0"}, "model must be one of auto, nano, sam2_hiera_tiny, .*; got 'nan0'"),
         ({"model": 3}, r"model must be of type string, got 3 \(int\)"),
         ({"num_threads": -1}, "num_threads is out of range, allowed: 0 .. 256; got -1"),
         ({"num_threads": 2.0}, r"num_threads must be of type integer, got 2.0"),
@@ -44,6 +44,7 @@ def test_values_are_taken_over() -> None:
         ({"click_mode": "remove"}, "click_mode must be one of add, refine, auto"),
         ({"devise": "cpu"}, "unknown parameter.s. devise; known: model, "),
         ({"checkpoint": "w.pt", "weights": "random"}, "use one of them"),
+        ({"checkpoint_sha256": "0" * 64}, "checkpoint_sha256 is set without a checkpoint"),
     ],
 )
 def test_refusals_name_the_parameter_and_what_is_allowed(values: dict[str, Any], reason: str) -> None:

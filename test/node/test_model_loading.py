@@ -1,0 +1,45 @@
+"""Which model the node's parameters mean."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_model import TINY, tiny_model
+
+from sam2_ros.model.checkpoint import CheckpointError
+from sam2_ros.model.config import MODELS
+from sam2_ros.node.model_loading import load_configured_tracker
+from sam2_ros.node.parameters import parse
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setitem(MODELS, TINY.name, TINY)
+    path = tmp_path / "tiny.pt"
+    torch.save(tiny_model().state_dict(), path)
+    return path
+
+
+def load(**values: object) -> Any:
+    return load_configured_tracker(parse({"device": "cpu", **values}))
+
+
+def test_auto_is_the_model_of_the_checkpoint_and_nano_without_one(checkpoint: Path) -> None:
+    assert load(checkpoint=str(checkpoint)).model_name == TINY.name
+    assert load(weights="random").model_name == "nano"
+
+
+def test_a_name_must_fit_the_checkpoint(checkpoint: Path) -> None:
+    with pytest.raises(CheckpointError, match="It looks like tiny-test"):
+        load(model="nano", checkpoint=str(checkpoint))
+
+
+def test_the_hash_of_the_checkpoint_is_checked(checkpoint: Path) -> None:
+    right = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    assert load(checkpoint=str(checkpoint), checkpoint_sha256=right).model_name == TINY.name
+    with pytest.raises(CheckpointError, match="has another sha256"):
+        load(checkpoint=str(checkpoint), checkpoint_sha256=right[::-1])
