@@ -70,7 +70,8 @@ def click_ious(predictor: PointPredictor, truth: NDArray[np.bool_], clicks: int)
         points = np.array([(click.x, click.y) for click in given], np.float32)
         labels = np.array([click.label for click in given], np.int32)
         answer = predictor.predict(points, labels, logits=logits, multimask=len(given) == 1)
-        mask, logits = answer.masks[answer.best], answer.logits[answer.best : answer.best + 1]
+        best = int(answer.scores.argmax())
+        mask, logits = answer.masks[best], answer.logits[best : best + 1]
         ious.append(region_similarity(mask, truth))
         following = correction_click(mask, truth) if len(given) < clicks else None
         if following is None:  # enough clicks, or nothing left to correct: then the mask stays as it is
