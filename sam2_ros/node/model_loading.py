@@ -33,6 +33,15 @@ def load_configured_tracker(parameters: NodeParameters) -> Any:
     )
 
 
+def describe_model(parameters: NodeParameters) -> str:
+    """The model and its weights for people, before it is known which model an unnamed checkpoint is for."""
+    if parameters.checkpoint:
+        name = "the model" if parameters.model == "auto" else parameters.model
+        return f"{name} of {parameters.checkpoint}"
+    name = "nano" if parameters.model == "auto" else parameters.model
+    return f"{name} with {parameters.weights} weights"
+
+
 def resolve_device(device: str) -> str:
     """``auto`` becomes the first GPU, or the CPU without one."""
     if device != "auto":

@@ -25,7 +25,7 @@ from sam2_ros.node.diagnostics import DiagnosticsReporter
 from sam2_ros.node.doctor import ImageTopic, ImageWatch, Publisher
 from sam2_ros.node.encodings import image_to_rgb
 from sam2_ros.node.inputs import Inputs
-from sam2_ros.node.model_loading import load_configured_tracker, warm_up
+from sam2_ros.node.model_loading import describe_model, load_configured_tracker, warm_up
 from sam2_ros.node.object_book import TrackerLike
 from sam2_ros.node.outputs import Outputs
 from sam2_ros.node.parameters import NodeParameters, ParameterError
@@ -85,15 +85,13 @@ class Sam2Node(LifecycleNode):
             parameters = ros_parameters.read(self)
         except ParameterError as error:
             return self._refuse_to_configure(f"bad parameter: {error}")
-        weights = parameters.checkpoint or f"{parameters.weights} weights"
-        self.get_logger().info(f"loading {parameters.model} ({weights}) for device {parameters.device} ...")
+        wanted = describe_model(parameters)
+        self.get_logger().info(f"loading {wanted} for device {parameters.device} ...")
         try:
             tracker = self._tracker_factory(parameters)
             warm_up_s = warm_up(tracker)
         except Exception as error:  # whatever the loader raises: a missing file, wrong keys, no such device
-            return self._refuse_to_configure(
-                f"could not load {parameters.model} ({weights}): {type(error).__name__}: {error}"
-            )
+            return self._refuse_to_configure(f"could not load {wanted}: {type(error).__name__}: {error}")
         if not self.context.ok():  # Ctrl-C while the model was loading
             return TransitionCallbackReturn.FAILURE
         self._outputs = Outputs(self, self._current_parameters)
@@ -102,7 +100,7 @@ class Sam2Node(LifecycleNode):
         self._trouble = ""
         if parameters.weights == "random":
             self.get_logger().warning("weights is 'random': the masks will mean nothing")
-        self.get_logger().info(f"configured: {parameters.model}, warmed up in {warm_up_s:.1f} s")
+        self.get_logger().info(f"configured: {tracker.model_name}, warmed up in {warm_up_s:.1f} s")
         return super().on_configure(state)
 
     @never_silent
@@ -113,7 +111,7 @@ class Sam2Node(LifecycleNode):
         parameters = self._guard.current
         image, prompt, click = self._inputs.topic_names()
         self.get_logger().info(
-            f"active: {parameters.model} tracks in {image} ({parameters.image_reliability}); prompts from {prompt}, "
+            f"active: {describe_model(parameters)} tracks in {image} ({parameters.image_reliability}); prompts from {prompt}, "
             f"clicks from {click} ({parameters.click_mode}); publishes {', '.join(self._outputs.topic_names())}; "
             f"services {', '.join(self._requests.names())}"
         )

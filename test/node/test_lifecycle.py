@@ -54,7 +54,7 @@ def test_a_bad_checkpoint_leaves_the_node_unconfigured_with_the_reason_until_it_
     assert rig.node.trigger_configure() == FAILURE and state_of(rig) == "unconfigured"
     response = rig.call(ListObjects, "list_objects")
     assert not response.success
-    assert "not configured: could not load nano (missing.pt)" in response.message
+    assert "not configured: could not load the model of missing.pt" in response.message
     assert "FileNotFoundError: no checkpoint missing.pt" in response.message
     rig.factory_error = None
     assert set_parameter(rig, "checkpoint", "").successful

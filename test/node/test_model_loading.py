@@ -12,7 +12,7 @@ from tiny_model import TINY, tiny_model
 
 from sam2_ros.model.checkpoint import CheckpointError
 from sam2_ros.model.config import MODELS
-from sam2_ros.node.model_loading import load_configured_tracker
+from sam2_ros.node.model_loading import describe_model, load_configured_tracker
 from sam2_ros.node.parameters import parse
 
 
@@ -43,3 +43,16 @@ def test_the_hash_of_the_checkpoint_is_checked(checkpoint: Path) -> None:
     assert load(checkpoint=str(checkpoint), checkpoint_sha256=right).model_name == TINY.name
     with pytest.raises(CheckpointError, match="has another sha256"):
         load(checkpoint=str(checkpoint), checkpoint_sha256=right[::-1])
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({}, "nano with embedded weights"),
+        ({"model": "sam2_hiera_tiny", "weights": "random"}, "sam2_hiera_tiny with random weights"),
+        ({"checkpoint": "w.pt"}, "the model of w.pt"),
+        ({"model": "sam2_hiera_tiny", "checkpoint": "w.pt"}, "sam2_hiera_tiny of w.pt"),
+    ],
+)
+def test_the_log_says_what_is_loaded(values: dict[str, Any], text: str) -> None:
+    assert describe_model(parse(values)) == text
