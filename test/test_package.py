@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
@@ -35,13 +36,15 @@ ALLOWED_LAYERS = {
     "resources": set(),
     "__init__": {"tracking"},
 }
+# Modules of `node` that need no ROS, for those who read recorded images.
+ROS_FREE_NODE_MODULES = ("sam2_ros.node.encodings", "sam2_ros.node.compressed")
 # Everybody may look up where config/ lies, and what the package is.
 SHARED_MODULES = {"resources", "__init__"}
 # Layers whose third-party imports are limited to these. (ROS is only for `node`, see below.)
 ALLOWED_THIRD_PARTY = {
     "model": {"torch"},
     "tracking": {"torch", "numpy", "cv2"},
-    "data": {"numpy", "cv2"},
+    "data": {"numpy", "cv2", "rosbags"},
     "cli": set(),
     "resources": set(),
 }
@@ -77,6 +80,8 @@ def import_complaint(path: Path, module: str) -> str | None:
     top, *rest = module.split(".")
     if layer != "node" and ({top, ".".join([top, *rest[:1]])} & ROS_MODULES):
         return "only node/ may import ROS and its messages, so that everything else runs where there is no ROS"
+    if layer == "commands" and module.startswith(ROS_FREE_NODE_MODULES):
+        return None
     if top == "sam2_ros":
         imported = rest[0] if rest else "__init__"
         imported = "tracking" if imported in ("load_tracker", "load_image_predictor") else imported
@@ -122,6 +127,12 @@ def test_imports_go_in_one_direction(path: Path) -> None:
 )
 def test_the_import_rule_refuses(file: str, module: str) -> None:
     assert import_complaint(PACKAGE / file, module)
+
+
+def test_the_modules_of_node_that_others_use_need_no_ros() -> None:
+    code = f"import sys, {', '.join(ROS_FREE_NODE_MODULES)}; print(*{{name.split('.')[0] for name in sys.modules}})"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not set(loaded.stdout.split()) & (ROS_MODULES)
 
 
 @pytest.mark.parametrize("path", LENGTH_CHECKED, ids=relative)

@@ -1,17 +1,19 @@
-"""JPEG and PNG images in and out, as image_transport's ``compressed`` has them."""
+"""JPEG and PNG images in and out, as image_transport's ``compressed`` has them. Reading them needs no ROS."""
 
 from __future__ import annotations
 
 import array
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from sensor_msgs.msg import CompressedImage
-from std_msgs.msg import Header
 
 from sam2_ros.node.encodings import DECODERS, ImageError
+
+if TYPE_CHECKING:
+    from sensor_msgs.msg import CompressedImage
+    from std_msgs.msg import Header
 
 JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
 PNG_START = b"\x89PNG\r\n\x1a\n"
@@ -76,6 +78,8 @@ def rgb_to_compressed(
     """(H, W, 3) uint8 RGB as a message, for topics that end in ``/compressed``; ``codec`` is "jpeg" or "png"."""
     if codec not in SUFFIXES:
         raise ValueError(f"unknown codec {codec!r}; expected one of {', '.join(SUFFIXES)}")
+    from sensor_msgs.msg import CompressedImage
+
     options = [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality] if codec == "jpeg" else [cv2.IMWRITE_PNG_COMPRESSION, 3]
     image_bgr = cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR)
     done, encoded = cv2.imencode(SUFFIXES[codec], image_bgr, options)
