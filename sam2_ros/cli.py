@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 _COMMANDS = {
     "demo": "track a rendered tabletop or a video through real ROS 2 processes",
-    "track": "track objects in a video, a camera or a folder of images, without ROS",
+    "track": "track objects in a video, a camera, a folder of images or a recording, without ROS",
+    "segment": "segment one image, from prompts or everything in it",
     "eval": "measure accuracy on masked videos",
     "train": "train a model",
 }

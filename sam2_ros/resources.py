@@ -1,4 +1,4 @@
-"""Where the files that are not Python lie: config/ and launch/ are at another place in each kind of install."""
+"""Where the files that are not Python lie: config/, launch/ and msg/ are at another place in each kind of install."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def share_path(relative: str | Path) -> Path:
-    """Path of a file or folder of the project's ``config/`` or ``launch/``, e.g. ``share_path("config/fastdds.xml")``.
+    """Path of a file or folder of the project: ``config/``, ``launch/``, ``msg/``, or below, as "config/fastdds.xml".
 
     A checkout (also when installed editable) has them at its root; pip and colcon install them under
     ``<prefix>/share/sam2_ros``, with this module somewhere below ``<prefix>/lib``.

@@ -1,4 +1,4 @@
-"""``sam2-ros track``: follow objects through a video, a camera or a folder of images, without ROS."""
+"""``sam2-ros track``: follow objects through a video, a camera, a folder of images or a ROS recording, without ROS."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from sam2_ros.commands.track_bag import BagSource
     from sam2_ros.commands.track_output import TrackOutput
     from sam2_ros.data.video import FrameSource, SourceInfo
     from sam2_ros.tracking.tracker import Tracker
@@ -24,7 +25,9 @@ _PROGRESS_EVERY_S = 2.0
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``sam2-ros track``."""
-    parser.add_argument("source", help="video file, folder of images, or index of a camera (0, 1, ...)")
+    parser.add_argument(
+        "source", help="video file, folder of images, index of a camera (0, 1, ...), or rosbag2 recording"
+    )
     parser.add_argument(
         "--prompt",
         action="append",
@@ -37,6 +40,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--prompt-mask", type=Path, metavar="PNG", help="masks in the first frame: one object per value in an index PNG"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for what is written")
+    parser.add_argument(
+        "--image-topic", default="", metavar="NAME", help="images of a recording to track in (default: the only ones)"
+    )
+    parser.add_argument(
+        "--bag-out", type=Path, metavar="PATH", help="recording of what the node would publish (default: OUT/bag)"
+    )
     parser.add_argument(
         "--masks",
         choices=("png", "rle", "none"),
@@ -89,7 +98,6 @@ class _Tally:
 
 def _track(args: argparse.Namespace) -> dict[str, Any]:
     from sam2_ros.data.prompt_text import parse_prompt
-    from sam2_ros.data.video import open_source
 
     if args.max_frames is not None and args.max_frames < 1:
         raise ValueError(f"--max-frames must be 1 or more, got {args.max_frames}")
@@ -98,12 +106,13 @@ def _track(args: argparse.Namespace) -> dict[str, Any]:
         raise ValueError('nothing to track; say what with --prompt "x,y", --prompt "x0,y0,x1,y1" or --prompt-mask')
     started_s, tally = time.perf_counter(), _Tally()
     with ExitStack() as stack:
-        source = stack.enter_context(open_source(args.source))
+        source = _open(args)
+        stack.callback(source.close)
         from sam2_ros import load_tracker  # after the cheap checks: torch takes seconds to import
 
         tracker = load_tracker(model=args.model, checkpoint=args.checkpoint, device=args.device)
         _add_prompts(tracker, specs, args.prompt_mask)
-        outputs = _outputs(args, source.info)
+        outputs = _outputs(args, source)
         for output in outputs.values():
             stack.callback(output.close)
         try:
@@ -126,8 +135,21 @@ def _track(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def _open(args: argparse.Namespace) -> FrameSource | BagSource:
+    from sam2_ros.data.rosbag import is_bag
+    from sam2_ros.data.video import open_source
+
+    if is_bag(args.source):
+        from sam2_ros.commands.track_bag import BagSource
+
+        return BagSource(args.source, args.image_topic)
+    if args.image_topic or args.bag_out:
+        raise ValueError(f"--image-topic and --bag-out are for rosbag2 recordings; {args.source} is none")
+    return open_source(args.source)
+
+
 def _loop(
-    source: FrameSource, tracker: Tracker, outputs: list[TrackOutput], max_frames: int | None, tally: _Tally
+    source: FrameSource | BagSource, tracker: Tracker, outputs: list[TrackOutput], max_frames: int | None, tally: _Tally
 ) -> None:
     for count, image_rgb in enumerate(source, 1):
         step_started_s = time.perf_counter()
@@ -180,11 +202,17 @@ def _check_new(object_id: str, taken: set[str]) -> None:
     taken.add(object_id)
 
 
-def _outputs(args: argparse.Namespace, info: SourceInfo) -> dict[str, TrackOutput]:
+def _outputs(args: argparse.Namespace, source: FrameSource | BagSource) -> dict[str, TrackOutput]:
     """What is to be written, by its name in the summary."""
     from sam2_ros.commands.track_output import IndexPngOutput, OverlayOutput, RleOutput
+    from sam2_ros.data.video import FrameSource
 
+    info = source.info
     outputs: dict[str, TrackOutput] = {}
+    if not isinstance(source, FrameSource):
+        from sam2_ros.commands.track_bag import BagOutput
+
+        outputs["bag"] = BagOutput(args.bag_out or args.out / "bag", source)
     if args.masks == "png":
         outputs["masks"] = IndexPngOutput(args.out / "masks")
     elif args.masks == "rle":
