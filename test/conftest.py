@@ -28,11 +28,23 @@ class ColourTracker:
         self._labels: dict[str, int] = {}
         self._frame_index = 0
 
+    def __copy__(self) -> ColourTracker:
+        other = type(self)()
+        other.prompts, other.resets, other._frame_index = self.prompts, self.resets, self._frame_index
+        other._pending, other._colours, other._labels = self._pending, dict(self._colours), dict(self._labels)
+        return other
+
     def add_prompt(self, object_id, *, points=None, labels=None, box=None, mask=None, frame_size=None):  # type: ignore[no-untyped-def]
         kind, value = ("mask", None) if mask is not None else ("box", box) if box is not None else ("points", points)
         flat = [] if value is None else np.asarray(value, float).ravel().tolist()
         self.prompts.append((object_id, kind, flat + ([] if labels is None else [float(v) for v in labels])))
-        self._pending[object_id] = {"points": points, "labels": labels, "box": box, "mask": mask}
+        earlier = self._pending.get(object_id)
+        if earlier is not None and points is not None:  # clicks for one frame add up
+            points, labels = [*earlier["points"], *points], [*earlier["labels"], *labels]
+        self._pending = {
+            **self._pending,
+            object_id: {"points": points, "labels": labels, "box": box, "mask": mask},
+        }
         return self._labels.setdefault(object_id, len(self._labels) + 1)
 
     def _check(self, object_id, *, points=None, labels=None, box=None, mask=None, frame_size=None):  # type: ignore[no-untyped-def]

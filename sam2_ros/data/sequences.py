@@ -48,6 +48,11 @@ class VideoSequence:
         """True where each object has mask files of its own, so that a pixel can belong to more than one."""
         return any(value > 0 for files in self.mask_paths.values() for value in files)
 
+    def is_annotated(self, frame_index: int, value: int) -> bool:
+        """Whether it is known where this object is in a frame, be it nowhere."""
+        files = self.mask_paths.get(frame_index, {})
+        return 0 in files or value in files
+
     def frame_rgb(self, frame_index: int) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 RGB."""
         return read_image_rgb(self.frame_paths[frame_index])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sam2_ros.data.prompt_sampling import Click
 from sam2_ros.evaluation.floors import FlowTracker, HoldTracker
 from sam2_ros.tracking.types import FrameResult
 
@@ -52,3 +55,23 @@ def tracker_by_name(model: str | None, checkpoint: Path | None = None, device: s
 
     tracker: VideoTracker = load_tracker(model=model, checkpoint=checkpoint, device=device)
     return tracker
+
+
+def add_clicks(tracker: VideoTracker, object_id: str, clicks: Iterable[Click]) -> None:
+    """Click in the next frame, one click after another: each corrects the mask that those before it gave."""
+    for click in clicks:
+        point, label = np.array([(click.x, click.y)], np.float32), np.array([click.label], np.int32)
+        tracker.add_prompt(object_id, points=point, labels=label)
+
+
+def mask_of(object_id: str, result: FrameResult) -> NDArray[np.bool_]:
+    """(H, W) bool; empty for an object that is not there."""
+    return result[object_id].mask if object_id in result else np.zeros(result.label_image.shape, bool)
+
+
+def fork(tracker: VideoTracker) -> VideoTracker:
+    """A second tracker that goes on from here by itself; the network is shared.
+
+    A tracker never writes to its state, it puts another in its place, so that a shallow copy is enough.
+    """
+    return copy.copy(tracker)

@@ -20,7 +20,7 @@ from sam2_ros.data.index_png import write_index_png
 from sam2_ros.data.prompt_sampling import Click, center_click, correction_click, tight_box
 from sam2_ros.data.sequences import VideoSequence
 from sam2_ros.evaluation.metrics import Score, mean_score, score_frame, score_object
-from sam2_ros.evaluation.trackers import VideoTracker
+from sam2_ros.evaluation.trackers import VideoTracker, add_clicks, mask_of
 from sam2_ros.tracking.types import FrameResult
 
 _LOG = logging.getLogger(__name__)
@@ -112,6 +112,8 @@ class VosEvaluator:
             write_index_png(self._out_folder / sequence.name / f"{path.stem}.png", index_image)
             if truth is not None and scored:
                 for value, frames in scores.items():
+                    if not sequence.is_annotated(index, value):
+                        continue
                     frames.append(_score(value, truth, result, index_image, sequence.objects_may_overlap))
             if self._progress:
                 self._progress(sequence.name, index + 1, len(sequence), (index + 1) / max(step_seconds, 1e-9))
@@ -125,7 +127,7 @@ class VosEvaluator:
             self._tracker.add_prompt(object_id, box=np.array(tight_box(mask), np.float32))
         else:
             clicks = self._clicks(int(self._prompt.removeprefix("click")), mask, image_rgb)
-            _add_clicks(self._tracker, object_id, clicks)
+            add_clicks(self._tracker, object_id, clicks)
 
     def _clicks(self, count: int, mask: NDArray[np.bool_], image_rgb: NDArray[np.uint8]) -> list[Click]:
         """The centre of the object, then that of the largest error in what the model made of the clicks so far."""
@@ -134,9 +136,9 @@ class VosEvaluator:
             if self._trial_tracker is None:
                 self._trial_tracker = self._make_tracker()
             self._trial_tracker.reset()
-            _add_clicks(self._trial_tracker, "trial", clicks)
+            add_clicks(self._trial_tracker, "trial", clicks)
             result = self._trial_tracker.step(image_rgb)
-            correction = correction_click(_mask_of("trial", result), mask)
+            correction = correction_click(mask_of("trial", result), mask)
             if correction is None:  # nothing to correct
                 break
             clicks.append(correction)
@@ -173,15 +175,6 @@ def _score_row(score: Score | None) -> dict[str, float | None]:
     return {"J": round(score.region, 4), "F": round(score.boundary, 4), "J&F": round(score.mean, 4)}
 
 
-def _add_clicks(tracker: VideoTracker, object_id: str, clicks: list[Click]) -> None:
-    points = np.array([(click.x, click.y) for click in clicks], np.float32)
-    tracker.add_prompt(object_id, points=points, labels=np.array([click.label for click in clicks], np.int32))
-
-
-def _mask_of(object_id: str, result: FrameResult) -> NDArray[np.bool_]:
-    return result[object_id].mask if object_id in result else np.zeros(result.label_image.shape, bool)
-
-
 def _index_image(result: FrameResult) -> NDArray[np.uint16]:
     """The label image with the values of the ground truth (object ids are those values as text)."""
     value_of_label = np.zeros(int(result.label_image.max(initial=0)) + 1, np.uint16)
@@ -199,7 +192,7 @@ def _score(
     may_overlap: bool,
 ) -> Score:
     """Score what was written, where objects exclude each other; the object's own mask, where the truth overlaps too."""
-    predicted = _mask_of(str(value), result) if may_overlap else index_image == value
+    predicted = mask_of(str(value), result) if may_overlap else index_image == value
     return score_frame(predicted, truth.get(value, np.zeros(predicted.shape, bool)))
 
 

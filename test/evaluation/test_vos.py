@@ -75,13 +75,14 @@ def test_later_clicks_correct_what_a_second_tracker_makes_of_the_earlier_ones(
     made = iter(trackers)
     VosEvaluator(lambda: next(made), "click3", tmp_path / "out").evaluate(sequence)
     measured, trial = trackers
-    assert len(measured.prompts) == 1, "trials must not reach the tracker that is measured"
-    object_id, kind, values = measured.prompts[0]
-    points, labels = np.reshape(values[:6], (3, 2)), values[6:]
-    assert (object_id, kind, labels) == ("7", "points", [1.0, 0.0, 1.0])
+    assert len(measured.prompts) == 3, "trials must not reach the tracker that is measured"
+    assert {(object_id, kind) for object_id, kind, _ in measured.prompts} == {("7", "points")}
+    clicks = np.array([values for _, _, values in measured.prompts])
+    points, labels = clicks[:, :2], clicks[:, 2]
+    assert labels.tolist() == [1.0, 0.0, 1.0]
     assert 10 <= points[1, 0] < 16, "the second click is in the surplus right half"
     assert 4 <= points[2, 0] < 10, "the third in the left half, which the fake lost with the second"
-    assert [len(prompt[2]) // 3 for prompt in trial.prompts] == [1, 2]
+    assert len(trial.prompts) == 1 + 2
 
 
 def test_first_mask_alone_gives_predictions_and_no_score(
@@ -107,6 +108,21 @@ def test_overlapping_truth_is_scored_object_by_object(tmp_path: Path) -> None:
     (sequence,) = open_sequences(tmp_path)
     result = VosEvaluator(HoldTracker, "mask", tmp_path / "out").evaluate(sequence)
     assert [scored.score for scored in result.objects] == [Score(1.0, 1.0), Score(1.0, 1.0)]
+
+
+def test_an_object_is_scored_on_its_own_annotated_frames(tmp_path: Path) -> None:
+    frames, masks = tmp_path / "JPEGImages_24fps" / "v", tmp_path / "Annotations_6fps" / "v"
+    for index in range(5):
+        write_index_png(frames / f"{index:05d}.png", np.full((16, 16), 90))
+        write_index_png(masks / "000" / f"{index:05d}.png", np.ones((16, 16), int))
+    half = np.pad(np.ones((4, 4), int), 6)
+    # Frames 1 to 3 are this object's; the middle one is scored, and there it has half its size. What the others have
+    # in frame 4 says nothing about it.
+    for index, rows in ((1, 4), (2, 2), (3, 4)):
+        write_index_png(masks / "001" / f"{index:05d}.png", np.where(np.arange(16)[:, None] < 6 + rows, half, 0))
+    (sequence,) = open_sequences(tmp_path)
+    result = VosEvaluator(HoldTracker, "mask", tmp_path / "out").evaluate(sequence)
+    assert [scored.score and scored.score.region for scored in result.objects] == [1.0, 0.5]
 
 
 def test_refused_prompt_is_reported_and_scores_as_absent(
