@@ -1,0 +1,127 @@
+#!/usr/bin/env python3
+"""Follow an object: ``~/target_pose`` of sam2_node becomes goals for Nav2, some distance short of the object.
+
+    python3 examples/nav2_follow.py --ros-args -r target_pose:=/sam2_node/target_pose
+
+Needs a running Nav2 and TF between the camera's optical frame, the robot and the map. When the object is out of
+sight for a while the goal is cancelled and the robot stops. Parameters: the fields of ``Settings``, map_frame and robot_frame.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+
+@dataclass(frozen=True)
+class Settings:
+    """When to send a goal, and which."""
+
+    standoff_m: float = 1.0  # stay this far from the object
+    slack_m: float = 0.3  # once there, start again only when it is farther than standoff_m + slack_m
+    min_move_m: float = 0.2  # a goal closer than this to the last one is not worth a new plan
+    min_period_s: float = 1.0  # between goals
+    lost_after_s: float = 3.0  # without a pose: cancel
+
+
+class Goal(NamedTuple):
+    """Where to stand, in the map: facing the object."""
+
+    x: float
+    y: float
+    yaw: float
+
+
+def goal_before(target_xy: tuple[float, float], robot_xy: tuple[float, float], standoff_m: float) -> Goal:
+    """The point ``standoff_m`` from the target on the straight line to the robot; never behind the robot."""
+    dx, dy = target_xy[0] - robot_xy[0], target_xy[1] - robot_xy[1]
+    distance = math.hypot(dx, dy)
+    share = max(distance - standoff_m, 0.0) / distance if distance > 0 else 0.0
+    return Goal(robot_xy[0] + share * dx, robot_xy[1] + share * dy, math.atan2(dy, dx))
+
+
+class Follower:
+    """Decides, without ROS: a new goal, no goal, or that it is time to cancel."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._moving = False
+        self._last_goal: Goal | None = None
+        self._sent_s = self._seen_s = -math.inf
+
+    def on_target(self, now_s: float, target_xy: tuple[float, float], robot_xy: tuple[float, float]) -> Goal | None:
+        """The goal to send now that the target was seen there; None when the robot is fine with what it has."""
+        settings, self._seen_s = self._settings, now_s
+        distance = math.dist(target_xy, robot_xy)
+        self._moving = distance > settings.standoff_m + (0.0 if self._moving else settings.slack_m)
+        if not self._moving or now_s - self._sent_s < settings.min_period_s:
+            return None
+        goal = goal_before(target_xy, robot_xy, settings.standoff_m)
+        if self._last_goal and math.dist(goal[:2], self._last_goal[:2]) < settings.min_move_m:
+            return None
+        self._last_goal, self._sent_s = goal, now_s
+        return goal
+
+    def is_lost(self, now_s: float) -> bool:
+        """True once when the target has not been seen for too long: cancel the goal."""
+        if self._last_goal is None or now_s - self._seen_s < self._settings.lost_after_s:
+            return False
+        self._last_goal, self._moving = None, False
+        return True
+
+
+def main() -> None:
+    """The ROS side: poses in, goals out."""
+    import rclpy
+    import tf2_geometry_msgs  # noqa: F401  teaches tf2 to transform a PoseStamped
+    import tf2_ros
+    from geometry_msgs.msg import PoseStamped
+    from nav2_msgs.action import NavigateToPose
+    from rclpy.action import ActionClient
+
+    rclpy.init()
+    node = rclpy.create_node("nav2_follow")
+    follower = Follower(Settings(**{f.name: node.declare_parameter(f.name, f.default).value for f in fields(Settings)}))
+    map_frame = node.declare_parameter("map_frame", "map").value
+    robot_frame = node.declare_parameter("robot_frame", "base_link").value
+    buffer = tf2_ros.Buffer()
+    tf2_ros.TransformListener(buffer, node)
+    navigator = ActionClient(node, NavigateToPose, "navigate_to_pose")
+
+    def seconds() -> float:
+        return node.get_clock().now().nanoseconds / 1e9
+
+    def on_pose(pose: PoseStamped) -> None:
+        if not navigator.server_is_ready():
+            node.get_logger().warning("Nav2's navigate_to_pose is not there", throttle_duration_sec=5.0)
+            return
+        try:
+            target = buffer.transform(pose, map_frame).pose.position  # as of the image's stamp: the robot has moved on
+            robot = buffer.lookup_transform(map_frame, robot_frame, rclpy.time.Time()).transform.translation
+        except tf2_ros.TransformException as error:
+            node.get_logger().warning(f"no goal without TF: {error}", throttle_duration_sec=5.0)
+            return
+        goal = follower.on_target(seconds(), (target.x, target.y), (robot.x, robot.y))
+        if goal is not None:
+            request = NavigateToPose.Goal()
+            request.pose.header.frame_id = map_frame
+            request.pose.pose.position.x, request.pose.pose.position.y = goal.x, goal.y
+            request.pose.pose.orientation.z = math.sin(goal.yaw / 2)
+            request.pose.pose.orientation.w = math.cos(goal.yaw / 2)
+            handles.append(navigator.send_goal_async(request))  # Nav2 gives up the goal before for this one
+
+    def on_timer() -> None:
+        if follower.is_lost(seconds()) and handles and handles[-1].done() and handles[-1].result().accepted:
+            node.get_logger().info("the target is out of sight: stopping")
+            handles[-1].result().cancel_goal_async()
+        del handles[:-1]
+
+    handles: list = []
+    node.create_subscription(PoseStamped, "target_pose", on_pose, 1)
+    node.create_timer(0.2, on_timer)
+    rclpy.spin(node)
+
+
+if __name__ == "__main__":
+    main()
