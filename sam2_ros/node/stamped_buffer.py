@@ -1,0 +1,48 @@
+"""The depth image that belongs to a colour image, by stamp: a short buffer in place of message_filters. ROS-free."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+
+
+class StampedBuffer(Generic[Item]):
+    """The last ``capacity`` items that came, in whatever order their stamps are. Any thread may use it.
+
+    Nobody waits for a partner: an image is processed with the depth that is here by then, or without. message_filters
+    holds both back until they pair up, and calls back with its lock held.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        if capacity < 1:
+            raise ValueError(f"expected room for at least one item, got capacity {capacity}")
+        self._items: deque[tuple[int, Item]] = deque(maxlen=capacity)  # what came first goes first: bags start again
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def put(self, stamp_ns: int, item: Item) -> None:
+        with self._lock:
+            self._items.append((stamp_ns, item))
+
+    def nearest(self, stamp_ns: int, slop_ns: int) -> Item | None:
+        """The item whose stamp is nearest, at most ``slop_ns`` away; the newer arrival where two are equally near."""
+        found = self._nearest(stamp_ns)
+        return found[1] if found is not None and abs(found[0] - stamp_ns) <= slop_ns else None
+
+    def offset_ns(self, stamp_ns: int) -> int | None:
+        """How much later (negative: earlier) than ``stamp_ns`` the nearest item is; None without items."""
+        found = self._nearest(stamp_ns)
+        return found[0] - stamp_ns if found is not None else None
+
+    def clear(self) -> None:
+        with self._lock:
+            self._items.clear()
+
+    def _nearest(self, stamp_ns: int) -> tuple[int, Item] | None:
+        with self._lock:
+            return min(reversed(self._items), key=lambda entry: abs(entry[0] - stamp_ns), default=None)
