@@ -3,8 +3,8 @@
 
     python3 examples/nav2_follow.py --ros-args -r target_pose:=/sam2_node/target_pose
 
-Needs a running Nav2 and TF between the camera's optical frame, the robot and the map. When the object is out of
-sight for a while the goal is cancelled and the robot stops. Parameters: the fields of ``Settings``, map_frame and robot_frame.
+Needs a running Nav2 and TF between the camera's optical frame, the robot and the map. When the object is out of sight
+for a while the goal is cancelled and the robot stops. Parameters: the fields of ``Settings``, and the two frames.
 """
 
 from __future__ import annotations
