@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
 PNG_START = b"\x89PNG\r\n\x1a\n"
 SUFFIXES = {"jpeg": ".jpg", "png": ".png"}
+MAX_PIXELS = 100_000_000  # no camera sends more; a flipped bit in a size must not take all memory
 JPEG_QUALITY = 80  # image_transport's default
 
 
@@ -48,7 +49,7 @@ def _check_content(content: bytes, stated_format: str) -> None:
         # behind the end some drivers leave the rest of their buffer.
         complete = content.rfind(JPEG_END) > content.rfind(JPEG_SCAN) > 0
     elif content.startswith(PNG_START):
-        complete = b"IEND" in content[-1024:]
+        complete = _png_is_whole(content)
     else:
         hint = ": compressedDepth is for depth, not for colour images" if "compressedDepth" in stated_format else ""
         raise ImageError(
@@ -57,6 +58,36 @@ def _check_content(content: bytes, stated_format: str) -> None:
         )
     if not complete:
         raise ImageError(f"compressed image is cut off: {len(content)} bytes with format {stated_format!r} have no end")
+    width, height = _stated_size(content)
+    if width * height > MAX_PIXELS:
+        raise ImageError(
+            f"compressed image is damaged: its header says {width} x {height} px, expected at most {MAX_PIXELS} pixels"
+        )
+
+
+def _png_is_whole(content: bytes) -> bool:
+    """Whether chunk follows chunk up to the end mark. OpenCV takes the memory for a chunk before it looks whether the
+    data are there: with one flipped bit in a length that was gigabytes, and seconds."""
+    position = len(PNG_START)
+    while position + 12 <= len(content):
+        if content[position + 4 : position + 8] == b"IEND":
+            return True
+        position += 12 + int.from_bytes(content[position : position + 4], "big")
+    return False
+
+
+def _stated_size(content: bytes) -> tuple[int, int]:
+    """(width, height) by the header of a PNG or JPEG; zeros when it has none, which the decoder then refuses."""
+    if content.startswith(PNG_START):
+        return int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big")
+    position = 2
+    while position + 9 <= len(content) and content[position] == 0xFF:
+        kind = content[position + 1]
+        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):  # a start of frame; these three are tables
+            height, width = content[position + 5 : position + 7], content[position + 7 : position + 9]
+            return int.from_bytes(width, "big"), int.from_bytes(height, "big")
+        position += 2 + int.from_bytes(content[position + 2 : position + 4], "big")
+    return 0, 0
 
 
 def _encoding_of(pixels: NDArray[Any], stated_format: str) -> str:

@@ -99,11 +99,30 @@ def test_the_pixels_are_not_turned_by_a_note_in_the_file() -> None:
         (PNG[: len(PNG) * 2 // 3], "png", "is cut off"),
         (PNG[:40] + b"\xa5" * (len(PNG) - 60) + PNG[-20:], "png", "is damaged"),
         (JPEG[:20] + b"\xff\xda\xff\xd9", "jpeg", "is damaged"),
+        (JPEG.replace(b"\x08\0\x10\0\x18", b"\x08\x60\0\x60\0"), "jpeg", "header says 24576 x 24576 px"),
+        (PNG.replace(b"\0\0\0\x18\0\0\0\x10", b"\0\1\0\0\0\1\0\0"), "png", "header says 65536 x 65536 px"),
     ],
 )
 def test_what_cannot_be_read(content: bytes, stated_format: str, reason: str) -> None:
     with pytest.raises(ImageError, match=reason):
         compressed_to_rgb(message(content, stated_format))
+
+
+@pytest.mark.parametrize("content", [JPEG, PNG], ids=["jpeg", "png"])
+def test_flipped_bytes_are_refused_or_give_an_image(content: bytes) -> None:
+    rng = np.random.default_rng(0)
+    outcomes = set()
+    for _ in range(200):
+        damaged = bytearray(content)
+        for place in rng.integers(0, len(content), 3):
+            damaged[place] = rng.integers(0, 256)
+        try:
+            rgb = compressed_to_rgb(message(bytes(damaged), "bgr8; jpeg compressed bgr8"))
+            outcomes.add("image")
+            assert rgb.dtype == np.uint8 and rgb.ndim == 3 and rgb.shape[2] == 3
+        except ImageError:
+            outcomes.add("refused")
+    assert "refused" in outcomes
 
 
 @pytest.mark.parametrize(("codec", "start", "error"), [("jpeg", b"\xff\xd8", 4), ("png", b"\x89PNG", 0)])

@@ -179,6 +179,22 @@ def test_every_encoding_refuses_what_cannot_be_read(encoding: str) -> None:
         image_to_rgb(message)
 
 
+def test_whatever_the_fields_say_it_is_refused_or_an_image() -> None:
+    rng = np.random.default_rng(0)
+    sizes = [0, 1, 2, 3, 8, 2**31, 2**32 - 1]
+    outcomes = set()
+    for encoding in DECODERS:
+        for _ in range(100):
+            message = image_message(np.zeros((4, 16), dtype=np.uint8), encoding, big_endian=bool(rng.integers(2)))
+            message.height, message.width, message.step = (int(size) for size in rng.choice(sizes, 3))
+            try:
+                assert image_to_rgb(message).shape == (message.height, message.width, 3)
+                outcomes.add("image")
+            except ImageError:
+                outcomes.add("refused")
+    assert outcomes == {"image", "refused"}
+
+
 @pytest.mark.parametrize(
     ("encoding", "fields", "reason"),
     [
