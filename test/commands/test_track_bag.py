@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,6 @@ import cv2
 import numpy as np
 import pytest
 from rclpy.serialization import deserialize_message
-from rosbags.rosbag2 import Reader
-from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import Image
 
 import sam2_ros
@@ -20,6 +20,10 @@ from sam2_ros.data.image_files import read_image_rgb
 from sam2_ros.data.rosbag import COMPRESSED_IMAGE, IMAGE, BagWriter, make_typestore
 from sam2_ros.data.video import SourceError
 from sam2_ros.msg import TrackedObject, TrackedObjectArray
+
+pytest.importorskip("rosbags", reason="recordings need it: pip install rosbags")
+Reader = importlib.import_module("rosbags.rosbag2").Reader
+typesys = importlib.import_module("rosbags.typesys")
 
 START_NS = 1_700_000_000_000_000_000
 STORAGES = ("mcap", "sqlite3")
@@ -205,11 +209,11 @@ def test_what_cannot_be_used_is_explained(
 
 
 def test_without_rosbags_it_is_said_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "rosbags", None)
+    monkeypatch.setitem(sys.modules, "rosbags", None)
     with pytest.raises(SourceError, match="pip install rosbags"):
         make_typestore()
 
 
 def test_our_definitions_do_not_leak_into_the_stock_ones() -> None:
     assert "sam2_ros/msg/Prompt" in make_typestore().types
-    assert "sam2_ros/msg/Prompt" not in get_typestore(Stores.ROS2_JAZZY).types
+    assert "sam2_ros/msg/Prompt" not in typesys.get_typestore(typesys.Stores.ROS2_JAZZY).types
