@@ -6,12 +6,13 @@ import argparse
 import logging
 import sys
 
-from sam2_ros.commands import eval_images, eval_interactive, eval_vos
+from sam2_ros.commands import eval_images, eval_interactive, eval_limits, eval_vos
 
 _PROTOCOLS = {
     "vos": (eval_vos, "prompt each object once, follow it to the end of the video"),
     "interactive": (eval_interactive, "correct the tracker as a user would, and count the clicks"),
     "images": (eval_images, "click objects in single images, once and again"),
+    "limits": (eval_limits, "shot changes, look-alikes, occlusions and so on, in drawn clips"),
 }
 
 
