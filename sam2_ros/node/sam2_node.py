@@ -112,7 +112,8 @@ class Sam2Node(LifecycleNode):
         image, prompt, click = self._inputs.topic_names()
         self.get_logger().info(
             f"active: {describe_model(parameters)} tracks in {image} ({parameters.image_reliability}); "
-            f"prompts from {prompt}, clicks from {click} ({parameters.click_mode}); publishes {', '.join(self._outputs.topic_names())}; "
+            f"prompts from {prompt}, clicks from {click} ({parameters.click_mode}); "
+            f"publishes {', '.join(self._outputs.topic_names())}; "
             f"services {', '.join(self._requests.names())}"
         )
         return super().on_activate(state)
