@@ -25,6 +25,11 @@ class PastFrame:
     prompts: Mapping[str, tuple[GivenPrompt, ...]]  # that were applied to it
     cleared: Mapping[str, tuple[int, ...]]  # frames whose prompts were cleared just before it
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the camera image."""
+        return self.frame.height, self.frame.width
+
     def without(self, object_ids: Collection[str]) -> PastFrame:
         return replace(
             self,
@@ -81,8 +86,8 @@ def frame_of_stamp(past: Mapping[int, PastFrame], next_frame: int, latest_s: flo
     if not times_s or stamp_s < min(times_s.values()):
         seconds = f", {latest_s - min(times_s.values()):.2f} s" if times_s else ""
         raise PromptError(
-            f"the image is too old: it was taken {latest_s - stamp_s:.2f} s before the latest, and {reach(past)}{seconds}"
-            "; prompt a newer image, or keep more (buffer_frames)"
+            f"the image is too old: taken {latest_s - stamp_s:.2f} s before the latest, and {reach(past)}{seconds}; "
+            "prompt a newer image, or keep more (buffer_frames)"
         )
     return min(times_s, key=lambda index: abs(times_s[index] - stamp_s))
 

@@ -1,13 +1,15 @@
-"""Whether a prompt can be taken now, and which one an undo takes back; nothing is changed here."""
+"""A prompt is checked and put where it belongs, with those that wait or into the past; and undo takes one back."""
 
 from __future__ import annotations
 
 from sam2_ros.tracking.frame_buffer import frame_of_index, frame_of_stamp, reach
-from sam2_ros.tracking.prompts import GivenPrompt, Prompt
+from sam2_ros.tracking.prompts import GivenPrompt, Prompt, check_fits
+from sam2_ros.tracking.replay import roll_back, track_before
 from sam2_ros.tracking.stream_state import StreamState
+from sam2_ros.tracking.track import Track
 from sam2_ros.tracking.types import PromptAction, PromptError
 
-_MAX_LABEL = 65535  # what a label image of 16 bits holds
+MAX_LABEL = 65535  # what a label image of 16 bits holds
 _MAX_PROMPTS = 64  # of one object for one frame: they are all applied in one step
 
 
@@ -29,8 +31,8 @@ def action_for(state: StreamState, object_id: str, prompt: Prompt, action: Promp
     if action is not PromptAction.ADD and not known:
         every = ", ".join(state.tracks) or "none"
         raise PromptError(f"no object {object_id!r} to {action.name.lower()}; known: {every}")
-    if action is PromptAction.ADD and state.next_label > _MAX_LABEL:
-        raise PromptError(f"{object_id}: all labels up to {_MAX_LABEL} have been given; reset starts again at 1")
+    if action is PromptAction.ADD and state.next_label > MAX_LABEL:
+        raise PromptError(f"{object_id}: all labels up to {MAX_LABEL} have been given; reset starts again at 1")
     if action is not PromptAction.REFINE and not prompt.shows_object:
         start = "is new" if action is PromptAction.ADD else "is to be replaced"
         raise PromptError(f"{object_id} {start}: expected at least one point labelled 1, a box or a mask")
@@ -52,20 +54,68 @@ def frame_for(state: StreamState, frame_index: int | None, stamp_s: float | None
     return state.next_frame
 
 
-def prompts_for(state: StreamState, object_id: str, index: int) -> tuple[GivenPrompt, ...]:
-    """The prompts that an object has for a frame already.
+def take_prompt(
+    state: StreamState,
+    object_id: str,
+    prompt: Prompt,
+    action: PromptAction,
+    index: int,
+    next_size: tuple[int, int] | None,
+) -> None:
+    """Put a prompt with those that wait for the next frame, or roll its object back to a past one.
+
+    Args:
+        state: changed.
+        object_id, prompt, action: ADD, REFINE or REPLACE, from ``action_for``.
+        index: from ``frame_for``.
+        next_size: (H, W) of the next image, as far as it is known.
 
     Raises:
-        PromptError: there is no room for another.
+        PromptError: it does not fit its frame.
     """
-    waiting = state.waiting.get(object_id, ())
-    given = waiting if index == state.next_frame else state.prompts_of(object_id, index)
-    if len(given) >= _MAX_PROMPTS:
-        raise PromptError(f"{object_id}: frame {index} already has {len(given)} prompts, all that it can take")
-    return given
+    is_next = index == state.next_frame
+    size = next_size if is_next else state.past[index].size
+    if size is not None:
+        check_fits(prompt, *size)
+    if action is PromptAction.ADD:
+        state.tracks[object_id] = Track(object_id, state.next_label)
+        state.next_label += 1
+    earlier = state.waiting.get(object_id, ()) if is_next else state.prompts_of(object_id, index)
+    if len(earlier) >= _MAX_PROMPTS:
+        raise PromptError(f"{object_id}: frame {index} already has {len(earlier)} prompts, all that it can take")
+    state.prompts_given += 1
+    given = (*earlier, GivenPrompt(state.prompts_given, action, prompt))
+    if is_next:
+        state.waiting[object_id] = given
+        return
+    track = state.tracks[object_id] if action is PromptAction.ADD else track_before(state, object_id, index)
+    if track is None:
+        raise PromptError(f"{object_id} did not exist yet in frame {index}: expected a later frame")
+    roll_back(state, track, index, given)
 
 
-def latest_prompt(state: StreamState, object_id: str) -> tuple[GivenPrompt, int]:
+def take_back(state: StreamState, object_id: str) -> None:
+    """Undo the latest prompt of an object.
+
+    Args:
+        state: changed.
+        object_id: of a known object.
+
+    Raises:
+        PromptError: there is none that can be undone.
+    """
+    latest, index = _latest_prompt(state, object_id)
+    if index == state.next_frame:
+        remaining = tuple(each for each in state.waiting.pop(object_id) if each is not latest)
+        if remaining:
+            state.waiting[object_id] = remaining
+        return
+    track = track_before(state, object_id, index)
+    assert track is not None, "it was prompted there"
+    roll_back(state, track, index, tuple(e for e in state.prompts_of(object_id, index) if e is not latest))
+
+
+def _latest_prompt(state: StreamState, object_id: str) -> tuple[GivenPrompt, int]:
     """The prompt that an undo takes back, and its frame.
 
     Raises:

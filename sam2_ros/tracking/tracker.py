@@ -6,6 +6,7 @@ What prompts do in which frame, and what is kept, is written down in ``docs/trac
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,10 +19,11 @@ from sam2_ros.tracking.image_predictor import ImagePredictor
 from sam2_ros.tracking.live import advance_live, drop_misfits
 from sam2_ros.tracking.memory_bank import BankPolicy
 from sam2_ros.tracking.preprocess import check_image
-from sam2_ros.tracking.prompts import GivenPrompt, check_fits, make_prompt
-from sam2_ros.tracking.replay import catch_up, roll_back, track_before
+from sam2_ros.tracking.prompts import make_prompt
+from sam2_ros.tracking.replay import catch_up
+from sam2_ros.tracking.session_state import from_plain, to_plain
 from sam2_ros.tracking.stream_state import StreamState
-from sam2_ros.tracking.taking_prompts import action_for, frame_for, latest_prompt, prompts_for
+from sam2_ros.tracking.taking_prompts import action_for, frame_for, take_back, take_prompt
 from sam2_ros.tracking.track import Track
 from sam2_ros.tracking.types import FrameResult, PromptAction, PromptError
 
@@ -131,27 +133,9 @@ class Tracker:
         state = self._state.copy()
         action = action_for(state, object_id, prompt, action)
         index = frame_for(state, frame_index, stamp_s)
-        label = state.next_label if action is PromptAction.ADD else state.tracks[object_id].label
-        if action is PromptAction.ADD:
-            state.tracks[object_id] = Track(object_id, label)
-            state.next_label += 1
-        state.prompts_given += 1
-        given = GivenPrompt(state.prompts_given, action, prompt)
-        earlier = prompts_for(state, object_id, index)
-        if index == state.next_frame:
-            size = frame_size or state.frame_size
-            if size is not None:
-                check_fits(prompt, *size)
-            state.waiting[object_id] = (*earlier, given)
-        else:
-            frame = state.past[index].frame
-            check_fits(prompt, frame.height, frame.width)
-            track = state.tracks[object_id] if action is PromptAction.ADD else track_before(state, object_id, index)
-            if track is None:
-                raise PromptError(f"{object_id} did not exist yet in frame {index}: expected a later frame")
-            roll_back(state, track, index, (*earlier, given))
+        take_prompt(state, object_id, prompt, action, index, frame_size or state.frame_size)
         self._state = state
-        return label
+        return state.tracks[object_id].label
 
     def undo(self, object_id: str) -> None:
         """Take back the latest prompt of an object, whichever frame it was for: the object as it were without it.
@@ -162,16 +146,7 @@ class Tracker:
         """
         self._track(object_id)
         state = self._state.copy()
-        latest, index = latest_prompt(state, object_id)
-        if index == state.next_frame:
-            remaining = tuple(each for each in state.waiting.pop(object_id) if each is not latest)
-            if remaining:
-                state.waiting[object_id] = remaining
-        else:
-            track = track_before(state, object_id, index)
-            assert track is not None, "it was prompted there"
-            remaining = tuple(each for each in state.prompts_of(object_id, index) if each is not latest)
-            roll_back(state, track, index, remaining)
+        take_back(state, object_id)
         self._state = state
 
     def clear_prompts(self, object_id: str, frame_index: int) -> None:
@@ -252,6 +227,22 @@ class Tracker:
         rejected, state.rejected = state.rejected, ()
         self._state = state
         return FrameResult(state.next_frame - 1, objects, labels_hw, (time.perf_counter() - started) * 1e3, rejected)
+
+    def save_state(self) -> dict[str, Any]:
+        """The objects and their memories as plain values, for ``torch.save``; see ``session_state``.
+
+        Objects that are behind are brought up to now first. Past frames are not saved.
+        """
+        self.catch_up()
+        return to_plain(self._engine.model, self._state)
+
+    def load_state(self, state: object) -> None:
+        """Go on with the objects of a saved state, in place of those of now.
+
+        Raises:
+            SessionStateError: a damaged state, or one of another model; nothing has changed.
+        """
+        self._state = from_plain(self._engine.model, self._engine.policy, state)
 
     def _track(self, object_id: str) -> Track:
         tracks = self._state.tracks

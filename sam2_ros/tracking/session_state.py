@@ -1,0 +1,239 @@
+"""A tracker's objects as plain values and tensors, for a file: a tracker started later goes on with the same objects.
+
+``torch.save(tracker.save_state(), path)`` and ``tracker.load_state(torch.load(path, weights_only=True))``. Past frames
+are not part of it: after loading there are none to prompt, and what was prompted before cannot be undone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sam2_ros.model.sam2 import SAM2
+from sam2_ros.tracking.memory_bank import BankPolicy
+from sam2_ros.tracking.memory_tokens import FrameMemory
+from sam2_ros.tracking.prompts import GivenPrompt, make_prompt
+from sam2_ros.tracking.stream_state import StreamState
+from sam2_ros.tracking.taking_prompts import MAX_LABEL
+from sam2_ros.tracking.track import Track
+from sam2_ros.tracking.types import ObjectState, PromptAction, PromptError
+
+_FORMAT = "sam2_ros tracker 1"
+_COUNTERS = ("next_frame", "next_label", "prompts_given")
+_HEADER = ("format", "model", "weights", *_COUNTERS, "frame_size", "latest_s", "objects")
+_OBJECT = ("object_id", "label", "state", "last_seen_frame", "conditioning", "recent", "waiting")
+_PROMPT_ARRAYS = {"points_xy": torch.float32, "labels": torch.int64, "box_xyxy": torch.float32, "mask": torch.bool}
+
+
+class SessionStateError(ValueError):
+    """A saved state that cannot be used; the message says what was expected and what came."""
+
+
+def to_plain(model: SAM2, state: StreamState) -> dict[str, Any]:
+    """The state as dicts, lists, numbers, texts and tensors on the CPU. Nothing may be behind."""
+    assert not state.replays, "an object that is behind has no state of its own yet"
+    return {
+        "format": _FORMAT,
+        "model": _identity(model),
+        "weights": _fingerprint(model),
+        "next_frame": state.next_frame,
+        "next_label": state.next_label,
+        "prompts_given": state.prompts_given,
+        "frame_size": None if state.frame_size is None else list(state.frame_size),
+        "latest_s": state.latest_s,
+        "objects": [
+            {
+                "object_id": track.object_id,
+                "label": track.label,
+                "state": int(track.state),
+                "last_seen_frame": track.last_seen_frame,
+                "conditioning": _plain_memories(track.conditioning),
+                "recent": _plain_memories(track.recent),
+                "waiting": [_plain_prompt(given) for given in state.waiting.get(track.object_id, ())],
+            }
+            for track in state.tracks.values()
+        ],
+    }
+
+
+def from_plain(model: SAM2, policy: BankPolicy, plain: object) -> StreamState:
+    """The state that was saved, every value checked.
+
+    Raises:
+        SessionStateError: not a saved state, damaged, or of another model.
+    """
+    values = _mapping(plain, _HEADER, "state")
+    for name, expected in (("format", _FORMAT), ("model", _identity(model)), ("weights", _fingerprint(model))):
+        if values[name] != expected:
+            raise SessionStateError(f"{name}: expected that of this tracker, {expected!r}, got {values[name]!r}")
+    state = StreamState(
+        next_frame=_integer(values["next_frame"], "next_frame", 0),
+        next_label=_integer(values["next_label"], "next_label", 1, MAX_LABEL + 1),
+        prompts_given=_integer(values["prompts_given"], "prompts_given", 0),
+        frame_size=_frame_size(values["frame_size"]),
+        latest_s=_seconds(values["latest_s"]),
+    )
+    last_label = 0
+    for place, each in enumerate(_list(values["objects"], "objects")):
+        where = f"objects[{place}]"
+        entry = _mapping(each, _OBJECT, where)
+        object_id = entry["object_id"]
+        if not isinstance(object_id, str) or not object_id or object_id in state.tracks:
+            raise SessionStateError(f"{where}: expected an object_id that is a text of its own, got {object_id!r}")
+        label = _integer(entry["label"], f"{where}: label", last_label + 1, state.next_label - 1)
+        track = _track(model, policy, entry, object_id, label, state.next_frame, where)
+        waiting = tuple(_given(given, state.prompts_given, where) for given in _list(entry["waiting"], where))
+        adds = [given.action is PromptAction.ADD for given in waiting]
+        if any(adds[1:]) or track.has_memory == any(adds[:1]):
+            raise SessionStateError(f"{where}: expected either a memory or a first prompt that waits")
+        state.tracks[object_id] = track
+        if waiting:
+            state.waiting[object_id] = waiting
+        last_label = label
+    return state
+
+
+def _identity(model: SAM2) -> str:
+    config = model.config
+    memory = f"{config.num_spatial_memories} maps and {config.max_pointers} pointers"
+    return f"{config.name} at {config.image_size} px, {memory} of {config.memory_dim} and {config.d_model} values"
+
+
+def _fingerprint(model: SAM2) -> str:
+    """Tells other weights apart by a few small tensors that every training changes."""
+    digest = hashlib.sha256()
+    for values in (model.maskmem_tpos_enc, model.no_mem_embed, model.no_obj_ptr):
+        digest.update(values.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _plain_memories(memories: Mapping[int, FrameMemory]) -> dict[int, dict[str, Tensor | None]]:
+    return {
+        frame: {
+            "spatial": None if memory.spatial_bchw is None else memory.spatial_bchw.cpu().clone(),
+            "pointer": memory.pointer_bc.cpu().clone(),
+        }
+        for frame, memory in memories.items()
+    }
+
+
+def _plain_prompt(given: GivenPrompt) -> dict[str, Any]:
+    arrays = {name: getattr(given.prompt, name) for name in _PROMPT_ARRAYS}
+    tensors = {name: None if array is None else torch.from_numpy(array.copy()) for name, array in arrays.items()}
+    return {"number": given.number, "action": int(given.action), **tensors}
+
+
+def _track(
+    model: SAM2, policy: BankPolicy, entry: Mapping[str, Any], object_id: str, label: int, next_frame: int, where: str
+) -> Track:
+    try:
+        object_state = ObjectState(_integer(entry["state"], f"{where}: state", 0))
+    except ValueError as error:
+        raise SessionStateError(f"{where}: expected a state of an object, got {entry['state']!r}") from error
+    conditioning = _memories(model, entry["conditioning"], next_frame, f"{where}: conditioning")
+    recent = _memories(model, entry["recent"], next_frame, f"{where}: recent")
+    if any(memory.spatial_bchw is None for memory in conditioning.values()):
+        raise SessionStateError(f"{where}: expected a spatial memory of every conditioning frame")
+    needless = [*policy.expired(next_frame, recent), *policy.surplus_conditioning(conditioning)]
+    if needless or set(conditioning) & set(recent):
+        raise SessionStateError(f"{where}: expected the frames that this tracker keeps, got more")
+    needed = set(recent) - set(policy.without_spatial(next_frame, recent))
+    incomplete = [f for f in sorted(needed) if recent[f].spatial_bchw is None]
+    if incomplete:
+        raise SessionStateError(f"{where}: expected spatial memories of the latest frames, got none for {incomplete}")
+    last_seen = _integer(entry["last_seen_frame"], f"{where}: last_seen_frame", -1, next_frame - 1)
+    return Track(object_id, label, object_state, last_seen, conditioning, recent)
+
+
+def _memories(model: SAM2, plain: object, next_frame: int, where: str) -> dict[int, FrameMemory]:
+    config = model.config
+    side = config.feature_size
+    device = model.no_mem_embed.device
+    memories = {}
+    for key, each in _dict(plain, where).items():
+        frame = _integer(key, where, 0, next_frame - 1)
+        values = _mapping(each, ("spatial", "pointer"), f"{where}[{frame}]")
+        spatial = values["spatial"]
+        if spatial is not None:
+            spatial = _tensor(spatial, torch.bfloat16, (1, config.memory_dim, side, side), f"{where}[{frame}]: spatial")
+            spatial = spatial.to(device)
+        pointer = _tensor(values["pointer"], torch.float32, (1, config.d_model), f"{where}[{frame}]: pointer")
+        memories[frame] = FrameMemory(spatial, pointer.to(device))
+    return memories
+
+
+def _given(plain: object, prompts_given: int, where: str) -> GivenPrompt:
+    where = f"{where}: waiting"
+    values = _mapping(plain, ("number", "action", *_PROMPT_ARRAYS), where)
+    number = _integer(values["number"], f"{where}: number", 1, prompts_given)
+    action = _integer(values["action"], f"{where}: action", PromptAction.ADD, PromptAction.REPLACE)
+    tensors = [
+        None if values[name] is None else _tensor(values[name], dtype, None, f"{where}: {name}").cpu().numpy()
+        for name, dtype in _PROMPT_ARRAYS.items()
+    ]
+    try:
+        prompt = make_prompt(*tensors)
+    except PromptError as error:
+        raise SessionStateError(f"{where}: {error}") from error
+    return GivenPrompt(number, PromptAction(action), prompt)
+
+
+def _mapping(plain: object, names: tuple[str, ...], where: str) -> Mapping[str, Any]:
+    values = _dict(plain, where)
+    if set(values) != set(names):
+        missing, unknown = sorted(set(names) - set(values)), sorted(map(repr, set(values) - set(names)))
+        raise SessionStateError(f"{where}: missing {missing or 'nothing'}, unexpected {unknown or 'nothing'}")
+    return values
+
+
+def _dict(plain: object, where: str) -> dict[Any, Any]:
+    if not isinstance(plain, dict):
+        raise SessionStateError(f"{where}: expected a dict, got {type(plain).__name__}")
+    return plain
+
+
+def _list(plain: object, where: str) -> list[Any]:
+    if not isinstance(plain, list):
+        raise SessionStateError(f"{where}: expected a list, got {type(plain).__name__}")
+    return plain
+
+
+def _integer(value: object, where: str, lowest: int, highest: int | None = None) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
+        raise SessionStateError(f"{where}: expected a whole number from {lowest} on, got {value!r}")
+    if highest is not None and value > highest:
+        raise SessionStateError(f"{where}: expected at most {highest}, got {value}")
+    return value
+
+
+def _frame_size(value: object) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    sides = [_integer(side, "frame_size", 1) for side in _list(value, "frame_size")]
+    if len(sides) != 2:
+        raise SessionStateError(f"frame_size: expected height and width, got {value!r}")
+    return sides[0], sides[1]
+
+
+def _seconds(value: object) -> float | None:
+    if value is not None and (not isinstance(value, float) or not math.isfinite(value)):
+        raise SessionStateError(f"latest_s: expected a finite time in seconds or None, got {value!r}")
+    return value
+
+
+def _tensor(value: object, dtype: torch.dtype, shape: tuple[int, ...] | None, where: str) -> Tensor:
+    """A copy; any shape goes where ``shape`` is None."""
+    if not isinstance(value, Tensor) or value.layout != torch.strided:
+        raise SessionStateError(
+            f"{where}: expected a dense tensor, got {getattr(value, 'layout', type(value).__name__)}"
+        )
+    if value.dtype != dtype or shape not in (None, tuple(value.shape)):
+        raise SessionStateError(f"{where}: expected {dtype} {shape or ''}, got {value.dtype} {tuple(value.shape)}")
+    if not bool(torch.isfinite(value.float()).all()):
+        raise SessionStateError(f"{where}: expected finite numbers")
+    return value.detach().clone()
