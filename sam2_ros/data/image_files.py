@@ -45,3 +45,19 @@ def read_image_rgb(path: Path) -> NDArray[np.uint8]:
     if image_bgr is None:
         raise ValueError(f"{path} is not an image that can be read (damaged, or of an unknown kind)")
     return cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB)
+
+
+def write_image_rgb(path: Path, image_rgb: NDArray[np.uint8]) -> None:
+    """Write (H, W, 3) uint8 RGB in the format that the name ends in; the folder is made if it is missing.
+
+    Raises:
+        OSError: nothing was written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        done, encoded = cv2.imencode(path.suffix, cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR))
+    except cv2.error:
+        done = False
+    if not done:
+        raise OSError(f"OpenCV could not write {path}: expected a name that ends in {', '.join(IMAGE_SUFFIXES)}")
+    path.write_bytes(encoded.tobytes())

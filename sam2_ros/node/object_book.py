@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sam2_ros.node.prompts import PromptAction, PromptOutcome, PromptRequest
 from sam2_ros.tracking.types import FrameResult, ObjectState, PromptError, TrackedMask
+
+if TYPE_CHECKING:
+    from sam2_ros.tracking.image_predictor import ImagePredictor
 
 
 class TrackerLike(Protocol):
@@ -29,6 +32,7 @@ class TrackerLike(Protocol):
         self, object_id: str, *, points: Any, labels: Any, box: Any, mask: Any, frame_size: tuple[int, int] | None
     ) -> int: ...
     def step(self, image_rgb: NDArray[np.uint8]) -> FrameResult: ...
+    def image_predictor(self) -> ImagePredictor: ...
     def remove(self, object_id: str) -> None: ...
     def clear(self) -> None: ...
     def reset(self) -> None: ...

@@ -23,8 +23,9 @@ from sam2_ros.node.conversions import outcome_to_message, read_prompt, view_to_m
 from sam2_ros.node.object_book import TrackingView
 from sam2_ros.node.parameters import NodeParameters
 from sam2_ros.node.prompts import PromptOutcome, PromptRequest
+from sam2_ros.node.segment_service import fill_response, read_request
 from sam2_ros.node.session import Session, SessionStoppedError
-from sam2_ros.srv import AddObjects, Clear, ListObjects, RemoveObjects, Reset
+from sam2_ros.srv import AddObjects, Clear, ListObjects, RemoveObjects, Reset, SegmentImage
 from sam2_ros.tracking.types import PromptError
 
 T = TypeVar("T")
@@ -37,7 +38,8 @@ class NoAnswerError(RuntimeError):
 
 
 class Services:
-    """``~/add_objects``, ``~/remove_objects``, ``~/list_objects``, ``~/clear``, ``~/reset``, ``~/enable``.
+    """``~/add_objects``, ``~/remove_objects``, ``~/list_objects``, ``~/segment_image``, ``~/clear``, ``~/reset``,
+    ``~/enable``.
 
     ``session`` returns the running session, or the reason why there is none.
     """
@@ -53,6 +55,7 @@ class Services:
             self._serve(AddObjects, "~/add_objects", self._add_objects),
             self._serve(RemoveObjects, "~/remove_objects", self._remove_objects),
             self._serve(ListObjects, "~/list_objects", self._list_objects),
+            self._serve(SegmentImage, "~/segment_image", self._segment_image),
             self._serve(Clear, "~/clear", self._clear),
             self._serve(Reset, "~/reset", self._reset),
             self._serve(SetBool, "~/enable", self._enable),
@@ -104,16 +107,16 @@ class Services:
             raise NoAnswerError(busy(timeout_s))
         return answer
 
+    def _timeout_s(self, wanted_s: float, counts: bool = True) -> float:
+        """The request's own timeout if it has one and it counts, else the node's."""
+        if not 0 <= wanted_s <= MAX_TIMEOUT_S:  # NaN included
+            raise NoAnswerError(f"timeout_s must be 0 (the node's default) to {MAX_TIMEOUT_S:g} s, got {wanted_s}")
+        return wanted_s if counts and wanted_s > 0 else self._parameters().service_timeout_s
+
     async def _add_objects(self, session: Session, request: Any, response: Any) -> None:
         if not request.prompts:
             raise NoAnswerError("no prompts: expected at least one in `prompts`")
-        if not 0 <= request.timeout_s <= MAX_TIMEOUT_S:  # NaN included
-            raise NoAnswerError(
-                f"timeout_s must be 0 (the node's default) to {MAX_TIMEOUT_S:g} s, got {request.timeout_s}"
-            )
-        timeout_s = self._parameters().service_timeout_s
-        if request.wait and request.timeout_s > 0:
-            timeout_s = request.timeout_s
+        timeout_s = self._timeout_s(request.timeout_s, counts=request.wait)
         deadline_s = time.monotonic() + timeout_s
         read = [read_or_refuse(message) for message in request.prompts]
         ticket = session.prompt([item for item in read if isinstance(item, PromptRequest)], wait=request.wait)
@@ -141,6 +144,13 @@ class Services:
         if not request.object_ids:
             raise NoAnswerError("no object_ids: expected at least one; ~/clear removes all objects")
         self._say_removed(response, await self._answer_of(session.remove(request.object_ids)))
+
+    async def _segment_image(self, session: Session, request: Any, response: Any) -> None:
+        timeout_s = self._timeout_s(request.timeout_s)
+        answer = await self._until(session.segment(read_request(request)), timeout_s)
+        if answer is None:
+            raise NoAnswerError(f"not done within {timeout_s:g} s; ask again with a longer timeout_s")
+        fill_response(response, answer)
 
     async def _clear(self, session: Session, request: Any, response: Any) -> None:
         self._say_removed(response, await self._answer_of(session.clear()))

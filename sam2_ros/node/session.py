@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from sam2_ros.node.object_book import ObjectBook, TrackerLike, TrackingView
 from sam2_ros.node.prompts import PromptOutcome, PromptRequest
+from sam2_ros.node.segmenting import Segmentation, SegmentRequest, run_in_slices, segment_in_slices
 from sam2_ros.node.session_stats import SessionStats, StatsCollector
 from sam2_ros.tracking.types import PromptError
 
@@ -139,6 +140,13 @@ class Session:
     def reset(self) -> Future[tuple[str, ...]]:
         """Start again as if new: no objects, counters and labels from the start; the removed ids."""
         return self._submit(self._reset)
+
+    def segment(self, request: SegmentRequest) -> Future[Segmentation]:
+        """Segment a single image with the tracker's network, a slice between two camera images.
+
+        What is tracked is not touched. Cancelling the future ends the work.
+        """
+        return run_in_slices(self._submit, self._segment_in_slices(request))
 
     def set_enabled(self, enabled: bool) -> Future[bool]:
         """While not enabled images are ignored; objects and prompts stay. Returns what was set."""
@@ -261,6 +269,9 @@ class Session:
         if first_view is not None and any(outcome.accepted for outcome in outcomes):
             self._waiting.append(first_view)
         return outcomes
+
+    def _segment_in_slices(self, request: SegmentRequest) -> Generator[None, None, Segmentation]:
+        return (yield from segment_in_slices(self._tracker.image_predictor(), request, self._view))
 
     def _reset(self) -> tuple[str, ...]:
         removed = self._book.reset()

@@ -39,10 +39,15 @@ class ImagePrediction:
     scores: NDArray[np.float32]  # (N,) the model's own estimate of each mask's IoU
     logits: NDArray[np.float32]  # (N, h, w) within plus or minus 32; ``logits[i : i + 1]`` can be fed back
 
-    @property
-    def best(self) -> int:
-        """Index of the candidate with the highest score."""
-        return int(self.scores.argmax())
+    def ordered(self) -> ImagePrediction:
+        """The same, best score first."""
+        return self[np.argsort(-self.scores, kind="stable")]
+
+    def __getitem__(self, rows: slice | NDArray[np.intp]) -> ImagePrediction:
+        return ImagePrediction(self.masks[rows], self.scores[rows], self.logits[rows])
+
+    def __len__(self) -> int:
+        return len(self.scores)
 
 
 class ImagePredictor:
@@ -130,6 +135,19 @@ class ImagePredictor:
                 rows = group[start : start + _MAX_BATCH]
                 answers.update(zip(rows, self._predict(rows, prompts, given, multimask), strict=True))
         return tuple(answers[index] for index in range(len(prompts)))
+
+    def predict_best(self, prompts: Sequence[Prompt]) -> tuple[ImagePrediction, ...]:
+        """One mask a prompt (N = 1): for a single click, which is ambiguous, the best of three, as when tracking.
+
+        Raises as ``predict_batch``.
+        """
+        ambiguous = [number for number, prompt in enumerate(prompts) if prompt.num_tokens == 1]
+        clear = [number for number, prompt in enumerate(prompts) if prompt.num_tokens != 1]
+        answers: dict[int, ImagePrediction] = {}
+        for numbers, multimask in ((ambiguous, True), (clear, False)):
+            given = self.predict_batch([prompts[number] for number in numbers], multimask=multimask)
+            answers.update(zip(numbers, (prediction.ordered()[:1] for prediction in given), strict=True))
+        return tuple(answers[number] for number in range(len(prompts)))
 
     def _predict(
         self, rows: list[int], prompts: Sequence[Prompt], given_bhw: Tensor | None, multimask: bool

@@ -87,7 +87,9 @@ def label_color_rgb(label: int) -> tuple[int, int, int]:
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
-def draw_overlay(image_rgb: NDArray[np.uint8], result: FrameResult, status: str | None = None) -> NDArray[np.uint8]:
+def draw_overlay(
+    image_rgb: NDArray[np.uint8], result: FrameResult, status: str | None = None, with_tags: bool = True
+) -> NDArray[np.uint8]:
     """A picture of ``result`` on the image that it belongs to.
 
     Visible objects get a translucent mask, an outline and a tag; the others are listed in the lower left corner.
@@ -96,6 +98,7 @@ def draw_overlay(image_rgb: NDArray[np.uint8], result: FrameResult, status: str 
         image_rgb: (H, W, 3) uint8 RGB; not changed.
         result: what ``Tracker.step`` returned for this image; its masks are (H, W).
         status: optional line for the upper left corner, for example ``"12.3 fps"``.
+        with_tags: False leaves out what is written about the objects: there may be too many of them.
 
     Returns:
         (H, W, 3) uint8 RGB, a new array.
@@ -114,9 +117,10 @@ def draw_overlay(image_rgb: NDArray[np.uint8], result: FrameResult, status: str 
     taken: list[_Box] = []
     if status:
         taken.append(_draw_tag(canvas, status, (0, 0), _STATUS_TEXT_RGB, style))
-    _draw_hidden_list(canvas, hidden, style, taken)
-    for tracked in visible:
-        _draw_object_tag(canvas, tracked, style, taken)
+    if with_tags:
+        _draw_hidden_list(canvas, hidden, style, taken)
+        for tracked in visible:
+            _draw_object_tag(canvas, tracked, style, taken)
     return canvas
 
 

@@ -124,6 +124,14 @@ class FakeTracker:
             centroid_xy=(float(columns.mean()), float(rows.mean())),
         )
 
+    def image_predictor(self) -> Any:
+        """The one part with a network, if a small and random one."""
+        from tiny_model import tiny_model
+
+        from sam2_ros.tracking.image_predictor import ImagePredictor
+
+        return ImagePredictor(tiny_model())
+
     def remove(self, object_id: str) -> None:
         del self._labels[object_id]
         del self._points[object_id]

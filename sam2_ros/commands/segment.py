@@ -1,0 +1,204 @@
+"""``sam2-ros segment``: masks in one image, of what is pointed at or of everything."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from sam2_ros.data.prompt_text import PromptSpec
+    from sam2_ros.tracking.image_predictor import ImagePredictor
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``sam2-ros segment``."""
+    parser.add_argument("image", type=Path, help="image file")
+    parser.add_argument(
+        "--prompt",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help='an object, in pixels: "x,y" a click; "x0,y0,x1,y1" a box; "x,y;x,y;-x,y" several clicks, with a minus '
+        'for what does not belong; "name:..." gives it a name. Once per object.',
+    )
+    parser.add_argument("--everything", action="store_true", help="find the things in the image without prompts")
+    parser.add_argument(
+        "--points-per-side",
+        type=int,
+        metavar="N",
+        help="with --everything: look at N x N places (default: the model's)",
+    )
+    parser.add_argument(
+        "--crop-layers", type=int, default=0, metavar="N", help="with --everything: look again at crops (default: 0)"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder for what is written")
+    parser.add_argument(
+        "--masks",
+        choices=("png", "rle", "none"),
+        default="png",
+        help="masks.png with numbers 1.., smaller masks over larger ones, or masks.json in COCO RLE (default: png)",
+    )
+    parser.add_argument("--model", default="nano", help="name of a model (default: nano)")
+    parser.add_argument("--checkpoint", type=Path, help="weights to use in place of the model's own")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: cpu)")
+    parser.add_argument("--no-overlay", action="store_true", help="write no overlay.png")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the last line's JSON there too")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Segment; 0, or 2 if the arguments, the image or a prompt cannot be used."""
+    try:
+        summary = _segment(args)
+    except (ValueError, OSError) as error:
+        print(f"sam2-ros segment: {error}", file=sys.stderr)
+        return 2
+    if args.json is not None:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps(summary, indent=2) + "\n")
+    print(json.dumps(summary))
+    return 0
+
+
+@dataclass(frozen=True)
+class _Thing:
+    """One mask of the answer."""
+
+    name: str
+    score: float  # predicted IoU
+    mask: NDArray[np.bool_]  # (H, W)
+    more: dict[str, Any]  # for the JSON file
+
+
+def _segment(args: argparse.Namespace) -> dict[str, Any]:
+    from sam2_ros.data.image_files import read_image_rgb
+    from sam2_ros.data.prompt_text import parse_prompt
+
+    specs = [parse_prompt(text) for text in args.prompt]
+    if args.everything == bool(specs):
+        raise ValueError('say what to segment: either --prompt "x,y" or --prompt "x0,y0,x1,y1", or --everything')
+    if not args.everything and (args.points_per_side is not None or args.crop_layers):
+        raise ValueError("--points-per-side and --crop-layers belong to --everything")
+    image_rgb = read_image_rgb(args.image)
+    from sam2_ros import load_image_predictor  # after the cheap checks: torch takes seconds to import
+
+    predictor = load_image_predictor(model=args.model, checkpoint=args.checkpoint, device=args.device)
+    started_s = time.perf_counter()
+    if args.everything:
+        things = _everything(predictor, image_rgb, args.points_per_side, args.crop_layers)
+    else:
+        things = _prompted(predictor, image_rgb, specs)
+    seconds = time.perf_counter() - started_s
+    return {
+        "image": str(args.image),
+        "model": args.model,
+        "masks_found": len(things),
+        "scores": [round(thing.score, 4) for thing in things],
+        "areas_px": [int(thing.mask.sum()) for thing in things],
+        "seconds": round(seconds, 2),
+        **_write(args, image_rgb, things),
+    }
+
+
+def _prompted(predictor: ImagePredictor, image_rgb: NDArray[np.uint8], specs: list[PromptSpec]) -> list[_Thing]:
+    """One mask a prompt."""
+    from sam2_ros.tracking.prompts import make_prompt
+
+    prompts = [make_prompt(spec.points, spec.labels, spec.box) for spec in specs]
+    predictor.set_image(image_rgb)
+    return [
+        _Thing(spec.object_id or f"object{number}", float(found.scores[0]), found.masks[0], {})
+        for number, (spec, found) in enumerate(zip(specs, predictor.predict_best(prompts), strict=True), 1)
+    ]
+
+
+def _everything(
+    predictor: ImagePredictor, image_rgb: NDArray[np.uint8], points_per_side: int | None, crop_layers: int
+) -> list[_Thing]:
+    from sam2_ros.tracking.generator_settings import settings_for
+    from sam2_ros.tracking.mask_generator import AutomaticMaskGenerator, Progress
+
+    settings = replace(settings_for(predictor.model.config.name), crop_n_layers=crop_layers)
+    if points_per_side is not None:
+        settings = replace(settings, points_per_side=points_per_side)
+
+    def show(progress: Progress) -> None:
+        print(f"point {progress.done}/{progress.total}", file=sys.stderr, flush=True)
+
+    found = AutomaticMaskGenerator(predictor.model, settings).generate(image_rgb, show)
+    return [
+        _Thing(
+            f"thing{number}",
+            each.predicted_iou,
+            each.mask,
+            {"stability_score": round(each.stability_score, 4), "point_xy": each.point_xy, "crop_xyxy": each.crop_xyxy},
+        )
+        for number, each in enumerate(found, 1)
+    ]
+
+
+def _write(args: argparse.Namespace, image_rgb: NDArray[np.uint8], things: list[_Thing]) -> dict[str, str]:
+    """The files that were asked for, by their name in the summary."""
+    from sam2_ros.data.image_files import write_image_rgb
+    from sam2_ros.data.index_png import write_index_png
+
+    written: dict[str, str] = {}
+    numbers_hw = np.zeros(image_rgb.shape[:2], np.uint16)
+    for number, thing in sorted(enumerate(things, 1), key=lambda pair: -int(pair[1].mask.sum())):
+        numbers_hw[thing.mask] = number
+    if args.masks == "png":
+        write_index_png(args.out / "masks.png", numbers_hw)
+        written["masks"] = str(args.out / "masks.png")
+    elif args.masks == "rle":
+        _write_rle(args.out / "masks.json", args.image, image_rgb, things)
+        written["masks"] = str(args.out / "masks.json")
+    if not args.no_overlay:
+        write_image_rgb(args.out / "overlay.png", _overlay(image_rgb, things, numbers_hw, not args.everything))
+        written["overlay"] = str(args.out / "overlay.png")
+    return written
+
+
+def _write_rle(path: Path, image: Path, image_rgb: NDArray[np.uint8], things: list[_Thing]) -> None:
+    from sam2_ros.data.coco_rle import encode_rle
+    from sam2_ros.tracking.mask_ops import tight_box_xyxy
+
+    masks = [
+        {
+            "object_id": thing.name,
+            "label": number,
+            "score": round(thing.score, 4),
+            "area_px": int(thing.mask.sum()),
+            "box_xyxy": tight_box_xyxy(thing.mask),
+            **thing.more,
+            "segmentation": encode_rle(thing.mask),
+        }
+        for number, thing in enumerate(things, 1)
+    ]
+    header = {"image": image.name, "height": image_rgb.shape[0], "width": image_rgb.shape[1]}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({**header, "masks": masks}) + "\n")
+
+
+def _overlay(
+    image_rgb: NDArray[np.uint8], things: list[_Thing], numbers_hw: NDArray[np.uint16], with_tags: bool
+) -> NDArray[np.uint8]:
+    from sam2_ros.tracking.mask_ops import centroid_xy, tight_box_xyxy
+    from sam2_ros.tracking.overlay import draw_overlay
+    from sam2_ros.tracking.types import FrameResult, ObjectState, TrackedMask
+
+    shown = []
+    for number, thing in enumerate(things, 1):
+        mask = numbers_hw == number  # what smaller masks leave of it
+        box, centre = tight_box_xyxy(mask), centroid_xy(mask)
+        state = ObjectState.TRACKED if box else ObjectState.LOST
+        shown.append(
+            TrackedMask(thing.name, number, state, thing.score, thing.score, mask, int(mask.sum()), box, centre)
+        )
+    return draw_overlay(image_rgb, FrameResult(0, tuple(shown), numbers_hw, 0.0), with_tags=with_tags)

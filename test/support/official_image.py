@@ -1,0 +1,57 @@
+"""The official image predictor and mask generator. What they take from torchvision's compiled part is written here."""
+
+from __future__ import annotations
+
+import contextlib
+
+import cv2
+import numpy as np
+import torch
+from official import import_official_builder
+from torch import Tensor
+
+_libraries: list[torch.library.Library] = []  # a definition lives as long as its library
+
+
+def nms(boxes_n4: Tensor, scores_n: Tensor, iou_threshold: float) -> Tensor:
+    """torchvision.ops.nms in the plainest form: every pair of boxes is compared."""
+    order = torch.argsort(scores_n, descending=True, stable=True).tolist()
+    kept: list[int] = []
+    for candidate in order:
+        if all(not _iou(boxes_n4[candidate], boxes_n4[other]) > iou_threshold for other in kept):
+            kept.append(candidate)
+    return torch.tensor(kept, dtype=torch.int64)
+
+
+def _iou(first_4: Tensor, second_4: Tensor) -> float:
+    width, height = (torch.minimum(first_4, second_4)[2:] - torch.maximum(first_4, second_4)[:2]).clamp(min=0).tolist()
+    areas = [float((box[2] - box[0]) * (box[3] - box[1])) for box in (first_4, second_4)]
+    union = sum(areas) - width * height
+    return width * height / union if union else float("nan")
+
+
+def connected_components(masks_n1hw: Tensor) -> tuple[Tensor, Tensor]:
+    """``sam2.utils.misc.get_connected_components``, compiled too: labels, and at each pixel its region.s area."""
+    labels, areas = [], []
+    for mask_hw in masks_n1hw[:, 0].to(torch.uint8).numpy():
+        _, labels_hw, stats, _ = cv2.connectedComponentsWithStats(mask_hw, connectivity=8)
+        labels.append(labels_hw)
+        areas.append(np.where(labels_hw > 0, stats[labels_hw, cv2.CC_STAT_AREA], 0))
+    return torch.from_numpy(np.stack(labels))[:, None], torch.from_numpy(np.stack(areas))[:, None]
+
+
+def import_official_image():
+    """(SAM2ImagePredictor, SAM2AutomaticMaskGenerator), or None where the package is not installed."""
+    if import_official_builder() is None:
+        return None
+    # Beside the operators that `official` defines, torchvision's import wants this one's name.
+    with contextlib.suppress(RuntimeError):  # already defined
+        library = torch.library.Library("torchvision", "FRAGMENT")
+        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _libraries.append(library)
+    from sam2.automatic_mask_generator import SAM2AutomaticMaskGenerator
+    from sam2.sam2_image_predictor import SAM2ImagePredictor
+    from torchvision.ops import boxes
+
+    boxes.nms = nms  # `batched_nms` calls it
+    return SAM2ImagePredictor, SAM2AutomaticMaskGenerator
