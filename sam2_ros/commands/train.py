@@ -10,18 +10,29 @@ from pathlib import Path
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", type=Path, help="YAML file of the run, see config/train_nano.yaml")
-    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and the log; resumes from it")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--out", type=Path, help="folder for checkpoints and the log; resumes from it")
+    what.add_argument(
+        "--export-held-out",
+        type=Path,
+        metavar="DIR",
+        help="do not train; link the photographs that this config keeps for evaluation into DIR/images and DIR/masks",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     from sam2_ros.training.config import load_config
+    from sam2_ros.training.held_out import export_held_out
     from sam2_ros.training.train import train
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     try:
-        weights = train(load_config(args.config), args.out)
+        config = load_config(args.config)
+        if args.export_held_out is not None:
+            print(f"{export_held_out(config, args.export_held_out)} photographs in {args.export_held_out}")
+        else:
+            print(train(config, args.out))
     except (ValueError, OSError) as error:  # a config, folder or weights file that cannot be used
         print(f"sam2-ros train: {error}", file=sys.stderr)
         return 1
-    print(weights)
     return 0

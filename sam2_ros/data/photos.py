@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,18 +62,21 @@ class PhotoLibrary:
         self._shares = share / share.sum()
 
     @classmethod
-    def from_folders(cls, roots: Sequence[Path], weights: Sequence[float] | None = None) -> PhotoLibrary:
+    def from_folders(
+        cls, roots: Sequence[Path], weights: Sequence[float] | None = None, held_out_every: int = 0
+    ) -> PhotoLibrary:
         """Read every DIR/images/*.jpg that has a DIR/masks/<stem>.png (integer index mask, 0 = background).
 
         Args:
             roots: the folders DIR.
             weights: share of draws per root, any scale; equal if None.
+            held_out_every: leave out the photographs for which ``is_held_out`` holds.
 
         Raises:
             FileNotFoundError: a folder has no such pair.
             ValueError: a pair cannot be decoded or differs in size, or the weights do not fit.
         """
-        return cls([_read_root(Path(root)) for root in roots], weights)
+        return cls([_read_root(Path(root), held_out_every) for root in roots], weights)
 
     def __len__(self) -> int:
         return sum(len(group) for root in self._roots for group in root.groups)
@@ -131,17 +135,35 @@ def _by_source(photos: Sequence[Photo]) -> tuple[tuple[Photo, ...], ...]:
     return tuple(tuple(groups[source]) for source in sorted(groups))
 
 
-def _read_root(root: Path) -> list[Photo]:
+def is_held_out(name: str, every: int) -> bool:
+    """Whether a photograph is kept for evaluation: about one in ``every``, chosen by its name alone.
+
+    So it stays held out when photographs come or go, in every run, at any seed. 0 keeps none.
+    """
+    return every > 0 and zlib.crc32(name.encode()) % every == 0
+
+
+def photo_pairs(root: Path) -> list[tuple[Path, Path]]:
+    """Image and mask of every photograph of a folder, in order of name.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    pairs = [(path, root / "masks" / f"{path.stem}.png") for path in sorted((root / "images").glob("*.jpg"))]
+    pairs = [(image, mask) for image, mask in pairs if mask.is_file()]
+    if not pairs:
+        raise FileNotFoundError(f"expected {root}/images/*.jpg with {root}/masks/<same name>.png, found no pair")
+    return pairs
+
+
+def _read_root(root: Path, held_out_every: int) -> list[Photo]:
     photos = []
-    for image_path in sorted((root / "images").glob("*.jpg")):
-        mask_path = root / "masks" / f"{image_path.stem}.png"
-        if not mask_path.is_file():
+    for image_path, mask_path in photo_pairs(root):
+        if is_held_out(image_path.stem, held_out_every):
             continue
         image_bgr = cv2.imread(str(image_path), cv2.IMREAD_COLOR)
         index_hw = cv2.imread(str(mask_path), cv2.IMREAD_UNCHANGED)
         if image_bgr is None or index_hw is None or index_hw.ndim != 2:
             raise ValueError(f"expected a JPEG and a one-channel PNG index mask, got {image_path} and {mask_path}")
         photos.append(make_photo(image_path.stem, cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB), index_hw))
-    if not photos:
-        raise FileNotFoundError(f"expected {root}/images/*.jpg with {root}/masks/<same name>.png, found no pair")
     return photos

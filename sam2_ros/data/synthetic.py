@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from sam2_ros.data.clips import Clip
 from sam2_ros.data.compose import ClipConfig, composite_scene, moving_photo_scene
 from sam2_ros.data.photometric import apply_look, random_look
 from sam2_ros.data.photos import MIN_AREA_SHARE, PhotoLibrary
 from sam2_ros.data.scene import Scene, render
 
-__all__ = ["Clip", "ClipConfig", "PhotoLibrary", "SyntheticClips"]
-
 _MAX_TRIES = 50
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A short clip with the visible part of each target."""
-
-    images_thwc: NDArray[np.uint8]  # (T, S, S, 3) RGB
-    masks_tnhw: NDArray[np.bool_]  # (T, N, S, S) visible mask, N >= 1; empty when absent or hidden
 
 
 class SyntheticClips:

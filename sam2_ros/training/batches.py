@@ -1,20 +1,21 @@
-"""Clips as training batches: a stream of seeds, a worker that draws clips, and the tensors they become."""
+"""Clips as training batches: which clip is whose, a worker that draws them, and the tensors they become."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from sam2_ros.data.synthetic import Clip, SyntheticClips
+from sam2_ros.data.clips import MIN_FIRST_AREA_PX, Clip
 from sam2_ros.tracking.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
-_MAX_OBJECTS_PER_CLIP = 2
-_MIN_FIRST_AREA_PX = 16
+CLIPS_PER_STEP = 64  # seeds set aside for each step, so that a step's clips do not depend on the stages before it
+_OBJECTS_PER_CLIP = 16  # seeds of prompts set aside for each clip
 
 
 @dataclass(frozen=True)
@@ -22,54 +23,84 @@ class TrainingBatch:
     """M objects out of C clips of T frames."""
 
     images_tcchw: Tensor  # (T, C, 3, S, S) float32, normalised
-    masks_tm1hw: Tensor  # (T, M, 1, S, S) float32 of 0 and 1; every object is visible in frame 0
+    masks_tm1hw: Tensor  # (T, M, 1, S, S) float32 of 0 and 1
     clip_of_object_m: Tensor  # (M,) int64
+    object_seeds: tuple[int, ...]  # M, of each object's prompts
+
+    def to(self, device: torch.device) -> TrainingBatch:
+        return replace(
+            self,
+            images_tcchw=self.images_tcchw.to(device),
+            masks_tm1hw=self.masks_tm1hw.to(device),
+            clip_of_object_m=self.clip_of_object_m.to(device),
+        )
 
 
-class _SeededClips(Dataset[Clip]):
-    """Index = seed, so that a resumed run goes on with clips it has not seen."""
+@dataclass(frozen=True)
+class SeededClip:
+    seed: int
+    clip: Clip
 
-    def __init__(self, clips: SyntheticClips, first_seed: int, count: int) -> None:
-        self._clips, self._first_seed, self._count = clips, first_seed, count
+
+class _ClipsOfSteps(Dataset[SeededClip]):
+    """Clip ``place`` of step ``step`` has a seed of its own, whoever draws it and wherever a run was resumed."""
+
+    def __init__(self, clips: Callable[[int], Clip], first_seed: int, steps: range, places: range) -> None:
+        self._clips, self._first_seed, self._steps, self._places = clips, first_seed, steps, places
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._steps) * len(self._places)
 
-    def __getitem__(self, index: int) -> Clip:
-        return self._clips(self._first_seed + index)
+    def __getitem__(self, index: int) -> SeededClip:
+        step, place = divmod(index, len(self._places))
+        seed = (self._first_seed + self._steps[step]) * CLIPS_PER_STEP + self._places[place]
+        return SeededClip(seed, self._clips(seed))
 
 
-def collate(clips: list[Clip]) -> TrainingBatch:
-    """Normalise, and choose up to two objects a clip among those visible in its first frame.
+def collate(seeded: Sequence[SeededClip], objects_per_clip: int) -> TrainingBatch:
+    """Normalise, and choose up to ``objects_per_clip`` objects of each clip among those its first frame shows well.
 
-    Where nothing is visible in any first frame, one object of the first clip stands in, to be found absent.
+    Where it shows none, the one it shows most of stands in, perhaps to be found absent. So what a clip brings does not
+    depend on the clips beside it.
     """
+    clips = [item.clip for item in seeded]
     images = torch.from_numpy(np.stack([clip.images_thwc for clip in clips], axis=1)).permute(0, 1, 4, 2, 3)
     mean = torch.tensor(IMAGENET_MEAN).view(3, 1, 1) * 255
     std = torch.tensor(IMAGENET_STD).view(3, 1, 1) * 255
-    masks, owners = [], []
-    for clip_index, clip in enumerate(clips):
-        visible = np.flatnonzero(clip.masks_tnhw[0].sum((1, 2)) >= _MIN_FIRST_AREA_PX)
-        for object_index in visible[:_MAX_OBJECTS_PER_CLIP]:
-            masks.append(torch.from_numpy(clip.masks_tnhw[:, object_index]))
+    masks, owners, seeds = [], [], []
+    for clip_index, item in enumerate(seeded):
+        area = item.clip.masks_tnhw[0].sum((1, 2))
+        visible = np.flatnonzero(area >= MIN_FIRST_AREA_PX)
+        for number, object_index in enumerate(visible[:objects_per_clip] if len(visible) else [area.argmax()]):
+            masks.append(torch.from_numpy(item.clip.masks_tnhw[:, object_index]))
             owners.append(clip_index)
-    if not masks:
-        masks, owners = [torch.from_numpy(clips[0].masks_tnhw[:, 0])], [0]
+            seeds.append(item.seed * _OBJECTS_PER_CLIP + number)
     return TrainingBatch(
-        (images.float() - mean) / std, torch.stack(masks, dim=1)[:, :, None].float(), torch.tensor(owners)
+        (images.float() - mean) / std,
+        torch.stack(masks, dim=1)[:, :, None].float(),
+        torch.tensor(owners),
+        tuple(seeds),
     )
 
 
 def stream_batches(
-    clips: SyntheticClips, first_seed: int, num_batches: int, clips_per_batch: int, workers: int
+    clips: Callable[[int], Clip], first_seed: int, steps: range, places: range, objects_per_clip: int, workers: int
 ) -> Iterator[TrainingBatch]:
-    """``num_batches`` batches of fresh clips, drawn by worker processes ahead of time."""
-    dataset = _SeededClips(clips, first_seed, num_batches * clips_per_batch)
-    loader: DataLoader[Clip] = DataLoader(
-        dataset,
-        batch_size=clips_per_batch,
+    """One batch a step, drawn by worker processes ahead of time.
+
+    Args:
+        clips: gives the clip of a seed.
+        first_seed: of step 0, in steps.
+        steps: numbers of the steps.
+        places: which clips of each step's batch; a part of them where several processes share it.
+        objects_per_clip: at most.
+        workers: processes; 0 draws the clips in this one.
+    """
+    loader: DataLoader[SeededClip] = DataLoader(
+        _ClipsOfSteps(clips, first_seed, steps, places),
+        batch_size=len(places),
         num_workers=workers,
-        collate_fn=collate,
+        collate_fn=partial(collate, objects_per_clip=objects_per_clip),
         prefetch_factor=4 if workers else None,
     )
     yield from loader

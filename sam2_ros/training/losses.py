@@ -29,6 +29,9 @@ class Losses:
             self.focal + other.focal, self.dice + other.dice, self.iou + other.iou, self.presence + other.presence
         )
 
+    def scaled(self, factor: float) -> Losses:
+        return Losses(self.focal * factor, self.dice * factor, self.iou * factor, self.presence * factor)
+
     @property
     def total(self) -> Tensor:
         return (

@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sam2_ros.model.sam2 import SAM2, ImageFeatures, MaskPrediction
+from sam2_ros.model.sam2 import SAM2, MaskPrediction
 from sam2_ros.tracking.memory_bank import BankPolicy
 from sam2_ros.tracking.memory_tokens import FrameMemory, gather_tokens
 from sam2_ros.training.batches import TrainingBatch
 from sam2_ros.training.config import PromptMix
 from sam2_ros.training.losses import Losses, iou_of_masks, mask_losses
-from sam2_ros.training.prompts import add_corrective_click, box_prompts, click_prompts
+from sam2_ros.training.prompting import PromptedObjects, PromptPlan, Scene, correct, prompt_objects, select
 
 
 @dataclass(frozen=True)
@@ -24,41 +24,50 @@ class UnrollResult:
     last_iou: float  # mean IoU in the last frame, over objects visible there; NaN if none is
 
 
-def unroll(
-    model: SAM2, batch: TrainingBatch, mix: PromptMix, generator: torch.Generator, loss_size_px: int
-) -> UnrollResult:
-    """Run the model over the batch's clips as the tracker would, and sum the losses over frames.
+def unroll(model: SAM2, batch: TrainingBatch, mix: PromptMix, plan: PromptPlan, loss_size_px: int) -> UnrollResult:
+    """Run the model over the batch's clips as the tracker would; the mean over objects of the sum over frames.
 
     Args:
         model: with the stability fallback off.
         batch: clips, and objects visible in their first frame.
         mix: how objects are prompted.
-        generator: for all random choices.
+        plan: which frames are corrected, for all of them.
         loss_size_px: masks are compared at this square size.
     """
-    num_frames, num_clips = batch.images_tcchw.shape[:2]
-    every = model.encode_image(batch.images_tcchw.flatten(0, 1))
+    num_frames, count = batch.images_tcchw.shape[0], len(batch.clip_of_object_m)
     targets = F.interpolate(batch.masks_tm1hw.flatten(0, 1), (loss_size_px, loss_size_px), mode="area")
     targets_tm1hw = (targets > 0.5).float().unflatten(0, (num_frames, -1))
-    policy = BankPolicy(model.config.num_spatial_memories, model.config.max_pointers)
+    generators = [torch.Generator().manual_seed(seed) for seed in batch.object_seeds]
+    features_of_clips = [model.encode_image(images) for images in batch.images_tcchw]
+    policy = BankPolicy.of(model.config)
+    conditioning = [0]
     frames: dict[int, FrameMemory] = {}
     losses: list[Losses] = []
     click_iou = float("nan")
     for t in range(num_frames):
-        features = _select(every, t * num_clips + batch.clip_of_object_m)
+        scene = Scene(select(features_of_clips[t], batch.clip_of_object_m), batch.masks_tm1hw[t], generators)
         if t == 0:
-            first = _prompted_frame(model, features, batch.masks_tm1hw[0], targets_tm1hw[0], mix, generator)
-            prediction, click_iou = first.prediction, first.click_iou
-            losses += first.losses
+            # Of a single image a given mask would leave nothing to learn.
+            mask_share = mix.mask if num_frames > 1 else 0.0
+            prompted = prompt_objects(model, scene, mask_share, mix.box, plan.corrections[0], mix)
+            losses += _prompt_losses(prompted, targets_tm1hw[0], count)
+            prediction = _in_order(prompted)
+            if "click" in prompted:
+                clicked = prompted["click"]
+                click_iou = _mean_visible_iou(clicked.rounds[0], targets_tm1hw[0, clicked.rows])
         else:
-            selection = policy.select(t, conditioning=(0,), recent=range(1, t))
-            conditioned = model.attend_to_memory(features, gather_tokens(model, selection, frames))
-            prediction = model.decode_masks(conditioned, features)
-            losses.append(_losses_of(prediction, targets_tm1hw[t]))
-            losses += _as_single_image(model, features, batch.masks_tm1hw[t], targets_tm1hw[t], mix, generator)
+            selection = policy.select(t, conditioning, recent=[f for f in range(1, t) if f not in conditioning])
+            conditioned = model.attend_to_memory(scene.features, gather_tokens(model, selection, frames))
+            rounds = [model.decode_masks(conditioned, scene.features)]
+            if t == plan.later_frame:
+                rounds += correct(model, scene, conditioned, rounds[0], None, plan.later_corrections, mix)
+                conditioning.append(t)
+            prediction = rounds[-1]
+            losses += [_losses_of(made, targets_tm1hw[t]) for made in rounds]
+            losses += _as_single_image(model, scene, targets_tm1hw[t], plan.corrections[t], mix)
         if t < num_frames - 1:
             memory = model.encode_memory(
-                features, prediction.logits_b1hw, prediction.object_score_logits_b1, prompted=t == 0
+                scene.features, prediction.logits_b1hw, prediction.object_score_logits_b1, prompted=t in conditioning
             )
             frames[t] = FrameMemory(memory, prediction.pointer_bc)
     total = losses[0]
@@ -67,84 +76,39 @@ def unroll(
     return UnrollResult(total, click_iou, _mean_visible_iou(prediction, targets_tm1hw[-1]))
 
 
-@dataclass(frozen=True)
-class _FirstFrame:
-    prediction: MaskPrediction  # of all objects, in their order
-    losses: list[Losses]
-    click_iou: float
-
-
-def _prompted_frame(
-    model: SAM2, features: ImageFeatures, masks_m1hw: Tensor, targets_m1hw: Tensor, mix: PromptMix, rng: torch.Generator
-) -> _FirstFrame:
-    """Objects in order: some given as masks, some as boxes, the rest as clicks."""
-    count = masks_m1hw.shape[0]
-    # Rounded at random, so that every kind comes up even in a batch of one.
-    jitter = torch.rand(2, generator=rng)
-    num_masks = int(count * mix.mask + jitter[0])
-    num_boxes = min(int(count * mix.box + jitter[1]), count - num_masks)
-    predictions: list[MaskPrediction] = []
-    losses: list[Losses] = []
-    click_iou = float("nan")
-    groups = torch.arange(count).split([num_masks, num_boxes, count - num_masks - num_boxes])
-    for kind, rows in zip(("mask", "box", "click"), groups, strict=True):
-        if not len(rows):
-            continue
-        group, masks, targets = _select(features, rows), masks_m1hw[rows], targets_m1hw[rows]
-        if kind == "mask":
-            predictions.append(model.adopt_mask(group, masks))
-            continue
-        rounds = _prompt_rounds(model, group, masks, kind == "click", mix, rng)
-        losses += [_scaled(_losses_of(prediction, targets), len(rows) / count) for prediction in rounds]
-        predictions.append(rounds[-1])
-        if kind == "click":
-            click_iou = _mean_visible_iou(rounds[0], targets)
-    return _FirstFrame(_concatenate(predictions), losses, click_iou)
-
-
-def _prompt_rounds(
-    model: SAM2, features: ImageFeatures, masks_b1hw: Tensor, click: bool, mix: PromptMix, rng: torch.Generator
-) -> list[MaskPrediction]:
-    """Segment from a click or a box alone; after a click perhaps once more with a corrective click."""
-    points = click_prompts(masks_b1hw, rng) if click else box_prompts(masks_b1hw, rng)
-    conditioned = model.without_memory(features)
-    rounds = [model.decode_masks(conditioned, features, points, multimask=click)]
-    if click and torch.rand((), generator=rng) < mix.correction_probability:
-        logits = rounds[0].logits_b1hw.detach()
-        predicted = F.interpolate(logits, masks_b1hw.shape[2:], mode="bilinear", align_corners=False) > 0
-        points = add_corrective_click(points, predicted, masks_b1hw, rng)
-        rounds.append(model.decode_masks(conditioned, features, points, logits.clamp(-32, 32), multimask=False))
-    return rounds
-
-
-def _as_single_image(
-    model: SAM2, features: ImageFeatures, masks_m1hw: Tensor, targets_m1hw: Tensor, mix: PromptMix, rng: torch.Generator
-) -> list[Losses]:
-    """A later frame once more, as an image: clicks on half of its visible objects, boxes on the rest.
+def _as_single_image(model: SAM2, scene: Scene, targets_m1hw: Tensor, corrections: int, mix: PromptMix) -> list[Losses]:
+    """A later frame once more, as an image: a click or a box for each of its visible objects.
 
     The decoder is cheap beside the encoder, and prompts are what takes longest to learn.
     """
-    visible = torch.nonzero(targets_m1hw.flatten(1).any(1) & masks_m1hw.flatten(1).any(1))[:, 0]
-    losses: list[Losses] = []
-    for click, rows in ((True, visible[::2]), (False, visible[1::2])):
-        if len(rows):
-            rounds = _prompt_rounds(model, _select(features, rows), masks_m1hw[rows], click, mix, rng)
-            losses += [_scaled(_losses_of(p, targets_m1hw[rows]), 0.5 * mix.image_weight) for p in rounds]
-    return losses
+    visible = torch.nonzero(targets_m1hw.flatten(1).any(1) & scene.masks_b1hw.flatten(1).any(1))[:, 0]
+    if not len(visible) or not mix.image_weight:
+        return []
+    prompted = prompt_objects(model, scene.of(visible), 0.0, 0.5, corrections, mix)
+    losses = _prompt_losses(prompted, targets_m1hw[visible], len(targets_m1hw))
+    return [loss.scaled(mix.image_weight) for loss in losses]
 
 
-def _select(features: ImageFeatures, rows: Tensor) -> ImageFeatures:
-    return ImageFeatures(features.top_bchw[rows], features.stride8_bchw[rows], features.stride4_bchw[rows])
+def _prompt_losses(prompted: dict[str, PromptedObjects], targets_b1hw: Tensor, count: int) -> list[Losses]:
+    """Of every round of every object that was not given as a mask, as shares of the mean over ``count`` objects."""
+    return [
+        _losses_of(prediction, targets_b1hw[group.rows]).scaled(len(group.rows) / count)
+        for kind, group in prompted.items()
+        if kind != "mask"
+        for prediction in group.rounds
+    ]
 
 
-def _concatenate(parts: list[MaskPrediction]) -> MaskPrediction:
-    """Only what memory needs: candidates differ in number between kinds of prompts."""
-    logits = torch.cat([part.logits_b1hw for part in parts])
-    iou_b = torch.cat([part.iou_b.float() for part in parts])
+def _in_order(prompted: dict[str, PromptedObjects]) -> MaskPrediction:
+    """The last predictions of all objects, in their order. Candidates are left out: they differ in number."""
+    parts = [group.rounds[-1] for group in prompted.values()]
+    order = torch.cat([group.rows for group in prompted.values()]).argsort()
+    logits = torch.cat([part.logits_b1hw for part in parts])[order]
+    iou_b = torch.cat([part.iou_b.float() for part in parts])[order]
     return MaskPrediction(
         logits,
-        torch.cat([part.pointer_bc.float() for part in parts]),
-        torch.cat([part.object_score_logits_b1.float() for part in parts]),
+        torch.cat([part.pointer_bc.float() for part in parts])[order],
+        torch.cat([part.object_score_logits_b1.float() for part in parts])[order],
         iou_b,
         logits,
         iou_b[:, None],
@@ -155,10 +119,6 @@ def _losses_of(prediction: MaskPrediction, targets_b1hw: Tensor) -> Losses:
     return mask_losses(
         prediction.candidates_bmhw, prediction.candidate_ious_bm, prediction.object_score_logits_b1, targets_b1hw
     )
-
-
-def _scaled(losses: Losses, factor: float) -> Losses:
-    return Losses(losses.focal * factor, losses.dice * factor, losses.iou * factor, losses.presence * factor)
 
 
 def _mean_visible_iou(prediction: MaskPrediction, targets_b1hw: Tensor) -> float:

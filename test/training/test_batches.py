@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sam2_ros.data.synthetic import Clip, PhotoLibrary, SyntheticClips
+from sam2_ros.data.clips import Clip
+from sam2_ros.data.photos import PhotoLibrary
+from sam2_ros.data.synthetic import SyntheticClips
 from sam2_ros.tracking.preprocess import IMAGENET_MEAN, IMAGENET_STD
-from sam2_ros.training.batches import collate, stream_batches
+from sam2_ros.training.batches import SeededClip, TrainingBatch, collate, stream_batches
 
 SIZE, FRAMES = 16, 3
 
@@ -24,9 +26,13 @@ def clip_of(first_areas: list[int], seed: int = 0) -> Clip:
     return Clip(images, masks)
 
 
+def batch_of(*clips: Clip, objects_per_clip: int = 2) -> TrainingBatch:
+    return collate([SeededClip(seed, clip) for seed, clip in enumerate(clips)], objects_per_clip)
+
+
 def test_frames_and_clips_stay_in_their_places() -> None:
     clips = [clip_of([20], seed=1), clip_of([30], seed=2)]
-    images = collate(clips).images_tcchw
+    images = batch_of(*clips).images_tcchw
     assert images.shape == (FRAMES, 2, 3, SIZE, SIZE)
     assert images.dtype == torch.float32
     for t, c in ((0, 1), (2, 0)):
@@ -35,29 +41,48 @@ def test_frames_and_clips_stay_in_their_places() -> None:
 
 
 def test_objects_belong_to_their_clip_and_keep_their_order() -> None:
-    batch = collate([clip_of([20, 40]), clip_of([60])])
+    batch = batch_of(clip_of([20, 40]), clip_of([60]))
     assert batch.clip_of_object_m.tolist() == [0, 0, 1]
     assert batch.masks_tm1hw.shape == (FRAMES, 3, 1, SIZE, SIZE)
     assert batch.masks_tm1hw.sum((2, 3, 4)).tolist() == [[20, 40, 60], [21, 41, 61], [22, 42, 62]]
 
 
-def test_two_objects_of_a_clip_that_its_first_frame_shows_well_are_taken() -> None:
-    batch = collate([clip_of([0, 15, 16, 50, 90]), clip_of([0])])
-    assert batch.masks_tm1hw[0].sum((1, 2, 3)).tolist() == [16, 50]
-    assert batch.clip_of_object_m.tolist() == [0, 0]
+def test_objects_of_a_clip_that_its_first_frame_shows_well_are_taken() -> None:
+    clip = clip_of([0, 15, 16, 50, 90])
+    assert batch_of(clip).masks_tm1hw[0].sum((1, 2, 3)).tolist() == [16, 50]
+    assert batch_of(clip, objects_per_clip=9).masks_tm1hw[0].sum((1, 2, 3)).tolist() == [16, 50, 90]
 
 
-def test_batch_in_which_nothing_is_visible_at_first_has_one_object() -> None:
-    batch = collate([clip_of([0, 5]), clip_of([0])])
-    assert batch.masks_tm1hw.sum((2, 3, 4)).tolist() == [[0], [1], [2]]
+def test_clip_that_shows_nothing_at_first_has_one_object() -> None:
+    batch = batch_of(clip_of([0, 5]), clip_of([0]), clip_of([20]))
+    assert batch.masks_tm1hw[0].sum((1, 2, 3)).tolist() == [5, 0, 20]
+    assert batch.clip_of_object_m.tolist() == [0, 1, 2]
 
 
-def test_stream_goes_on_where_its_seeds_say(photo_root: Path) -> None:
+def test_every_object_has_a_seed_of_its_own_wherever_its_clip_is() -> None:
+    clips = [SeededClip(seed, clip_of([20, 40], seed)) for seed in (70, 71)]
+    seeds = collate(clips, 2).object_seeds
+    assert len(set(seeds)) == 4
+    assert collate(clips[1:], 2).object_seeds == seeds[2:]
+
+
+def test_a_step_has_its_clips_whoever_draws_them(photo_root: Path) -> None:
+    """Two processes with half of the places each, or a run that goes on at the second step: the same clips."""
     clips = SyntheticClips(PhotoLibrary.from_folders([photo_root]), 32, 2)
-    whole = list(stream_batches(clips, first_seed=10, num_batches=3, clips_per_batch=2, workers=0))
-    rest = list(stream_batches(clips, first_seed=12, num_batches=2, clips_per_batch=2, workers=0))
+
+    def stream(steps: range, places: range) -> list[TrainingBatch]:
+        return list(stream_batches(clips, 10, steps, places, objects_per_clip=2, workers=0))
+
+    whole, resumed = stream(range(3), range(2)), stream(range(1, 3), range(2))
+    halves = [stream(range(3), range(1)), stream(range(3), range(1, 2))]
     assert len(whole) == 3
-    for batch, expected in zip(rest, whole[1:], strict=True):
+    for batch, expected in zip(resumed, whole[1:], strict=True):
         assert torch.equal(batch.images_tcchw, expected.images_tcchw)
         assert torch.equal(batch.masks_tm1hw, expected.masks_tm1hw)
-    assert not torch.equal(whole[0].images_tcchw, whole[1].images_tcchw)
+        assert batch.object_seeds == expected.object_seeds
+    for first, second, expected in zip(*halves, whole, strict=True):
+        assert torch.equal(torch.cat((first.images_tcchw, second.images_tcchw), 1), expected.images_tcchw)
+        assert torch.equal(torch.cat((first.masks_tm1hw, second.masks_tm1hw), 1), expected.masks_tm1hw)
+        assert first.object_seeds + second.object_seeds == expected.object_seeds
+    images = torch.cat([batch.images_tcchw for batch in whole], dim=1)
+    assert len(torch.unique(images.transpose(0, 1).flatten(1), dim=0)) == 6, "a clip came twice"

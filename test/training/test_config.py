@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sam2_ros.training.config import PromptMix, Stage, TrainConfig, load_config
+from sam2_ros.training.config import PromptMix, Stage, TrainConfig, VideoSource, load_config
 
 STAGE = "{steps: 2, size_px: 64, frames: 3, clips_per_batch: 2, lr: 1e-3, lr_end: 0}"
 COMPLETE = f"""
@@ -15,6 +15,8 @@ photo_roots: [first, second]
 photo_weights: [2, 1]
 seed: 3
 prompts: {{mask: 0.5}}
+videos: [{{root: clips, held_out: [a, b]}}]
+bf16: false
 stages:
   - {STAGE}
 """
@@ -33,6 +35,8 @@ def test_complete_file_is_read(tmp_path: Path) -> None:
         stages=(Stage(2, 64, 3, 2, lr=1e-3, lr_end=0.0),),
         photo_weights=(2, 1),
         prompts=PromptMix(mask=0.5),
+        videos=(VideoSource("clips", held_out=("a", "b")),),
+        bf16=False,
         seed=3,
     )
 
@@ -58,7 +62,11 @@ def test_example_in_the_repository_is_complete() -> None:
         ("{mask:", "{masks:", r"run\.yaml, prompts: unknown key\(s\) masks"),
         ("seed: 3", "source: here", r"unknown key\(s\) source"),
         ("model: nano", "", r"run\.yaml: missing key\(s\) model"),
-        ("photo_roots: [first, second]", "", r"missing key\(s\) photo_roots"),
+        ("seed: 3", "init: a.pt\nimagenet_trunk: b.pth", r"init fills the whole model, imagenet_trunk its trunk"),
+        ("bf16: false", "bf16: 1", "run.yaml, bf16: expected true or false, got 1"),
+        ("seed: 3", "init: 4", "run.yaml, init: expected text, got 4"),
+        ("root: clips, held_out", "root: clips, weigth: 2, held_out", r"run\.yaml, videos: unknown key\(s\) weigth"),
+        ("root: clips, ", "", r"run\.yaml, videos: missing key\(s\) root"),
         (f"stages:\n  - {STAGE}", "", r"missing key\(s\) stages"),
         ("lr: 1e-3, ", "", r"run\.yaml, stages: missing key\(s\) lr$"),
         ("seed: 3", "seed: three", "run.yaml, seed: expected a whole number, got 'three'"),
@@ -79,3 +87,8 @@ def test_mistake_is_named(tmp_path: Path, old: str, new: str, message: str) -> N
     with pytest.raises(ValueError, match=message) as caught:
         load(tmp_path, COMPLETE.replace(old, new))
     assert "\n" not in str(caught.value)
+
+
+def test_a_run_needs_something_to_train_on(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nothing to train on; expected photo_roots, videos or both"):
+        load(tmp_path, f"model: nano\nstages: [{STAGE}]")

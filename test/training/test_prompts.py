@@ -12,8 +12,9 @@ DRAWS = 60
 
 
 @pytest.fixture
-def generator() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
+def generators() -> list[torch.Generator]:
+    """One for each of two objects."""
+    return [torch.Generator().manual_seed(seed) for seed in range(2)]
 
 
 def rectangles(*boxes: tuple[int, int, int, int]) -> torch.Tensor:
@@ -24,11 +25,11 @@ def rectangles(*boxes: tuple[int, int, int, int]) -> torch.Tensor:
     return masks
 
 
-def test_click_is_anywhere_on_its_own_object(generator: torch.Generator) -> None:
+def test_click_is_anywhere_on_its_own_object(generators: list[torch.Generator]) -> None:
     masks = rectangles((2, 20, 6, 22), (10, 3, 11, 30))
     clicked = torch.zeros_like(masks)
     for _ in range(DRAWS):
-        points = click_prompts(masks, generator)
+        points = click_prompts(masks, generators)
         assert points.labels_bn.tolist() == [[1], [1]]
         for row, (x, y) in enumerate(points.xy_bn2[:, 0].long().tolist()):
             clicked[row, 0, y, x] = 1
@@ -36,46 +37,46 @@ def test_click_is_anywhere_on_its_own_object(generator: torch.Generator) -> None
     assert clicked[0].sum() == 8, "all of eight pixels should have been clicked"
 
 
-def test_click_for_an_object_that_is_nowhere_is_inside_the_image(generator: torch.Generator) -> None:
-    points = click_prompts(torch.zeros(1, 1, SIZE, SIZE), generator)
+def test_click_for_an_object_that_is_nowhere_is_inside_the_image(generators: list[torch.Generator]) -> None:
+    points = click_prompts(torch.zeros(1, 1, SIZE, SIZE), generators[:1])
     assert ((points.xy_bn2 >= 0) & (points.xy_bn2 < SIZE)).all()
 
 
-def test_box_is_tight_up_to_a_tenth_of_its_size(generator: torch.Generator) -> None:
+def test_box_is_tight_up_to_a_tenth_of_its_size(generators: list[torch.Generator]) -> None:
     masks = rectangles((5, 10, 25, 20))
     tight, reach = torch.tensor([5.0, 10, 25, 20]), torch.tensor([2.0, 1, 2, 1])
-    boxes = torch.stack([box_prompts(masks, generator).xy_bn2.flatten() for _ in range(DRAWS)])
+    boxes = torch.stack([box_prompts(masks, generators[:1]).xy_bn2.flatten() for _ in range(DRAWS)])
     assert ((boxes - tight).abs() <= reach).all()
     assert (boxes - tight).abs().amax(0).gt(reach / 2).all(), "noise should use its range"
-    assert box_prompts(masks, generator).labels_bn.tolist() == [[2, 3]]
+    assert box_prompts(masks, generators[:1]).labels_bn.tolist() == [[2, 3]]
 
 
-def test_box_noise_is_at_most_20_px(generator: torch.Generator) -> None:
+def test_box_noise_is_at_most_20_px(generators: list[torch.Generator]) -> None:
     mask = torch.zeros(1, 1, 600, 600)
     mask[..., 100:500, 100:500] = 1
-    corners = torch.stack([box_prompts(mask, generator).xy_bn2[0] for _ in range(DRAWS)])
+    corners = torch.stack([box_prompts(mask, generators[:1]).xy_bn2[0] for _ in range(DRAWS)])
     assert (corners - torch.tensor([[100.0, 100], [500, 500]])).abs().max() <= 20
 
 
-def test_box_stays_inside_the_image(generator: torch.Generator) -> None:
+def test_box_stays_inside_the_image(generators: list[torch.Generator]) -> None:
     for _ in range(DRAWS):
-        box = box_prompts(rectangles((0, 0, SIZE, SIZE)), generator).xy_bn2
+        box = box_prompts(rectangles((0, 0, SIZE, SIZE)), generators[:1]).xy_bn2
         assert ((box >= 0) & (box <= SIZE - 1)).all()
 
 
-def test_box_of_an_empty_mask_is_the_image(generator: torch.Generator) -> None:
-    box = box_prompts(torch.zeros(1, 1, SIZE, SIZE), generator).xy_bn2.flatten()
+def test_box_of_an_empty_mask_is_the_image(generators: list[torch.Generator]) -> None:
+    box = box_prompts(torch.zeros(1, 1, SIZE, SIZE), generators[:1]).xy_bn2.flatten()
     assert (box[:2] < 4).all()
     assert (box[2:] > SIZE - 5).all()
 
 
-def test_corrective_clicks_lie_in_the_error_and_have_its_label(generator: torch.Generator) -> None:
+def test_corrective_clicks_lie_in_the_error_and_have_its_label(generators: list[torch.Generator]) -> None:
     truth = rectangles((4, 4, 12, 12), (4, 4, 12, 12))
     predicted = rectangles((8, 4, 16, 12), (4, 4, 12, 20)) > 0.5
-    first = click_prompts(truth, generator)
+    first = click_prompts(truth, generators)
     missed, invented = 0, 0
     for _ in range(DRAWS):
-        points = add_corrective_click(first, predicted, truth, generator)
+        points = add_corrective_click(first, predicted, truth, generators)
         assert torch.equal(points.xy_bn2[:, :1], first.xy_bn2)
         assert torch.equal(points.labels_bn[:, :1], first.labels_bn)
         for row, ((x, y), label) in enumerate(
@@ -88,15 +89,36 @@ def test_corrective_clicks_lie_in_the_error_and_have_its_label(generator: torch.
     assert min(missed, invented) > 10, "both kinds of error should have been clicked"
 
 
-def test_without_an_error_the_click_still_has_the_right_label(generator: torch.Generator) -> None:
+def test_without_an_error_the_click_still_has_the_right_label(generators: list[torch.Generator]) -> None:
     truth = rectangles((4, 4, 20, 20))
     for _ in range(DRAWS):
-        points = add_corrective_click(click_prompts(truth, generator), truth > 0.5, truth, generator)
+        points = add_corrective_click(click_prompts(truth, generators[:1]), truth > 0.5, truth, generators[:1])
         x, y = points.xy_bn2[0, 1].long().tolist()
         assert points.labels_bn[0, 1] == truth[0, 0, y, x]
 
 
-def test_same_seed_gives_the_same_prompts() -> None:
-    masks = rectangles((4, 4, 20, 20))
-    one, other = (box_prompts(masks, torch.Generator().manual_seed(3)).xy_bn2 for _ in range(2))
-    assert torch.equal(one, other)
+def test_first_click_in_a_tracked_frame_is_a_correction(generators: list[torch.Generator]) -> None:
+    truth = rectangles((4, 4, 12, 12))
+    points = add_corrective_click(None, torch.zeros_like(truth) > 0, truth, generators[:1])
+    x, y = points.xy_bn2[0, 0].long().tolist()
+    assert (points.labels_bn.tolist(), float(truth[0, 0, y, x])) == ([[1]], 1)
+
+
+@pytest.mark.parametrize(("share", "on_error"), [(0.0, DRAWS), (1.0, 0)])
+def test_share_of_clicks_is_drawn_from_the_object(
+    generators: list[torch.Generator], share: float, on_error: int
+) -> None:
+    """The object was found, with much around it: clicks on the error are negative, those on the object positive."""
+    truth = rectangles((4, 4, 12, 12))
+    predicted = rectangles((0, 0, 30, 30)) > 0.5
+    labels = [add_corrective_click(None, predicted, truth, generators[:1], share).labels_bn for _ in range(DRAWS)]
+    assert sum(int(label == 0) for label in labels) == on_error
+
+
+def test_prompts_of_an_object_do_not_depend_on_the_others() -> None:
+    masks = rectangles((4, 4, 20, 20), (2, 2, 30, 30))
+    for prompts in (box_prompts, click_prompts):
+        both = prompts(masks, [torch.Generator().manual_seed(seed) for seed in (3, 4)]).xy_bn2
+        alone = prompts(masks[1:], [torch.Generator().manual_seed(4)]).xy_bn2
+        assert torch.equal(both[1:], alone)
+        assert not torch.equal(prompts(masks[1:], [torch.Generator().manual_seed(5)]).xy_bn2, alone)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,16 +12,18 @@ import torch
 from tiny_model import noise_frames
 
 from sam2_ros import load_tracker
+from sam2_ros.tracking.loading import load_network
 from sam2_ros.training import train as train_module
+from sam2_ros.training.build import build_for_training
 from sam2_ros.training.config import Stage, TrainConfig
-from sam2_ros.training.train import build_for_training, train
+from sam2_ros.training.train import train
 
 STAGE = Stage(steps=4, size_px=64, frames=2, clips_per_batch=2, lr=1e-3, lr_end=0.0, trunk_lr=1e-4)
 
 
 @pytest.fixture
 def config(photo_root: Path, tiny_entry: str) -> TrainConfig:
-    return TrainConfig(tiny_entry, (str(photo_root),), (STAGE,), workers=0, threads=1, save_every=1, log_every=1)
+    return TrainConfig(tiny_entry, (STAGE,), (str(photo_root),), workers=0, threads=1, save_every=1, log_every=1)
 
 
 def with_steps(config: TrainConfig, *steps: int) -> TrainConfig:
@@ -71,31 +70,6 @@ def test_longer_run_goes_on_at_the_step_where_the_shorter_one_ended(config: Trai
     assert (before["step"], after["step"]) == (2, 4)
     assert {float(moments["step"]) for moments in after["optimizer"]["state"].values()} & {4.0}
     assert after["seconds"] >= before["seconds"]
-
-
-def test_killed_run_goes_on_with_clips_it_has_not_seen(
-    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[range] = []
-    stream = train_module.stream_batches
-
-    def killed_after_two(clips, first_seed, num_batches, clips_per_batch, workers):  # type: ignore[no-untyped-def]
-        for index, batch in enumerate(stream(clips, first_seed, num_batches, clips_per_batch, workers)):
-            if index == 2 and len(seen) == 2:
-                raise KeyboardInterrupt
-            seen.append(range(first_seed + index * clips_per_batch, first_seed + (index + 1) * clips_per_batch))
-            yield batch
-
-    monkeypatch.setattr(train_module, "stream_batches", killed_after_two)
-    with pytest.raises(KeyboardInterrupt):
-        train(config, tmp_path)
-    assert last_of(tmp_path)["step"] == 2
-    assert not (tmp_path / "weights.pt").exists()
-    (tmp_path / "last.part").write_bytes(b"half a checkpoint")
-    train(config, tmp_path)
-    assert [row["step"] for row in log_of(tmp_path)] == ["1", "2", "3", "4"]
-    assert (tmp_path / "weights.pt").exists()
-    assert len({seed for seeds in seen for seed in seeds}) == 8
 
 
 def test_finished_run_is_not_trained_again(config: TrainConfig, tmp_path: Path) -> None:
@@ -161,49 +135,56 @@ def test_clicks_find_their_pixel_from_the_start(config: TrainConfig) -> None:
     assert not torch.equal(transformer.layers[0].self_attn.q_proj.weight, transformer.layers[0].self_attn.k_proj.weight)
 
 
-WORKER = """
-import os, sys
-from pathlib import Path
-import torch
-from tiny_model import TINY
-from sam2_ros.model.config import MODELS
-from sam2_ros.training import train as train_module
-from sam2_ros.training.config import Stage, TrainConfig
-
-MODELS[TINY.name] = TINY
-photos, out = sys.argv[1:]
-models = []
-build = train_module.build_for_training
-train_module.build_for_training = lambda *args: models.append(build(*args)) or models[-1]
-stage = Stage(steps=3, size_px=64, frames=2, clips_per_batch=2, lr=1e-3, lr_end=1e-4, trunk_lr=1e-4)
-config = TrainConfig(TINY.name, (photos,), (stage,), workers=0, threads=1, log_every=1)
-train_module.train(config, Path(out))
-torch.save(models[0].state_dict(), Path(out) / f"rank{os.environ['RANK']}.pt")
-"""
+def test_run_starts_from_a_checkpoint_with_its_weights_only(config: TrainConfig, tmp_path: Path) -> None:
+    train(with_steps(config, 2), tmp_path / "before")
+    start = tmp_path / "before" / "last.pt"
+    frozen = replace(STAGE, steps=1, lr=1e-12, lr_end=0.0, trunk_lr=0.0)
+    train(replace(config, init=str(start), stages=(frozen,), weight_decay=0.0), tmp_path / "after")
+    assert [row["step"] for row in log_of(tmp_path / "after")] == ["1"]
+    before, after = (last_of(tmp_path / folder)["model"] for folder in ("before", "after"))
+    for name, value in before.items():
+        torch.testing.assert_close(after[name], value, rtol=0, atol=1e-9)
 
 
-def test_two_processes_train_one_model(photo_root: Path, tmp_path: Path) -> None:
-    script, out = tmp_path / "worker.py", tmp_path / "out"
-    script.write_text(WORKER)
-    support = Path(__file__).parents[1] / "support"
-    checkout = Path(__file__).parents[2]
-    path = os.pathsep.join([str(support), str(checkout), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*command, str(script), str(photo_root), str(out)],
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    one, other = (torch.load(out / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
-    assert all(torch.equal(other[name], value) for name, value in one.items())
-    assert [row["step"] for row in log_of(out)] == ["1", "2", "3"]
-    assert sorted(p.name for p in out.iterdir()) == ["last.pt", "log.csv", "rank0.pt", "rank1.pt", "weights.pt"]
-    saved = last_of(out)
-    assert saved["step"] == 3
-    assert all(torch.equal(saved["model"][name], value) for name, value in one.items())
+def test_run_starts_from_the_embedded_weights(photo_root: Path) -> None:
+    config = TrainConfig("nano", (STAGE,), (str(photo_root),), init="embedded")
+    ours, theirs = build_for_training(config, 64).state_dict(), load_network("nano").state_dict()
+    assert all(torch.equal(ours[name], value) for name, value in theirs.items())
+
+
+def test_checkpoint_of_another_model_is_refused(config: TrainConfig, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="does not fit"):
+        train(replace(config, init="embedded"), tmp_path)
+
+
+def test_recomputing_gives_the_same_weights(config: TrainConfig, tmp_path: Path) -> None:
+    config = replace(with_steps(config, 2), bf16=False)
+    for recompute in (False, True):
+        train(replace(config, recompute=recompute), tmp_path / str(recompute))
+    plain, recomputed = (last_of(tmp_path / name)["model"] for name in ("False", "True"))
+    assert all(torch.equal(recomputed[name], value) for name, value in plain.items())
+
+
+def test_images_alone_can_be_a_stage(config: TrainConfig, tmp_path: Path) -> None:
+    images = replace(STAGE, steps=2, frames=1)
+    train(replace(config, stages=(images, replace(STAGE, steps=1))), tmp_path)
+    rows = log_of(tmp_path)
+    assert all(float(row["focal"]) > 0 and float(row["dice"]) > 0 for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"stages": (replace(STAGE, clips_per_batch=65),)}, "clips_per_batch: expected 1 to 64, got 65"),
+        ({"device": "cuda:7"}, "device: got 'cuda:7', but torch finds no CUDA device here"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(
+    config: TrainConfig, tmp_path: Path, change: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=message):
+        train(replace(config, **change), tmp_path)
 
 
 @pytest.fixture(autouse=True)

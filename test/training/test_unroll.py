@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +16,11 @@ from tiny_model import TINY, tiny_model
 from sam2_ros.model.sam2 import SAM2
 from sam2_ros.tracking.preprocess import image_to_input
 from sam2_ros.tracking.tracker import Tracker
+from sam2_ros.training import prompting
 from sam2_ros.training import unroll as unroll_module
 from sam2_ros.training.batches import TrainingBatch
 from sam2_ros.training.config import PromptMix
+from sam2_ros.training.prompting import PromptPlan
 from sam2_ros.training.unroll import UnrollResult, unroll
 
 SIZE = TINY.image_size
@@ -39,12 +44,30 @@ def moving_squares(num_frames: int = 4) -> tuple[np.ndarray, np.ndarray]:
 def batch_of(images: np.ndarray, masks: np.ndarray) -> TrainingBatch:
     cpu = torch.device("cpu")
     tensors = torch.stack([torch.cat([image_to_input(image, SIZE, cpu) for image in clips]) for clips in images])
-    return TrainingBatch(tensors, torch.from_numpy(masks)[:, :, None].float(), torch.tensor([0, 1]))
+    return TrainingBatch(tensors, torch.from_numpy(masks)[:, :, None].float(), torch.tensor([0, 1]), (0, 1))
 
 
-def run(model: SAM2, mix: PromptMix, batch: TrainingBatch | None = None, seed: int = 0) -> UnrollResult:
+def run(
+    model: SAM2, mix: PromptMix, batch: TrainingBatch | None = None, seed: int = 0, plan: PromptPlan | None = None
+) -> UnrollResult:
     batch = batch_of(*moving_squares()) if batch is None else batch
-    return unroll(model, batch, mix, torch.Generator().manual_seed(seed), SIZE // 2)
+    if plan is None:
+        plan = PromptPlan.draw(mix, len(batch.images_tcchw), torch.Generator().manual_seed(0))
+    return unroll(model, replace(batch, object_seeds=(2 * seed, 2 * seed + 1)), mix, plan, SIZE // 2)
+
+
+def record_decoding(model: SAM2, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Every call of the decoder from now on."""
+    calls: list[dict[str, Any]] = []
+    decode = model.decode_masks
+
+    def recording(conditioned, features, points=None, mask_logits_b1hw=None, multimask=True):  # type: ignore[no-untyped-def]
+        made = decode(conditioned, features, points, mask_logits_b1hw, multimask)
+        calls.append({"points": points, "fed_back": mask_logits_b1hw, "multimask": multimask, "made": made})
+        return made
+
+    monkeypatch.setattr(model, "decode_masks", recording)
+    return calls
 
 
 @pytest.mark.parametrize("mix", [CLICKS, BOXES, MASKS, PromptMix()], ids=["clicks", "boxes", "masks", "mixed"])
@@ -110,24 +133,103 @@ def test_object_that_leaves_teaches_its_absence() -> None:
 def test_corrective_click_is_for_the_mask_that_the_first_click_gave(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model(seed=4)
     predictions, corrected = [], []
-    decode, add_click = model.decode_masks, unroll_module.add_corrective_click
+    decode, add_click = model.decode_masks, prompting.add_corrective_click
 
     def recording_decode(*args, **kwargs):  # type: ignore[no-untyped-def]
         predictions.append(decode(*args, **kwargs))
         return predictions[-1]
 
-    def recording_click(prompts, predicted, masks, generator):  # type: ignore[no-untyped-def]
+    def recording_click(prompts, predicted, *args):  # type: ignore[no-untyped-def]
         corrected.append((predicted, predictions[-1].logits_b1hw))
-        return add_click(prompts, predicted, masks, generator)
+        return add_click(prompts, predicted, *args)
 
     monkeypatch.setattr(model, "decode_masks", recording_decode)
-    monkeypatch.setattr(unroll_module, "add_corrective_click", recording_click)
+    monkeypatch.setattr(prompting, "add_corrective_click", recording_click)
     run(model, CLICKS, batch_of(*moving_squares(1)))
     ((predicted, logits),) = corrected
     assert 0.02 < predicted.float().mean() < 0.98
     shown = F.interpolate(logits, predicted.shape[2:], mode="bilinear") > 0
     assert torch.equal(predicted, shown)
     assert [p.candidates_bmhw.shape[1] for p in predictions] == [3, 1]
+
+
+@pytest.mark.parametrize("mix", [CLICKS, BOXES], ids=["clicks", "boxes"])
+def test_further_rounds_feed_the_mask_back_and_decode_one(mix: PromptMix, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model(seed=4)
+    calls = record_decoding(model, monkeypatch)
+    run(model, mix, batch_of(*moving_squares(1)), plan=PromptPlan((3,), None, 1))
+    starts = 1 if mix is CLICKS else 2
+    assert [call["points"].labels_bn.shape[1] for call in calls] == [starts + i for i in range(4)]
+    assert [call["multimask"] for call in calls] == [mix is CLICKS, False, False, False]
+    assert calls[0]["fed_back"] is None
+    for before, call in itertools.pairwise(calls):
+        torch.testing.assert_close(call["fed_back"], before["made"].logits_b1hw.detach().clamp(-32, 32))
+
+
+def test_corrected_later_frame_becomes_a_conditioning_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model(seed=4)
+    selections, prompted = [], []
+    gather, encode = unroll_module.gather_tokens, model.encode_memory
+
+    def recording_gather(model, selection, frames):  # type: ignore[no-untyped-def]
+        selections.append([(choice.frame, choice.slot) for choice in selection.spatial])
+        return gather(model, selection, frames)
+
+    def recording_encode(*args, prompted_frames=prompted, **kwargs):  # type: ignore[no-untyped-def]
+        prompted_frames.append(kwargs["prompted"])
+        return encode(*args, **kwargs)
+
+    monkeypatch.setattr(unroll_module, "gather_tokens", recording_gather)
+    monkeypatch.setattr(model, "encode_memory", recording_encode)
+    calls = record_decoding(model, monkeypatch)
+    mix = replace(MASKS, image_weight=0.0)
+    run(model, mix, batch_of(*moving_squares(4)), plan=PromptPlan((0, 0, 0, 0), 2, 2))
+    assert prompted == [True, False, True]
+    assert selections == [[(0, 3)], [(0, 3), (1, 0)], [(0, 3), (2, 3), (1, 1)]]
+    clicks = [0 if call["points"] is None else call["points"].labels_bn.shape[1] for call in calls]
+    assert clicks == [0, 0, 0, 1, 2, 0], "given masks, frame 1, frame 2 and its two corrections, frame 3"
+    assert [call["multimask"] for call in calls[2:5]] == [True, True, False]
+
+
+def test_plan_follows_the_mix() -> None:
+    mix = PromptMix(correction_probability=0.5, max_corrections=4, later_correction_probability=0.5)
+    plans = [PromptPlan.draw(mix, 4, torch.Generator().manual_seed(seed)) for seed in range(200)]
+    counts = [count for plan in plans for count in plan.corrections]
+    assert set(counts) == {0, 1, 2, 3, 4}
+    assert 0.4 < sum(count == 0 for count in counts) / len(counts) < 0.6
+    assert {plan.later_frame for plan in plans} == {None, 1, 2}, "never the last frame: no memory of it is used"
+    assert {plan.later_corrections for plan in plans} == {1, 2, 3, 4}
+    nothing = PromptMix(correction_probability=0.0, later_correction_probability=0.0)
+    assert PromptPlan.draw(nothing, 3, torch.Generator()) == PromptPlan((0, 0, 0), None, 1)
+
+
+def test_single_images_are_never_given_as_masks() -> None:
+    result = run(tiny_model(seed=4), MASKS, batch_of(*moving_squares(1)))
+    assert float(result.losses.total.detach()) > 0
+    assert math.isfinite(result.click_iou)
+
+
+def test_mean_over_a_batch_is_that_of_its_objects() -> None:
+    """What two processes average is what one computes."""
+    model, plan = tiny_model(seed=4), PromptPlan((1, 0, 2, 1), 2, 2)
+    images, masks = moving_squares()
+    masks[2, 0] = False  # one object is hidden for a while
+    whole = batch_of(images, masks)
+    parts = [
+        replace(
+            whole,
+            images_tcchw=whole.images_tcchw[:, [i]],
+            masks_tm1hw=whole.masks_tm1hw[:, [i]],
+            clip_of_object_m=torch.tensor([0]),
+            object_seeds=(7 + i,),
+        )
+        for i in range(2)
+    ]
+    both = unroll(model, replace(whole, object_seeds=(7, 8)), PromptMix(), plan, SIZE // 2)
+    alone = [unroll(model, part, PromptMix(), plan, SIZE // 2) for part in parts]
+    for name in ("focal", "dice", "iou", "presence"):
+        expected = sum(getattr(result.losses, name) for result in alone) / 2
+        torch.testing.assert_close(getattr(both.losses, name), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_same_seed_gives_the_same_loss_and_another_one_another() -> None:

@@ -1,0 +1,68 @@
+"""Where a stage's clips come from: synthetic ones and videos, by weight, some backwards and some as mosaics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from sam2_ros.data.clips import Clip, mosaic, reversed_clip
+from sam2_ros.data.photos import PhotoLibrary
+from sam2_ros.data.synthetic import ClipConfig, SyntheticClips
+from sam2_ros.training.config import Stage, TrainConfig
+
+
+class ClipMix:
+    """Gives the clip of a seed; the same seed and sources give the same clip."""
+
+    def __init__(
+        self,
+        sources: list[Callable[[int], Clip]],
+        weights: list[float],
+        reverse_probability: float,
+        mosaic_probability: float,
+    ) -> None:
+        """Keep the sources; each is drawn from in proportion to its weight."""
+        if len(sources) != len(weights) or min(weights) < 0 or sum(weights) <= 0:
+            raise ValueError(f"expected a weight of 0 or more for each of {len(sources)} sources, got {weights}")
+        self._sources = sources
+        self._shares = np.array(weights) / sum(weights)
+        self._reverse_probability, self._mosaic_probability = reverse_probability, mosaic_probability
+
+    def __call__(self, seed: int) -> Clip:
+        # The sources use the plain seed; a pair gives other numbers.
+        rng = np.random.default_rng((seed, 1))
+        clip = self._sources[int(rng.choice(len(self._sources), p=self._shares))](seed)
+        if rng.random() < self._reverse_probability:
+            clip = reversed_clip(clip)
+        if rng.random() < self._mosaic_probability:
+            clip = mosaic(clip, int(rng.integers(4)))
+        return clip
+
+
+class TrainingData:
+    """The photographs of a run, read once, and the clips that its stages make of them."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self._config = config
+        self._library: PhotoLibrary | None = None
+        if config.photo_roots and config.synthetic_weight > 0:
+            self._library = PhotoLibrary.from_folders(
+                [Path(root) for root in config.photo_roots], config.photo_weights or None, config.held_out_every
+            )
+
+    def describe(self) -> str:
+        return f"{len(self._library) if self._library else 0} photographs"
+
+    def clips(self, stage: Stage) -> ClipMix:
+        config = self._config
+        sources: list[Callable[[int], Clip]] = []
+        weights: list[float] = []
+        if self._library is not None:
+            # Every clip has something to prompt: one that shows its objects later only could not be used.
+            sure = ClipConfig(visible_at_start_prob=1.0)
+            max_objects = max(3, stage.objects_per_clip)
+            sources.append(SyntheticClips(self._library, stage.size_px, stage.frames, max_objects, sure))
+            weights.append(config.synthetic_weight)
+        return ClipMix(sources, weights, config.reverse_probability, config.mosaic_probability)
