@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from sam2_ros.commands.eval_options import add_model_options, model_settings, write_report
+from sam2_ros.commands.eval_options import add_model_options, model_label, model_settings, write_report
 from sam2_ros.commands.progress import Progress
 
 DESCRIPTION = (
@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> None:
     from sam2_ros.evaluation.limits import LimitScore, evaluate_limits, limits_report
     from sam2_ros.evaluation.trackers import FLOORS, tracker_by_name
 
-    trackers = {args.model: tracker_by_name(args.model, args.checkpoint, args.device)}
+    trackers = {model_label(args): tracker_by_name(args.model, args.checkpoint, args.device)}
     trackers |= {name: tracker_by_name(name) for name in FLOORS if name != args.model}
     progress = Progress()
     table = evaluate_limits(

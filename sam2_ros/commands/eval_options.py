@@ -11,8 +11,10 @@ from typing import Any
 
 def add_model_options(parser: argparse.ArgumentParser, floors: str) -> None:
     """Add ``--model``, ``--checkpoint``, ``--device`` and ``--json``; ``floors`` is how the help names them."""
-    parser.add_argument("--model", default="nano", help=f"name of a model, or {floors} (default: nano)")
-    parser.add_argument("--checkpoint", type=Path, help="weights to use in place of the model's own")
+    parser.add_argument(
+        "--model", help=f"name of a model, or {floors} (default: the one the checkpoint is for, else nano)"
+    )
+    parser.add_argument("--checkpoint", type=Path, help="weights to use in place of the package's own")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: cpu)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores there")
 
@@ -34,9 +36,14 @@ def sequence_names(text: str | None) -> list[str] | None:
     return names
 
 
+def model_label(args: argparse.Namespace) -> str:
+    """The model's name in a report; where none was given, the file that says which it is."""
+    return str(args.model or ("nano" if args.checkpoint is None else args.checkpoint.name))
+
+
 def model_settings(args: argparse.Namespace) -> dict[str, Any]:
     """What was measured, for the JSON."""
-    return {"model": args.model, "checkpoint": None if args.checkpoint is None else str(args.checkpoint)}
+    return {"model": model_label(args), "checkpoint": None if args.checkpoint is None else str(args.checkpoint)}
 
 
 def write_report(summary: Mapping[str, Any], path: Path | None, rows: str) -> None:

@@ -62,8 +62,8 @@ class DiscPredictor:
         return ImagePrediction(mask[None], np.ones(1, np.float32), np.zeros((1, 1, 1), np.float32))
 
 
-def image_predictor_by_name(model: str, checkpoint: Path | None = None, device: str = "cpu") -> PointPredictor:
-    """A model of the package by its name, or the floor "disc".
+def image_predictor_by_name(model: str | None, checkpoint: Path | None = None, device: str = "cpu") -> PointPredictor:
+    """A model of the package by its name, or the floor "disc"; without a name as ``load_image_predictor``.
 
     Raises:
         ValueError: the floor was given a checkpoint, a floor for videos was asked for, or the name is unknown.

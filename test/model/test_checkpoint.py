@@ -49,6 +49,14 @@ def test_both_layouts_fill_the_model(tmp_path: Path, wrap: Callable[[Any], Any])
     assert_equal_state(target, source.state_dict())
 
 
+def test_what_training_leaves_beside_the_weights_does_no_harm(tmp_path: Path) -> None:
+    source, target = small_model(1), small_model(2)
+    optimizer = torch.optim.AdamW(source.parameters())
+    content = {"model": source.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 3}
+    load_checkpoint(target, save(content, tmp_path / "training.pt"))
+    assert_equal_state(target, source.state_dict())
+
+
 def test_half_precision_file_fills_a_float32_model(tmp_path: Path) -> None:
     source, target = small_model(1), small_model(2)
     half = {name: value.half() for name, value in source.state_dict().items()}
