@@ -42,7 +42,7 @@ ROS_FREE_NODE_MODULES = ("sam2_ros.node.encodings", "sam2_ros.node.compressed")
 SHARED_MODULES = {"resources", "__init__"}
 # Layers whose third-party imports are limited to these. (ROS is only for `node`, see below.)
 ALLOWED_THIRD_PARTY = {
-    "model": {"torch"},
+    "model": {"torch", "safetensors"},  # the latter an extra, imported where such a file is read
     "tracking": {"torch", "numpy", "cv2"},
     "data": {"numpy", "cv2", "rosbags"},
     "cli": set(),
