@@ -46,8 +46,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="png",
         help="masks.png with numbers 1.., smaller masks over larger ones, or masks.json in COCO RLE (default: png)",
     )
-    parser.add_argument("--model", default="nano", help="name of a model (default: nano)")
-    parser.add_argument("--checkpoint", type=Path, help="weights to use in place of the model's own")
+    parser.add_argument("--model", help="name of a model (default: the one the checkpoint is for, else nano)")
+    parser.add_argument("--checkpoint", type=Path, help="weights to use in place of the package's own")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: cpu)")
     parser.add_argument("--no-overlay", action="store_true", help="write no overlay.png")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the last line's JSON there too")
@@ -98,7 +98,7 @@ def _segment(args: argparse.Namespace) -> dict[str, Any]:
     seconds = time.perf_counter() - started_s
     return {
         "image": str(args.image),
-        "model": args.model,
+        "model": predictor.model.config.name,
         "masks_found": len(things),
         "scores": [round(thing.score, 4) for thing in things],
         "areas_px": [int(thing.mask.sum()) for thing in things],

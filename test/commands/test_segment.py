@@ -61,11 +61,11 @@ def test_prompts_give_one_mask_each(image: Path, tmp_path: Path, made: list, cap
     arguments = ["segment", str(image), "--prompt", "mug:20,30", "--prompt", "10,20,40,44", "--masks", "rle"]
     assert main([*arguments, "--out", str(out), "--json", str(tmp_path / "a" / "summary.json")]) == 0
     summary = summary_of(capsys)
-    assert summary["image"] == str(image) and summary["model"] == "nano"
+    assert summary["image"] == str(image) and summary["model"] == "tiny-test"
     assert summary["masks_found"] == len(summary["scores"]) == len(summary["areas_px"]) == 2
     assert json.loads((tmp_path / "a" / "summary.json").read_text()) == summary
     kwargs, predictor = made[0]
-    assert kwargs == {"model": "nano", "checkpoint": None, "device": "cpu"}
+    assert kwargs == {"model": None, "checkpoint": None, "device": "cpu"}
     written = json.loads((out / "masks.json").read_text())
     assert (written["image"], written["height"], written["width"]) == ("photo.png", HEIGHT, WIDTH)
     assert [entry["object_id"] for entry in written["masks"]] == ["mug", "object2"]
