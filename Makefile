@@ -1,6 +1,6 @@
 # make demo    the whole path: camera -> node -> client as separate processes; SOURCE=... PROMPT=... MODEL=... CHECKPOINT=... FRAMES=... (see README)
 # make test    lint, types and all tests but the long ones of parity; what continuous integration runs
-# make parity  the long comparison with the official SAM 2 code
+# make parity  the long comparison with the official SAM 2 code, hours on two cores; K="tiny and 1024px" runs some cases
 # make colcon  build the same tree as a ROS workspace does
 # make venv    only the environment; the others make it when needed
 # make clean   remove what was built (not .venv)
@@ -67,8 +67,10 @@ types: venv
 unit: venv
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
 
+# Rows of an earlier run stay where only some cases are run again.
 parity: venv
-	$(BIN)/python -m pytest -m "long or not long" test/parity
+	$(if $(K),,rm -rf build/parity)
+	PARITY_REPORT=build/parity $(BIN)/python -m pytest -m "long or not long" $(if $(K),-k "$(K)") test/parity
 
 colcon: venv
 	ROS_DISTRO=jazzy ROS_VERSION=2 ROS_PYTHON_VERSION=3 $(BIN)/colcon build --packages-select sam2_ros

@@ -1,66 +1,130 @@
-"""Our tracker against the official predictor: the same random weights, the same frames, the same click."""
+"""Our tracker against the official predictor: the same random weights, frames and prompts, over 24 frames."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
-from official import OfficialRun, import_official_builder, randomise, synthetic_frames
-
-from sam2_ros import load_tracker
-
-NUM_FRAMES = 24
-TOLERANCE_LOGITS = 1e-3
-CLICK_XY = (70.0, 128.0)
-
-build_official = import_official_builder()
-
-
-@pytest.mark.skipif(build_official is None, reason="the official package is not installed: run `make venv`")
-@pytest.mark.parametrize("postprocess", [True, False], ids=["builder-default", "benchmark"])
-@pytest.mark.parametrize(
-    "image_size",
-    [pytest.param(256, id="256px"), pytest.param(1024, id="1024px", marks=pytest.mark.long)],
+from official import synthetic_frames
+from official_cases import CASES, NUM_FRAMES, Case, built_alike
+from official_play import (
+    MIN_IOU,
+    TOLERANCE_LOGITS,
+    Clip,
+    OfficialPlay,
+    Setting,
+    assert_not_trivial,
+    build_pair,
+    compare,
+    play_ours,
 )
-def test_one_click_over_24_frames(tmp_path: Path, image_size: int, postprocess: bool) -> None:
-    overrides = [f"++model.image_size={image_size}"]
-    official = build_official(
-        "configs/sam2.1/sam2.1_hiera_t.yaml",
-        device="cpu",
-        hydra_overrides_extra=overrides,
-        apply_postprocessing=postprocess,
+
+from sam2_ros.tracking.memory_bank import BankPolicy
+
+HEIGHT_PX, WIDTH_PX = 480, 640  # of the camera image, which is stretched to the model's square
+SMALL_PX, RELEASED_PX = 128, 1024
+BY_NAME = {case.name: case for case in CASES}
+
+
+def runs() -> Iterator[tuple[Setting, Case]]:
+    """Both versions in both settings at a small size; at the released size both versions, and every size of model."""
+    everything = tuple(BY_NAME)
+    some = ("one click", "corrections in a row", "two objects that overlap", "absence and reappearance")
+    table = (
+        ("sam2.1_hiera_tiny", SMALL_PX, True, everything),
+        ("sam2.1_hiera_tiny", SMALL_PX, False, some),
+        ("sam2_hiera_tiny", SMALL_PX, True, some),
+        ("sam2_hiera_tiny", SMALL_PX, False, everything),
+        ("sam2.1_hiera_tiny", RELEASED_PX, True, everything),
+        ("sam2.1_hiera_tiny", RELEASED_PX, False, some),
+        ("sam2_hiera_tiny", RELEASED_PX, False, everything),
+        ("sam2_hiera_tiny", RELEASED_PX, True, some[1:2]),
+        *((f"sam2.1_hiera_{size}", RELEASED_PX, True, some[1:2]) for size in ("small", "base_plus", "large")),
     )
-    randomise(official, seed=7, object_score_bias=4.0)
-    checkpoint = tmp_path / "random.pt"
-    torch.save({"model": official.state_dict()}, checkpoint)
-    frames = synthetic_frames(NUM_FRAMES, image_size, seed=3)
-    folder = tmp_path / "frames"
-    folder.mkdir()
-    run = OfficialRun(official, frames, folder)
-    scale = image_size / 256
-    click = (CLICK_XY[0] * scale, CLICK_XY[1] * scale)
-    run.click(0, 1, click)
-    expected = [logits[0] for logits in run.low_res_logits()]
-
-    tracker = load_tracker("sam2.1_hiera_tiny", checkpoint=checkpoint, image_size=image_size, postprocess=postprocess)
-    tracker.add_prompt("disc", points=[click], labels=[1])
-    actual = [tracker.step(frame)["disc"].low_res_logits for frame in frames]
-
-    assert_not_trivial(expected)
-    for index, (ours, official_logits) in enumerate(zip(actual, expected, strict=True)):
-        assert ours is not None
-        worst = float(np.abs(ours - official_logits).max())
-        assert worst < TOLERANCE_LOGITS, f"frame {index}: logits differ by {worst}"
-        sure = np.abs(official_logits) > TOLERANCE_LOGITS
-        assert ((ours > 0) == (official_logits > 0))[sure].all(), f"frame {index}: masks differ"
+    for model, image_size, postprocess, names in table:
+        # The official builder is slow: cases that it builds alike follow each other.
+        for case in sorted((BY_NAME[name] for name in names), key=lambda case: repr(built_alike(case))):
+            yield Setting(model, image_size, postprocess), case
 
 
-def assert_not_trivial(logits: list[NDArray[np.float32]]) -> None:
-    """Without this a model that finds the object absent everywhere would agree with anything."""
-    visible = [frame for frame in logits if frame.max() > -1000]
-    assert len(visible) == len(logits), f"the object is absent in {len(logits) - len(visible)} frames"
-    assert all(frame.std() > 0.1 for frame in visible)
-    assert any(0.02 < (frame > 0).mean() < 0.98 for frame in visible)
+@lru_cache(maxsize=1)
+def clip(image_size: int, model: str) -> Clip:
+    return Clip(synthetic_frames(NUM_FRAMES, HEIGHT_PX, seed=3, width_px=WIDTH_PX), image_size)
+
+
+@lru_cache(maxsize=1)
+def pair(setting: Setting, building: Case):  # type: ignore[no-untyped-def]
+    return build_pair(setting, building)
+
+
+def as_param(setting: Setting, case: Case):  # type: ignore[no-untyped-def]
+    marks = [pytest.mark.long] if setting.image_size == RELEASED_PX else []
+    return pytest.param(setting, case, marks=marks, id=f"{setting}-{case.name.replace(' ', '_')}")
+
+
+@pytest.fixture
+def both_cores(setting: Setting) -> Iterator[None]:
+    """`make test` gives each worker one thread; the long cases run alone."""
+    before = torch.get_num_threads()
+    if setting.image_size == RELEASED_PX:
+        torch.set_num_threads(max(2, before))
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("both_cores")
+@pytest.mark.parametrize(("setting", "case"), [as_param(*run) for run in runs()])
+def test_tracking(tmp_path: Path, add_row, setting: Setting, case: Case) -> None:  # type: ignore[no-untyped-def]
+    frames = clip(setting.image_size, setting.model)
+    official, ours = pair(setting, built_alike(case))
+    expected = OfficialPlay(official, setting, case, frames, tmp_path).play()
+    actual = play_ours(ours, setting, case, frames)
+    assert_not_trivial(expected, case.seen_frames)
+    difference = compare(actual, expected)
+    add_row(
+        case.name,
+        setting.model,
+        setting.image_size,
+        setting.postprocess,
+        max(difference.worst_logit, difference.worst_score_logit),
+        difference.min_iou,
+    )
+    assert difference.worst_logit < TOLERANCE_LOGITS
+    assert difference.worst_score_logit < TOLERANCE_LOGITS
+    assert difference.min_iou >= MIN_IOU
+
+
+class OnePointerLess(BankPolicy):
+    def select(self, frame, conditioning, recent):  # type: ignore[no-untyped-def]
+        selection = super().select(frame, conditioning, recent)
+        return replace(selection, pointers=tuple(p for p in selection.pointers if p.age != self.max_pointers - 1))
+
+
+class SlotsSwapped(BankPolicy):
+    def select(self, frame, conditioning, recent):  # type: ignore[no-untyped-def]
+        selection = super().select(frame, conditioning, recent)
+        swapped = tuple(replace(s, slot={0: 1, 1: 0}.get(s.slot, s.slot)) for s in selection.spatial)
+        return replace(selection, spatial=swapped)
+
+
+class CorrectionsForgotten(BankPolicy):
+    def select(self, frame, conditioning, recent):  # type: ignore[no-untyped-def]
+        return super().select(frame, conditioning, [f for f in recent if f != 6])
+
+
+@pytest.mark.parametrize("wrong", [OnePointerLess, SlotsSwapped, CorrectionsForgotten])
+def test_comparison_above_would_notice_a_wrong_memory(monkeypatch: pytest.MonkeyPatch, wrong: type) -> None:
+    setting = Setting("sam2.1_hiera_tiny", SMALL_PX, True)
+    case, frames = BY_NAME["positive correction"], clip(SMALL_PX, setting.model)
+    _, ours = pair(setting, built_alike(case))
+    right = play_ours(ours, setting, case, frames)
+    monkeypatch.setattr("sam2_ros.tracking.tracker.BankPolicy", wrong)
+    worst = max(
+        abs(a.objects[1].low_res_hw - b.objects[1].low_res_hw).max()
+        for a, b in zip(play_ours(ours, setting, case, frames), right, strict=True)
+    )
+    assert worst > 5 * TOLERANCE_LOGITS

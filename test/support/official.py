@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+NOT_INSTALLED = "the official package is not installed: run `make venv`"
+_YAML_SUFFIXES = {"tiny": "t", "small": "s", "base_plus": "b+", "large": "l"}
 
 
 def import_official_builder():
@@ -25,10 +27,28 @@ def import_official_builder():
                 "int sampling_ratio, bool aligned) -> Tensor"
             )
             import_official_builder.library = library  # definitions live as long as the object
+        from sam2 import sam2_video_predictor
         from sam2.build_sam import build_sam2_video_predictor
     except ImportError:
         return None
+    sam2_video_predictor.tqdm = lambda frames, **_: frames  # it would draw a bar for each frame of a stream
     return build_sam2_video_predictor
+
+
+def build_official(name: str, image_size: int, postprocess: bool = True, overrides: Sequence[str] = ()):
+    """The official video predictor of one of our model names, with its default initialisation, on the CPU.
+
+    Args:
+        name: "sam2.1_hiera_tiny", "sam2_hiera_large", ...
+        overrides: hydra's, such as "++model.num_maskmem=4".
+    """
+    family, _, size = name.partition("_hiera_")
+    return import_official_builder()(
+        f"configs/{family}/{family}_hiera_{_YAML_SUFFIXES[size]}.yaml",
+        device="cpu",
+        hydra_overrides_extra=[f"++model.image_size={image_size}", *overrides],
+        apply_postprocessing=postprocess,
+    )
 
 
 def randomise(model: torch.nn.Module, seed: int, object_score_bias: float) -> None:
@@ -58,46 +78,17 @@ def randomise(model: torch.nn.Module, seed: int, object_score_bias: float) -> No
         model.get_parameter("sam_mask_decoder.pred_obj_score_head.layers.2.bias").add_(object_score_bias)
 
 
-def synthetic_frames(count: int, size_px: int, seed: int) -> list[NDArray[np.uint8]]:
-    """(size, size, 3) uint8 frames: a bright disc that crosses a smooth random background."""
+def synthetic_frames(count: int, size_px: int, seed: int, width_px: int | None = None) -> list[NDArray[np.uint8]]:
+    """(size, width or size, 3) uint8 frames: a bright disc that crosses a smooth random background."""
+    width_px = width_px or size_px
     rng = np.random.default_rng(seed)
     coarse = torch.from_numpy(rng.uniform(40, 200, (1, 3, 8, 8)))
-    background = torch.nn.functional.interpolate(coarse, (size_px, size_px), mode="bicubic")[0].permute(1, 2, 0)
-    y, x = np.mgrid[:size_px, :size_px]
+    background = torch.nn.functional.interpolate(coarse, (size_px, width_px), mode="bicubic")[0].permute(1, 2, 0)
+    y, x = np.mgrid[:size_px, :width_px]
     frames = []
     for t in range(count):
-        centre_x, centre_y = size_px * (0.25 + 0.5 * t / count), size_px * (0.5 + 0.1 * np.sin(t / 3))
+        centre_x, centre_y = width_px * (0.25 + 0.5 * t / count), size_px * (0.5 + 0.1 * np.sin(t / 3))
         frame = background.numpy().clip(0, 255).astype(np.uint8).copy()
         frame[(x - centre_x) ** 2 + (y - centre_y) ** 2 < (size_px / 7) ** 2] = (250, 200 - 3 * t, 60)
         frames.append(frame)
     return frames
-
-
-class OfficialRun:
-    """One official inference state over frames that are given as arrays."""
-
-    def __init__(self, predictor, frames: list[NDArray[np.uint8]], folder: Path) -> None:
-        from PIL import Image
-
-        # The official loader wants JPEG files; its lossy images are replaced by the very pixels that ours sees.
-        for index, frame in enumerate(frames):
-            Image.fromarray(frame).save(folder / f"{index:05d}.jpg")
-        self.predictor = predictor
-        self.state = predictor.init_state(str(folder))
-        mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
-        std = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
-        pixels = torch.stack([torch.from_numpy(frame).permute(2, 0, 1).float() / 255 for frame in frames])
-        self.state["images"] = (pixels - mean) / std
-        self.state["cached_features"].clear()
-
-    def click(self, frame: int, object_id: int, xy: tuple[float, float]) -> None:
-        self.predictor.add_new_points_or_box(self.state, frame, object_id, points=[xy], labels=[1])
-
-    def low_res_logits(self) -> Iterator[NDArray[np.float32]]:
-        """(objects, S/4, S/4) of each frame, before they are brought to the video's size."""
-        for frame, _, _ in self.predictor.propagate_in_video(self.state):
-            outputs = []
-            for per_object in self.state["output_dict_per_obj"].values():
-                kinds = per_object["cond_frame_outputs"], per_object["non_cond_frame_outputs"]
-                outputs.append(next(kind[frame] for kind in kinds if frame in kind)["pred_masks"][0, 0])
-            yield torch.stack(outputs).numpy()

@@ -1,0 +1,79 @@
+"""No case is left out of ``make parity``, and what was measured becomes a table.
+
+``make parity`` names the table's folder in PARITY_REPORT. A row is written when its test ends, so that a long run that
+is stopped has told what it knows; a later run of some cases (``make parity K=...``) replaces their rows only.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from official import NOT_INSTALLED, import_official_builder
+
+REPORT = Path(os.environ["PARITY_REPORT"]) if "PARITY_REPORT" in os.environ else None
+KEY = ("case", "model", "px", "postprocess")
+COLUMNS = (*KEY, "max difference", "min mask IoU")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def official_package() -> None:
+    if import_official_builder() is None:
+        pytest.skip(NOT_INSTALLED)
+
+
+@pytest.fixture
+def add_row(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """``add_row(case, model, px, postprocess, max_difference, min_mask_iou)``: what this test measured."""
+
+    def add(
+        case: str, model: str, px: int, postprocess: bool | None, max_difference: float, min_iou: float | None = None
+    ) -> None:
+        setting = {True: "default", False: "benchmark", None: ""}[postprocess]
+        iou = "" if min_iou is None else f"{min_iou:.6f}"
+        request.node.user_properties.append(("parity", (case, model, str(px), setting, f"{max_difference:.1e}", iou)))
+
+    return add
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):  # type: ignore[no-untyped-def]
+    outcome = yield
+    report = outcome.get_result()
+    if REPORT is not None and report.skipped:
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome, report.longrepr = "failed", f"make parity leaves no case out, but: {reason}"
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    rows = [value for name, value in report.user_properties if name == "parity"]
+    if REPORT is None or report.when != "call" or not rows:
+        return
+    table = _read_rows()
+    for row in rows:
+        table[tuple(row[: len(KEY)])] = tuple(row)
+        print("\n" + " | ".join(row), flush=True)
+    REPORT.mkdir(parents=True, exist_ok=True)
+    with (REPORT / "rows.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([COLUMNS, *table.values()])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if REPORT is None or not (table := _read_rows()):
+        return
+    lines = [" | ".join(row) for row in (COLUMNS, ("---",) * len(COLUMNS), *table.values())]
+    text = "\n".join(f"| {line} |" for line in lines) + "\n"
+    (REPORT / "table.md").write_text(text)
+    terminalreporter.section("ours against the official code")
+    terminalreporter.write(text)
+
+
+def _read_rows() -> dict[tuple[str, ...], tuple[str, ...]]:
+    path = Path(REPORT or ".", "rows.csv")
+    if not path.exists():
+        return {}
+    with path.open(newline="") as file:
+        return {tuple(row[: len(KEY)]): tuple(row) for row in list(csv.reader(file))[1:]}
