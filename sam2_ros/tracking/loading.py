@@ -26,18 +26,21 @@ def load_tracker(
     image_size: int | None = None,
     lost_after_frames: int = 30,
     sha256: str | None = None,
+    corrections_are_conditioning: bool = False,
+    buffer_frames: int = 0,
+    catchup_budget_ms: float | None = None,
 ) -> Tracker:
     """A tracker ready for its first image.
 
     Args:
         model, checkpoint, device, postprocess, weights, image_size, sha256: see ``load_network``.
-        lost_after_frames: see ``Tracker``.
+        lost_after_frames, corrections_are_conditioning, buffer_frames, catchup_budget_ms: see ``Tracker``.
 
     Raises:
         ValueError, sam2_ros.model.checkpoint.CheckpointError: see ``load_network``.
     """
     network = load_network(model, checkpoint, device, postprocess, weights, image_size, sha256)
-    return Tracker(network, lost_after_frames)
+    return Tracker(network, lost_after_frames, corrections_are_conditioning, buffer_frames, catchup_budget_ms)
 
 
 def load_image_predictor(

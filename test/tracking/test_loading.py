@@ -15,7 +15,7 @@ from sam2_ros.model.checkpoint import MEMORY_PART, CheckpointError
 from sam2_ros.model.config import MODELS
 from sam2_ros.tracking.loading import EMBEDDED_WEIGHTS, load_network
 from sam2_ros.tracking.tracker import Tracker
-from sam2_ros.tracking.types import FrameResult
+from sam2_ros.tracking.types import FrameResult, PromptError
 
 FRAMES = noise_frames(3)
 
@@ -122,3 +122,14 @@ def test_image_part_gives_a_network_for_images_and_no_tracker(tmp_path: Path) ->
     assert load_network(checkpoint=path, image_only=True).config is TINY
     with pytest.raises(CheckpointError, match="not for a tracker"):
         load_tracker(checkpoint=path)
+
+
+def test_options_of_the_tracker_are_handed_on() -> None:
+    tracker = load_tracker(TINY.name, weights="random", buffer_frames=2, catchup_budget_ms=0.0)
+    image = np.zeros((48, 80, 3), np.uint8)
+    for _ in range(3):
+        tracker.step(image)
+    with pytest.raises(PromptError, match="what is kept reaches back 1 frames, to frame 1"):
+        tracker.add_prompt("mug", points=[[20, 20]], labels=[1], frame_index=0)
+    tracker.add_prompt("mug", points=[[20, 20]], labels=[1], frame_index=1)
+    assert tracker.frames_behind == {"mug": 2}
