@@ -10,6 +10,7 @@ import numpy as np
 from sam2_ros.data.clips import Clip, mosaic, reversed_clip
 from sam2_ros.data.photos import PhotoLibrary
 from sam2_ros.data.synthetic import ClipConfig, SyntheticClips
+from sam2_ros.data.video_clips import VideoClips, open_training_videos
 from sam2_ros.training.config import Stage, TrainConfig
 
 
@@ -42,7 +43,7 @@ class ClipMix:
 
 
 class TrainingData:
-    """The photographs of a run, read once, and the clips that its stages make of them."""
+    """The photographs and videos of a run, found once, and the clips that its stages make of them."""
 
     def __init__(self, config: TrainConfig) -> None:
         self._config = config
@@ -52,8 +53,11 @@ class TrainingData:
                 [Path(root) for root in config.photo_roots], config.photo_weights or None, config.held_out_every
             )
 
+        self._videos = [(open_training_videos(Path(v.root), v.held_out), v.weight) for v in config.videos]
+
     def describe(self) -> str:
-        return f"{len(self._library) if self._library else 0} photographs"
+        photographs, videos = len(self._library) if self._library else 0, sum(len(found) for found, _ in self._videos)
+        return f"{photographs} photographs, {videos} videos"
 
     def clips(self, stage: Stage) -> ClipMix:
         config = self._config
@@ -65,4 +69,7 @@ class TrainingData:
             max_objects = max(3, stage.objects_per_clip)
             sources.append(SyntheticClips(self._library, stage.size_px, stage.frames, max_objects, sure))
             weights.append(config.synthetic_weight)
+        for videos, weight in self._videos:
+            sources.append(VideoClips(videos, stage.size_px, stage.frames, stage.objects_per_clip))
+            weights.append(weight)
         return ClipMix(sources, weights, config.reverse_probability, config.mosaic_probability)

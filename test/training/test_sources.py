@@ -1,0 +1,65 @@
+"""Clips are drawn from every source by its weight, and changed as often as the config says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sam2_ros.data.clips import Clip
+from sam2_ros.data.index_png import write_index_png
+from sam2_ros.training.config import Stage, TrainConfig, VideoSource
+from sam2_ros.training.sources import ClipMix, TrainingData
+
+SIZE = 32
+STAGE = Stage(steps=1, size_px=SIZE, frames=2, clips_per_batch=1, lr=1e-3, lr_end=0.0)
+
+
+def flat_clips(gray: int):  # type: ignore[no-untyped-def]
+    """Two frames, the second one lighter, with one object in the middle."""
+    images = np.full((2, SIZE, SIZE, 3), gray, np.uint8)
+    images[1] += 1
+    masks = np.zeros((2, 1, SIZE, SIZE), bool)
+    masks[:, :, 8:24, 8:24] = True
+    return lambda seed: Clip(images, masks)
+
+
+def test_sources_are_drawn_by_weight() -> None:
+    mix = ClipMix([flat_clips(10), flat_clips(20), flat_clips(30)], [1.0, 3.0, 0.0], 0.0, 0.0)
+    grays = [int(mix(seed).images_thwc[0, 0, 0, 0]) for seed in range(200)]
+    assert set(grays) == {10, 20}
+    assert 0.65 < grays.count(20) / len(grays) < 0.85
+
+
+def test_some_clips_run_backwards_and_some_are_mosaics() -> None:
+    mix = ClipMix([flat_clips(10)], [1.0], 0.5, 0.25)
+    clips = [mix(seed) for seed in range(200)]
+    backwards = sum(int(clip.images_thwc[0, 0, 0, 0] == 11) for clip in clips)
+    mosaics = sum(int(clip.masks_tnhw[0].sum() == 64) for clip in clips)
+    assert 80 < backwards < 120
+    assert 30 < mosaics < 70
+    np.testing.assert_array_equal(mix(7).masks_tnhw, clips[7].masks_tnhw)
+
+
+@pytest.mark.parametrize("weights", [[1.0], [0.0, 0.0], [2.0, -1.0]])
+def test_weights_must_fit(weights: list[float]) -> None:
+    with pytest.raises(ValueError, match="expected a weight of 0 or more for each of 2 sources"):
+        ClipMix([flat_clips(10), flat_clips(20)], weights, 0.0, 0.0)
+
+
+def test_photographs_and_videos_together(photo_root: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        for t in range(2):
+            mask = np.zeros((SIZE, SIZE), np.uint8)
+            mask[4:28, 4:28] = 255
+            write_index_png(tmp_path / "videos" / name / "images" / f"{t}.png", mask)
+            write_index_png(tmp_path / "videos" / name / "masks" / f"{t}.png", mask)
+    videos = (VideoSource(str(tmp_path / "videos"), held_out=("b",)),)
+    data = TrainingData(TrainConfig("nano", (STAGE,), (str(photo_root),), videos=videos))
+    assert data.describe() == "3 photographs, 1 videos"
+    clips = [data.clips(STAGE)(seed) for seed in range(20)]
+    gray = [bool((np.ptp(clip.images_thwc.astype(int), axis=-1) < 60).all()) for clip in clips]
+    assert {True, False} == set(gray), "only one of the two sources was drawn from"
+    alone = TrainingData(TrainConfig("nano", (STAGE,), videos=videos)).clips(STAGE)(0)
+    assert alone.images_thwc.shape == (2, SIZE, SIZE, 3)
