@@ -55,3 +55,19 @@ def import_official_image():
 
     boxes.nms = nms  # `batched_nms` calls it
     return SAM2ImagePredictor, SAM2AutomaticMaskGenerator
+
+
+def set_feature_size(predictor: object, image_size: int) -> None:
+    """The official predictor has the feature sizes of 1024 px written into it."""
+    predictor._bb_feat_sizes = [(image_size // stride,) * 2 for stride in (4, 8, 16)]  # type: ignore[attr-defined]
+
+
+def varied(model: torch.nn.Module) -> torch.nn.Module:
+    """Make a randomised model's masks depend more on its prompts, or all of them would be the same."""
+    decoder = model.sam_mask_decoder
+    for layer in decoder.transformer.layers:
+        for attention in (layer.cross_attn_token_to_image, layer.cross_attn_image_to_token):
+            attention.out_proj.weight.data.mul_(4)  # type: ignore[operator]
+    for mlp in decoder.output_hypernetworks_mlps:
+        mlp.layers[-1].weight.data.mul_(6)
+    return model
