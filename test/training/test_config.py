@@ -47,11 +47,12 @@ def test_steps_add_up_over_stages(tmp_path: Path) -> None:
     assert config.prompts == PromptMix()
 
 
-def test_example_in_the_repository_is_complete() -> None:
-    path = Path(__file__).parents[2] / "config" / "train_nano.yaml"
-    config = load_config(path)
+@pytest.mark.parametrize("name", ["train_nano.yaml", "finetune.yaml"])
+def test_example_in_the_repository_is_complete(name: str) -> None:
+    config = load_config(Path(__file__).parents[2] / "config" / name)
     assert config.model == "nano"
     assert config.total_steps > 0
+    assert bool(config.init) != bool(config.imagenet_trunk)
 
 
 @pytest.mark.parametrize(
