@@ -17,6 +17,7 @@ from official import NOT_INSTALLED, import_official_builder
 REPORT = Path(os.environ["PARITY_REPORT"]) if "PARITY_REPORT" in os.environ else None
 KEY = ("case", "model", "px", "postprocess")
 COLUMNS = (*KEY, "max difference", "min mask IoU")
+_measured_now: set[tuple[str, ...]] = set()  # keys of this session's rows; the others are of an earlier one
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -27,7 +28,10 @@ def official_package() -> None:
 
 @pytest.fixture
 def add_row(request: pytest.FixtureRequest) -> Callable[..., None]:
-    """``add_row(case, model, px, postprocess, max_difference, min_mask_iou)``: what this test measured."""
+    """``add_row(case, model, px, postprocess, max_difference, min_mask_iou)``: what this test measured.
+
+    Tests that name the same case of the same model share a row, which holds the worst of them.
+    """
 
     def add(
         case: str, model: str, px: int, postprocess: bool | None, max_difference: float, min_iou: float | None = None
@@ -49,12 +53,14 @@ def pytest_runtest_makereport(item, call):  # type: ignore[no-untyped-def]
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    rows = [value for name, value in report.user_properties if name == "parity"]
-    if REPORT is None or report.when != "call" or not rows:
+    rows = [tuple(value) for name, value in report.user_properties if name == "parity"]
+    if REPORT is None or report.when != "teardown" or not rows:
         return
     table = _read_rows()
     for row in rows:
-        table[tuple(row[: len(KEY)])] = tuple(row)
+        key = row[: len(KEY)]
+        table[key] = _worst(row, table[key]) if key in _measured_now else row
+        _measured_now.add(key)
         print("\n" + " | ".join(row), flush=True)
     REPORT.mkdir(parents=True, exist_ok=True)
     with (REPORT / "rows.csv").open("w", newline="") as file:
@@ -69,6 +75,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     (REPORT / "table.md").write_text(text)
     terminalreporter.section("ours against the official code")
     terminalreporter.write(text)
+
+
+def _worst(row: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
+    *key, difference, iou = row
+    return (*key, max(difference, other[-2], key=float), min(iou, other[-1], key=lambda iou: float(iou or 1)))
 
 
 def _read_rows() -> dict[tuple[str, ...], tuple[str, ...]]:
