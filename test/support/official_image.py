@@ -15,18 +15,18 @@ _libraries: list[torch.library.Library] = []  # a definition lives as long as it
 
 def nms(boxes_n4: Tensor, scores_n: Tensor, iou_threshold: float) -> Tensor:
     """torchvision.ops.nms in the plainest form: every pair of boxes is compared."""
-    order = torch.argsort(scores_n, descending=True, stable=True).tolist()
+    boxes, order = boxes_n4.tolist(), torch.argsort(scores_n, descending=True, stable=True).tolist()
     kept: list[int] = []
     for candidate in order:
-        if all(not _iou(boxes_n4[candidate], boxes_n4[other]) > iou_threshold for other in kept):
+        if all(not _iou(boxes[candidate], boxes[other]) > iou_threshold for other in kept):
             kept.append(candidate)
     return torch.tensor(kept, dtype=torch.int64)
 
 
-def _iou(first_4: Tensor, second_4: Tensor) -> float:
-    width, height = (torch.minimum(first_4, second_4)[2:] - torch.maximum(first_4, second_4)[:2]).clamp(min=0).tolist()
-    areas = [float((box[2] - box[0]) * (box[3] - box[1])) for box in (first_4, second_4)]
-    union = sum(areas) - width * height
+def _iou(first: list[float], second: list[float]) -> float:
+    width = max(min(first[2], second[2]) - max(first[0], second[0]), 0)
+    height = max(min(first[3], second[3]) - max(first[1], second[1]), 0)
+    union = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (first, second)) - width * height
     return width * height / union if union else float("nan")
 
 
