@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 NODE = ROOT / "sam2_ros" / "node"
 INPUTS = {"/clicked_point"}  # what a viewer publishes and the node takes
 # What is shown and not published yet.
-NOT_YET = {f"~/{name}" for name in ("events", "markers", "object_points", "target_pose")}
+NOT_YET = {"~/events"}
 
 
 def published() -> set[str]:

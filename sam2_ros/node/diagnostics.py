@@ -21,8 +21,11 @@ class DiagnosticsReporter:
         self._clock = clock
         self._before = (clock(), 0, 0, 0)
 
-    def report(self, session: Session | None, *, state: str, trouble: str, silent: bool) -> DiagnosticStatus:
-        """``trouble``: why there is no session, empty otherwise; ``silent``: active, but no images come."""
+    def report(
+        self, session: Session | None, *, state: str, trouble: str, silent: bool, depth_trouble: str = ""
+    ) -> DiagnosticStatus:
+        """``trouble``: why there is no session, empty otherwise; ``silent``: active, but no images come;
+        ``depth_trouble``: why the latest image had no depth, empty when it had or needed none."""
         status = DiagnosticStatus(name=f"{self._name}: tracking", hardware_id=self._name, level=DiagnosticStatus.OK)
         values: dict[str, str] = {"state": state}
         status.message = state
@@ -30,11 +33,13 @@ class DiagnosticsReporter:
             if trouble:
                 status.level, status.message = DiagnosticStatus.ERROR, trouble
         else:
-            self._describe(session, status, values, silent)
+            self._describe(session, status, values, silent, depth_trouble)
         status.values = [KeyValue(key=key, value=value) for key, value in values.items()]
         return status
 
-    def _describe(self, session: Session, status: DiagnosticStatus, values: dict[str, str], silent: bool) -> None:
+    def _describe(
+        self, session: Session, status: DiagnosticStatus, values: dict[str, str], silent: bool, depth_trouble: str
+    ) -> None:
         stats = session.stats()
         now_s = self._clock()
         then_s, received, processed, failed = self._before
@@ -47,6 +52,7 @@ class DiagnosticsReporter:
         values["images dropped"] = str(stats.dropped)
         values["images failed"] = str(stats.failed)
         values["last error"] = stats.last_error
+        values["no depth because"] = depth_trouble
         for name, samples_ms in (("latency", stats.latency_ms), ("inference", stats.inference_ms)):
             for percent in PERCENTILES:
                 known = f"{np.percentile(samples_ms, percent):.1f}" if len(samples_ms) else ""
@@ -57,5 +63,7 @@ class DiagnosticsReporter:
             status.level, status.message = DiagnosticStatus.WARN, stats.last_error
         elif silent and session.enabled:
             status.level, status.message = DiagnosticStatus.WARN, "no images"
+        elif depth_trouble and session.enabled:
+            status.level, status.message = DiagnosticStatus.WARN, depth_trouble
         elif not session.enabled:
             status.message = "disabled"

@@ -35,6 +35,7 @@ class ImageTopic:
     reliability: str  # of our subscription
     publishers: tuple[Publisher, ...]
     other_image_topics: tuple[str, ...]  # of the right type, published by somebody
+    other_transport: str = ""  # raw or compressed: the one we do not listen to, if this topic is published by it
 
 
 class ImageWatch:
@@ -90,6 +91,8 @@ class ImageWatch:
 def explain_silence(topic: ImageTopic, silent_s: float, lost: int = 0) -> str:
     """Why no image came, as far as the middleware's graph tells."""
     start = f"no image on {topic.name} for {silent_s:.0f} s: "
+    if not topic.publishers and topic.other_transport:
+        return f"{start}nobody publishes there, but {topic.other_transport} images: set image_transport to that"
     if not topic.publishers:
         others = ", ".join(topic.other_image_topics)
         seen = f"image topics that are published: {others}" if others else "no image topic is published at all"

@@ -11,7 +11,7 @@ import numpy as np
 from geometry_msgs.msg import Point
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 
 from sam2_ros.msg import Prompt
 from sam2_ros.node.conversions import read_prompt, stamp_to_ns
@@ -26,6 +26,9 @@ try:
     from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
 except ImportError:  # the module's name in Humble
     from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
+
+
+COMPRESSED_SUFFIX = "/compressed"  # of an image topic's name, as image_transport has it
 
 
 class Inputs:
@@ -48,9 +51,15 @@ class Inputs:
     def _subscribe_to_images(self, qos: QoSProfile) -> Any:
         events = SubscriptionEventCallbacks(message_lost=lambda info: self._watch.note_lost(info.total_count_change))
         try:
-            return self._node.create_subscription(Image, "image", self._on_image, qos, event_callbacks=events)
+            return self._image_subscription(qos, event_callbacks=events)
         except UnsupportedEventTypeError:  # a middleware that does not count what it loses
-            return self._node.create_subscription(Image, "image", self._on_image, qos)
+            return self._image_subscription(qos)
+
+    def _image_subscription(self, qos: QoSProfile, **options: Any) -> Any:
+        if self._parameters().image_transport == "compressed":
+            topic = self._node.resolve_topic_name("image") + COMPRESSED_SUFFIX
+            return self._node.create_subscription(CompressedImage, topic, self._on_image, qos, **options)
+        return self._node.create_subscription(Image, "image", self._on_image, qos, **options)
 
     def topic_names(self) -> list[str]:
         return [subscription.topic_name for subscription in self._subscriptions]
@@ -59,15 +68,17 @@ class Inputs:
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
 
-    def _on_image(self, message: Image) -> None:
+    def _on_image(self, message: Image | CompressedImage) -> None:
         stamp_ns = stamp_to_ns(message.header.stamp)
         self._watch.note_image()
         if not self._seen_image:
             self._seen_image = True
             frame_id = message.header.frame_id or "no frame_id"
-            self._node.get_logger().info(
-                f"first image: {message.width} x {message.height}, {message.encoding!r}, {frame_id}"
-            )
+            if isinstance(message, CompressedImage):
+                kind = f"compressed, {message.format!r}"
+            else:
+                kind = f"{message.width} x {message.height}, {message.encoding!r}"
+            self._node.get_logger().info(f"first image: {kind}, {frame_id}")
         self._session.offer(message, stamp_ns)
 
     def _on_prompt(self, message: Prompt) -> None:
@@ -79,12 +90,16 @@ class Inputs:
         self._submit(request, "prompt")
 
     def _on_click(self, message: Point) -> None:
-        if not (math.isfinite(message.x) and math.isfinite(message.y)):
-            self._node.get_logger().warning(f"click refused: expected pixels, got x {message.x}, y {message.y}")
+        self.click(message.x, message.y)
+
+    def click(self, x_px: float, y_px: float) -> None:
+        """Somebody pointed at this pixel of the image."""
+        if not (math.isfinite(x_px) and math.isfinite(y_px)):
+            self._node.get_logger().warning(f"click refused: expected pixels, got x {x_px}, y {y_px}")
             return
         known_ids = tuple(item.tracked.object_id for item in self._session.view.objects)
         try:
-            request = click_to_prompt(message.x, message.y, self._parameters(), known_ids)
+            request = click_to_prompt(x_px, y_px, self._parameters(), known_ids)
         except PromptError as error:
             self._node.get_logger().warning(f"click refused: {error}")
             return

@@ -17,6 +17,7 @@ _SIZES = ("tiny", "small", "base_plus", "large")
 MODEL_NAMES = ("auto", "nano", *(f"sam2_hiera_{size}" for size in _SIZES), *(f"sam2.1_hiera_{size}" for size in _SIZES))
 
 Value = bool | int | float | str
+BUFFERED_IMAGES_PER_SECOND = 30
 TYPE_NAMES = {bool: "bool", int: "integer", float: "double", str: "string"}
 
 
@@ -110,11 +111,35 @@ class NodeParameters:
         "and never skips an image on the wire.",
         choices=("best_effort", "reliable"),
     )
+    image_transport: str = _parameter(
+        "raw",
+        "raw, or `compressed`: JPEG or PNG images from the image topic's name + `/compressed`.",
+        choices=("raw", "compressed"),
+    )
+    use_depth: bool = _parameter(
+        False,
+        "Positions, sizes, markers and points, from `depth` (aligned with the image) and `camera_info`.",
+    )
     output_reliability: str = _parameter(
         "reliable", "QoS of the published topics.", choices=("reliable", "best_effort")
     )
     lost_after_frames: int = _parameter(
         30, "An object that was not visible for more frames than this is LOST instead of OCCLUDED.", minimum=1
+    )
+    prompt_buffer_s: float = _parameter(
+        1.0,
+        "How far back a prompt may name the image it is for, and be undone [s]: so many seconds' images are kept, at "
+        "30 images a second (of slower ones the same number, which reach further back). nano takes 0.8 MB for each, "
+        "SAM 2 17 MB. 0 = stamps of prompts are ignored: each is for the next image.",
+        minimum=0.0,
+        maximum=10.0,
+    )
+    catchup_budget_ms: float = _parameter(
+        30.0,
+        "Time per image for bringing objects up to now whose prompt was for a past image [ms]; at least two images are "
+        "gone through in any case.",
+        minimum=0.0,
+        maximum=10000.0,
     )
     service_timeout_s: float = _parameter(
         5.0,
@@ -128,7 +153,48 @@ class NodeParameters:
     )
     publish_label_image: bool = _parameter(True, "Publish `~/label_image` while somebody subscribes to it.", live=True)
     publish_overlay: bool = _parameter(True, "Publish `~/overlay` while somebody subscribes to it.", live=True)
+    jpeg_quality: int = _parameter(80, "Quality of `~/overlay/compressed`.", minimum=1, maximum=100, live=True)
     publish_masks: bool = _parameter(False, "Put each object's mask, cropped to its roi, into `~/objects`.", live=True)
+    publish_detections: bool = _parameter(
+        True, "Publish `~/detections` and `~/label_info`, where vision_msgs is installed.", live=True
+    )
+    publish_markers: bool = _parameter(True, "Publish `~/markers` while somebody subscribes to it.", live=True)
+    publish_object_points: bool = _parameter(
+        True, "Publish `~/object_points` while somebody subscribes to it.", live=True
+    )
+    publish_target_pose: bool = _parameter(True, "Publish `~/target_pose`.", live=True)
+    publish_tf: bool = _parameter(
+        True,
+        "Send each object's frame, `<node>/<object id>`, below the camera's to TF, where tf2_ros is installed.",
+        live=True,
+    )
+    depth_scale: float = _parameter(
+        0.001,
+        "Metres of one unit of 16UC1 depth; REP-118 says millimetres, some drivers depart from it.",
+        minimum=1e-6,
+        maximum=1.0,
+        live=True,
+    )
+    depth_slop_s: float = _parameter(
+        0.05,
+        "How far the stamps of an image and its depth image may be apart [s].",
+        minimum=0.0,
+        maximum=10.0,
+        live=True,
+    )
+    ignore_classes: str = _parameter(
+        "ignore",
+        "Classes of objects, separated by commas, that are kept out: their pixels are in no cloud, and they are the "
+        "target only when selected.",
+        live=True,
+    )
+    keep_out_margin_px: int = _parameter(
+        5,
+        "Pixels around objects of `ignore_classes` that are kept out of clouds as well [px].",
+        minimum=0,
+        maximum=500,
+        live=True,
+    )
     click_mode: str = _parameter(
         "add",
         "What a message on `click` does: `add` an object, `refine` the `selected_object`, or `auto`: refine it when it "
@@ -136,7 +202,17 @@ class NodeParameters:
         choices=("add", "refine", "auto"),
         live=True,
     )
-    selected_object: str = _parameter("", "Object id that clicks refine.", live=True)
+    selected_object: str = _parameter(
+        "",
+        "Object id that clicks refine and whose pose is `~/target_pose`; empty = no object for clicks, and the pose of "
+        "the one that was first seen of those that are TRACKED.",
+        live=True,
+    )
+
+    @property
+    def buffer_frames(self) -> int:
+        """``prompt_buffer_s`` in images."""
+        return math.ceil(self.prompt_buffer_s * BUFFERED_IMAGES_PER_SECOND)
 
 
 def schema() -> tuple[ParameterSpec, ...]:

@@ -18,22 +18,25 @@ from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.qos import ReliabilityPolicy
 
 from sam2_ros.node import ros_parameters
+from sam2_ros.node.compressed import compressed_to_rgb
 from sam2_ros.node.diagnostics import DiagnosticsReporter
-from sam2_ros.node.doctor import ImageTopic, ImageWatch, Publisher
+from sam2_ros.node.doctor import ImageWatch
 from sam2_ros.node.encodings import image_to_rgb
+from sam2_ros.node.image_graph import look_at_image_topic
 from sam2_ros.node.inputs import Inputs
 from sam2_ros.node.model_loading import describe_model, load_configured_tracker, warm_up
 from sam2_ros.node.object_book import TrackerLike
+from sam2_ros.node.optional_tf2 import Transforms
 from sam2_ros.node.outputs import Outputs
 from sam2_ros.node.parameters import NodeParameters, ParameterError
 from sam2_ros.node.ros_logging import RosLogHandler
+from sam2_ros.node.scene_depth import DepthSource
 from sam2_ros.node.services import Services
 from sam2_ros.node.session import Session
+from sam2_ros.node.spatial_inputs import SpatialInputs
 
-IMAGE_TYPE = "sensor_msgs/msg/Image"
 HEARTBEAT_S = 1.0
 
 
@@ -68,8 +71,11 @@ class Sam2Node(LifecycleNode):
         self._session: Session | None = None
         self._outputs: Outputs | None = None
         self._inputs: Inputs | None = None
+        self._spatial_inputs: SpatialInputs | None = None
+        self._transforms = Transforms(self)
         self._watch: ImageWatch | None = None  # there while active
         self._trouble = ""  # why the node is not configured, if it should be
+        self._depth = DepthSource(self._current_parameters)
         self._guard = ros_parameters.ParameterGuard(self, is_configured=lambda: self._session is not None)
         self._requests = Services(self, self._session_or_reason, self._current_parameters)
         self._reporter = DiagnosticsReporter(self.get_name())
@@ -94,8 +100,9 @@ class Sam2Node(LifecycleNode):
             return self._refuse_to_configure(f"could not load {wanted}: {type(error).__name__}: {error}")
         if not self.context.ok():  # Ctrl-C while the model was loading
             return TransitionCallbackReturn.FAILURE
-        self._outputs = Outputs(self, self._current_parameters)
-        self._session = Session(tracker, decode=image_to_rgb, publish=self._outputs.publish)
+        decode = compressed_to_rgb if parameters.image_transport == "compressed" else image_to_rgb
+        self._outputs = Outputs(self, self._current_parameters, self._depth, self._transforms)
+        self._session = Session(tracker, decode=decode, publish=self._outputs.publish)
         self._session.start()
         self._trouble = ""
         if parameters.weights == "random":
@@ -109,10 +116,14 @@ class Sam2Node(LifecycleNode):
         self._watch = ImageWatch()
         self._inputs = Inputs(self, self._session, self._watch, self._current_parameters)
         parameters = self._guard.current
+        self._spatial_inputs = SpatialInputs(
+            self, self._session, self._depth, self._transforms, parameters, self._inputs.click
+        )
         image, prompt, click = self._inputs.topic_names()
         self.get_logger().info(
             f"active: {describe_model(parameters)} tracks in {image} ({parameters.image_reliability}); "
             f"prompts from {prompt}, clicks from {click} ({parameters.click_mode}); "
+            f"for space {', '.join(self._spatial_inputs.topic_names())}; "
             f"publishes {', '.join(self._outputs.topic_names())}; "
             f"services {', '.join(self._requests.names())}"
         )
@@ -157,9 +168,10 @@ class Sam2Node(LifecycleNode):
         return TransitionCallbackReturn.FAILURE
 
     def _unsubscribe(self) -> None:
-        if self._inputs is not None:
-            self._inputs.destroy()
-        self._inputs = self._watch = None
+        for inputs in (self._inputs, self._spatial_inputs):
+            if inputs is not None:
+                inputs.destroy()
+        self._inputs = self._spatial_inputs = self._watch = None
 
     def _release(self) -> None:
         self._unsubscribe()
@@ -177,33 +189,19 @@ class Sam2Node(LifecycleNode):
     def _session_or_reason(self) -> Session | str:
         return self._session or self._trouble or f"not configured: ros2 lifecycle set {self.get_name()} configure"
 
-    def _image_topic(self) -> ImageTopic:
-        """The middleware's view of the image topic, for the doctor."""
-        name = self.resolve_topic_name("image")
-        reliability = {ReliabilityPolicy.RELIABLE: "reliable", ReliabilityPolicy.BEST_EFFORT: "best_effort"}
-        publishers = tuple(
-            Publisher(info.node_name, reliability.get(info.qos_profile.reliability, "unknown"))
-            for info in self.get_publishers_info_by_topic(name)
-        )
-        others = tuple(
-            topic
-            for topic, types in self.get_topic_names_and_types()
-            if IMAGE_TYPE in types and not topic.startswith(f"{self.get_fully_qualified_name()}/")
-            if self.count_publishers(topic)
-        )
-        return ImageTopic(name, self._guard.current.image_reliability, publishers, others)
-
     def _beat(self) -> None:
         timeout_s = self._guard.current.image_timeout_s
         silent = self._watch is not None and self._watch.silent_s >= timeout_s
         if self._watch is not None:
-            advice = self._watch.diagnose(timeout_s, self._image_topic)
+            advice = self._watch.diagnose(timeout_s, lambda: look_at_image_topic(self, self._guard.current))
             if advice:
                 self.get_logger().warning(advice)
         state = "inactive" if self._session is not None else "unconfigured"
         if self._watch is not None:
             state = "active"
-        status = self._reporter.report(self._session, state=state, trouble=self._trouble, silent=silent)
+        status = self._reporter.report(
+            self._session, state=state, trouble=self._trouble, silent=silent, depth_trouble=self._depth.trouble
+        )
         message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
