@@ -93,18 +93,24 @@ class DepthSource:
             return Scene()
         height, width = view.image_rgb.shape[:2]
         try:
-            depth = self._depth_of(view.stamp_ns, height, width)
+            depth = self._depth_of(view, height, width)
         except (ImageError, GeometryError, NoDepthError) as error:
             self._complain(error)
             return Scene()
         self._trouble = ""
         return Scene(depth, measure_objects(view.objects, depth))
 
-    def _depth_of(self, stamp_ns: int, height: int, width: int) -> SceneDepth:
+    def _depth_of(self, view: TrackingView, height: int, width: int) -> SceneDepth:
         parameters = self._parameters()
-        message = self._depth.nearest(stamp_ns, round(parameters.depth_slop_s * 1e9))
+        message = self._depth.nearest(view.stamp_ns, round(parameters.depth_slop_s * 1e9))
         if message is None:
-            raise NoDepthError(self._why_none(stamp_ns, parameters.depth_slop_s))
+            raise NoDepthError(self._why_none(view.stamp_ns, parameters.depth_slop_s))
+        depth_frame, image_frame = message.header.frame_id, view.header.frame_id
+        if depth_frame != image_frame:
+            self._tell_once(
+                f"depth is in frame {depth_frame!r} and the image in {image_frame!r}: positions are wrong unless it is "
+                "aligned with the image all the same"
+            )
         depth_m = on_image_grid(read_depth(message, parameters.depth_scale), height, width)
         return SceneDepth(depth_m, self.intrinsics(width, height))
 
@@ -122,9 +128,12 @@ class DepthSource:
         self._trouble = str(error)
         # What differs from image to image does not make it another complaint.
         kind = type(error).__name__ if isinstance(error, NoDepthError) else str(error)
-        if kind not in self._told:
-            self._told.add(kind)
-            logger.warning("no positions, sizes and points: %s", error)
+        self._tell_once(f"no positions, sizes and points: {error}", kind)
+
+    def _tell_once(self, text: str, kind: str = "") -> None:
+        if (kind or text) not in self._told:
+            self._told.add(kind or text)
+            logger.warning("%s", text)
 
 
 def measure_objects(objects: Collection[ObjectView], depth: SceneDepth) -> dict[str, ObjectGeometry]:
