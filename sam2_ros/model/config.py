@@ -19,9 +19,7 @@ class HieraSpec:
 
 @dataclass(frozen=True)
 class EfficientNetLiteSpec:
-    """An EfficientNet-Lite0 trunk (arXiv 1905.11946, no squeeze-and-excite), strides 4 to 32."""
-
-    channels: tuple[int, int, int, int] = (24, 40, 112, 320)  # of the four levels handed on
+    """An EfficientNet-Lite0 trunk (arXiv 1905.11946, no squeeze-and-excite), strides 4 to 32; it has one size."""
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,6 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sam2_ros.model.config import EfficientNetLiteSpec
-
 # blocks, kernel, stride of the first, expansion, width out
 _STAGES = (
     (1, 3, 1, 1, 16),
@@ -21,6 +19,7 @@ _STAGES = (
     (1, 3, 1, 6, 320),
 )
 _LEVEL_ENDS = (2, 4, 10, 15)  # the last block at stride 4, 8, 16 and 32
+_LEVEL_CHANNELS = (24, 40, 112, 320)
 
 
 class SamePadConv(nn.Conv2d):
@@ -55,9 +54,9 @@ class InvertedResidual(nn.Module):
 class EfficientNetLite(nn.Module):
     """Images (B, 3, S, S) -> four maps at strides 4, 8, 16, 32."""
 
-    def __init__(self, spec: EfficientNetLiteSpec) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.channels = spec.channels
+        self.channels = _LEVEL_CHANNELS
         self.stem = SamePadConv(3, 32, 3, 2)
         self.blocks = nn.ModuleList()
         width = 32

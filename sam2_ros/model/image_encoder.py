@@ -42,7 +42,7 @@ class ImageEncoder(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         spec = config.trunk
-        self.trunk = Hiera(spec) if isinstance(spec, HieraSpec) else EfficientNetLite(spec)
+        self.trunk = Hiera(spec) if isinstance(spec, HieraSpec) else EfficientNetLite()
         self.neck = FpnNeck(self.trunk.channels, config.d_model)
 
     def forward(self, images_bchw: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -43,9 +43,9 @@ class ConvNeXtBlock(nn.Module):
 
 
 class Fuser(nn.Module):
-    def __init__(self, dim: int, depth: int = 2) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(ConvNeXtBlock(dim) for _ in range(depth))
+        self.layers = nn.ModuleList(ConvNeXtBlock(dim) for _ in range(2))
 
     def forward(self, x_bchw: Tensor) -> Tensor:
         for layer in self.layers:

@@ -36,9 +36,9 @@ class TwoWayBlock(nn.Module):
 
 
 class TwoWayTransformer(nn.Module):
-    def __init__(self, dim: int, num_heads: int, ffn_dim: int, depth: int = 2) -> None:
+    def __init__(self, dim: int, num_heads: int, ffn_dim: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(TwoWayBlock(dim, num_heads, ffn_dim, index == 0) for index in range(depth))
+        self.layers = nn.ModuleList(TwoWayBlock(dim, num_heads, ffn_dim, is_first) for is_first in (True, False))
         self.final_attn_token_to_image = Attention(dim, num_heads, downsample=2)
         self.norm_final_attn = nn.LayerNorm(dim)
 

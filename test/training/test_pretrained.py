@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sam2_ros.model.config import EfficientNetLiteSpec
 from sam2_ros.model.efficientnet_lite import EfficientNetLite, SamePadConv
 from sam2_ros.tracking.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from sam2_ros.training.pretrained import load_imagenet_lite0
@@ -42,7 +41,7 @@ def random_source(trunk: EfficientNetLite) -> dict[str, Tensor]:
 
 @pytest.fixture
 def trunk() -> EfficientNetLite:
-    return EfficientNetLite(EfficientNetLiteSpec()).eval()
+    return EfficientNetLite().eval()
 
 
 def conv_and_norm(x: Tensor, source: dict[str, Tensor], conv: str, norm: str, stride: int = 1) -> Tensor:
