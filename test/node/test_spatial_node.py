@@ -1,0 +1,256 @@
+"""Depth, calibration and clicks in space through the node, over real middleware; the masks are given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import Point, PointStamped, PoseStamped
+from rclpy.parameter import Parameter
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from std_msgs.msg import Header
+from visualization_msgs.msg import Marker, MarkerArray
+
+from sam2_ros.data.camera_stream import StreamFrame, StreamInfo
+from sam2_ros.data.tabletop import Tabletop
+from sam2_ros.msg import Prompt, TrackedObject, TrackedObjectArray
+from sam2_ros.node.clouds import POINT_DTYPE
+from sam2_ros.node.conversions import array_to_image, ns_to_stamp
+from sam2_ros.node.demo_camera import FRAME_ID, DemoCamera
+from sam2_ros.srv import AddObjects
+
+SECOND = 1_000_000_000
+FRAME = "camera_optical"
+
+
+class Bench:
+    """A node of a rig with a camera before it that shows one flat wall, 2 m away, 32 x 24 px, focal length 40 px."""
+
+    def __init__(self, rig: Any) -> None:
+        self.rig = rig
+        rig.start()
+        sensor = qos_profile_sensor_data
+        self.images = rig.publisher(Image, "image", sensor)
+        self.infos = rig.publisher(CameraInfo, "camera_info", sensor)
+        self.objects: list[TrackedObjectArray] = rig.collect(TrackedObjectArray, "objects")
+        self._stamp_ns = SECOND
+
+    def calibrate(self, focal: float = 40.0) -> None:
+        k = [focal, 0.0, 15.5, 0.0, focal, 11.5, 0.0, 0.0, 1.0]
+        self.infos.publish(CameraInfo(header=Header(frame_id=FRAME), width=32, height=24, k=k if focal else [0.0] * 9))
+        self.rig.spin_until(lambda: self.rig.node._depth.camera_frame == FRAME, "the calibration arrives")
+
+    def header(self) -> Header:
+        return Header(frame_id=FRAME, stamp=ns_to_stamp(self._stamp_ns))
+
+    def show(self) -> TrackedObjectArray:
+        """One image through the node; its objects."""
+        before = len(self.objects)
+        self.images.publish(array_to_image(np.zeros((24, 32, 3), dtype=np.uint8), "rgb8", self.header()))
+        self.rig.spin_until(lambda: len(self.objects) > before, "objects come")
+        self._stamp_ns += SECOND // 10
+        return self.objects[-1]
+
+    def add(self, object_id: str, x: float = 16.0, y: float = 12.0) -> None:
+        prompt = Prompt(object_id=object_id, points=[Point(x=x, y=y)], point_labels=[1])
+        assert self.rig.call(AddObjects, "add_objects", prompts=[prompt]).success
+
+
+class TruthTracker:
+    """Hands every call on to the fake tracker and puts the true mask into each result."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self.masks: dict[str, np.ndarray] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def step(self, *args: Any, **kwargs: Any) -> Any:
+        result = self._inner.step(*args, **kwargs)
+        if not all(item.object_id in self.masks for item in result.objects):
+            return result  # the warm-up
+        label_image = np.zeros_like(result.label_image)
+        for item in result.objects:
+            label_image[self.masks[item.object_id]] = item.label
+        objects = tuple(replace(item, mask=self.masks[item.object_id]) for item in result.objects)
+        return replace(result, objects=objects, label_image=label_image)
+
+
+@pytest.fixture
+def make_bench(make_ros_rig: Callable[..., Any]) -> Callable[..., Bench]:
+    return lambda **overrides: Bench(make_ros_rig(**overrides))
+
+
+def warnings_of(rig: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    said: list[str] = []
+    monkeypatch.setattr(type(rig.node.get_logger()), "warning", lambda self, text, **_: said.append(text))
+    return said
+
+
+@pytest.fixture(scope="module")
+def tabletop() -> Tabletop:
+    return Tabletop(height_px=120, width_px=160)
+
+
+def test_a_rendered_scene_has_its_objects_where_they_are(
+    make_ros_rig: Callable[..., Any], fake_tracker: Any, tabletop: Tabletop
+) -> None:
+    """The demo's camera, its depth in millimetres, and true masks: from topic to topic."""
+    frame = tabletop.render(0)
+    tracker = TruthTracker(fake_tracker)
+    tracker.masks = {name: frame.ids == value for value, name in enumerate(tabletop.names, start=1)}
+    rig = make_ros_rig(use_depth=True)
+    rig.tracker = tracker
+    rig.start()
+    camera = DemoCamera(StreamInfo("tabletop", 1, False, tabletop.camera_matrix), context=rig.context)
+    rig.executor.add_node(camera)
+    received: dict[str, list[Any]] = {
+        "objects": rig.collect(TrackedObjectArray, "objects"),
+        "target_pose": rig.collect(PoseStamped, "target_pose"),
+        "markers": rig.collect(MarkerArray, "markers"),
+        "object_points": rig.collect(PointCloud2, "object_points"),
+    }
+    clicks = tabletop.click_points(0)
+    prompts = [
+        Prompt(
+            object_id=c.name,
+            points=[Point(x=c.x_px, y=c.y_px)],
+            point_labels=[1],
+            class_id="ignore" * (c.name == "book"),
+        )
+        for c in clicks
+    ]
+    assert rig.call(AddObjects, "add_objects", prompts=prompts).success
+    rig.spin_until(lambda: camera.count_subscribers("depth") > 0, "the node wants depth")
+    depth_mm = np.round(frame.depth_m * 1000).astype(np.uint16)
+
+    def complete() -> bool:
+        # The first images may come before their depth or the calibration has.
+        camera.publish(StreamFrame(0, frame.image_rgb, depth_mm), 0)
+        return all(received.values()) and all(item.has_pose for item in received["objects"][-1].objects)
+
+    rig.spin_until(complete, "poses of all objects")
+    camera.destroy_node()
+
+    objects = {item.object_id: item for item in received["objects"][-1].objects}
+    # (x, y, z) of the middle of each in the world, and how far that may be from the middle of what is seen of it.
+    middles = {"packet": (-0.015, 0.07, 0.10), "tin": (0.300, 0.105, 0.075), "ball": (-0.245, 0.205, 0.072)}
+    for name, middle in middles.items():
+        at = objects[name].pose.position
+        pose = frame.world_from_camera
+        found = pose.rotation @ (at.x, at.y, at.z) + pose.position_m
+        assert np.linalg.norm(found - middle) < 0.06, name
+    sides = sorted((objects["packet"].size.x, objects["packet"].size.y, objects["packet"].size.z))
+    assert sides[2] == pytest.approx(0.22, abs=0.05)  # upright: 0.205 m, and the top is seen as well
+
+    oldest = objects[clicks[0].name]
+    assert received["target_pose"][-1].header.frame_id == FRAME_ID
+    assert abs(received["target_pose"][-1].pose.position.z - oldest.pose.position.z) < 0.01
+    shown = {marker.text for marker in received["markers"][-1].markers if marker.type == Marker.TEXT_VIEW_FACING}
+    assert shown == set(objects)
+    cloud = np.frombuffer(received["object_points"][-1].data, dtype=POINT_DTYPE)
+    labels = {item.label for item in objects.values() if item.class_id != "ignore"}
+    assert set(cloud["label"]) == labels and len(labels) == len(objects) - 1
+
+
+def test_without_depth_there_are_masks_and_the_reason(
+    make_bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = make_bench(use_depth=True)
+    said = warnings_of(bench.rig, monkeypatch)
+    status: list[DiagnosticArray] = []
+    bench.rig.peer.create_subscription(DiagnosticArray, "/diagnostics", status.append, 10)
+    bench.calibrate()
+    bench.add("mug")
+    (item,) = bench.show().objects
+    assert (item.state, item.has_pose) == (TrackedObject.TRACKED, False)
+    bench.show()
+    assert [text for text in said if "no depth image came yet" in text] == said
+    assert len(said) == 1
+
+    def explained() -> bool:
+        values = {pair.key: pair.value for message in status for pair in message.status[0].values}
+        return "no depth image came yet" in values.get("no depth because", "")
+
+    bench.rig.spin_until(explained, "diagnostics say so too")
+
+
+def test_markers_are_cleared_when_depth_is_gone(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench(use_depth=True)
+    markers: list[MarkerArray] = bench.rig.collect(MarkerArray, "markers")
+    bench.show()
+    bench.rig.spin_until(lambda: bool(markers), "markers come")
+    assert [marker.action for marker in markers[-1].markers] == [Marker.DELETEALL]
+
+
+@pytest.mark.parametrize(
+    ("point", "where", "focal", "reason"),
+    [
+        ((0.1, 0.0, 2.0), FRAME, 40.0, ""),
+        ((0.1, 0.0, -2.0), FRAME, 40.0, "the point is behind the camera: -2.000 m along its view"),
+        (
+            (9.0, 0.0, 2.0),
+            FRAME,
+            40.0,
+            "the camera does not see the point: it is at x 196, y 12 of an image of 32 x 24",
+        ),
+        ((float("nan"), 0.0, 2.0), FRAME, 40.0, "expected a finite point"),
+        ((0.1, 0.0, 2.0), "map", 40.0, "the point is in frame 'map' and the camera in 'camera_optical'"),
+        ((0.1, 0.0, 2.0), FRAME, 0.0, "the camera is not calibrated"),
+    ],
+)
+def test_a_point_of_rviz_becomes_a_click(
+    make_bench: Callable[..., Bench],
+    monkeypatch: pytest.MonkeyPatch,
+    point: tuple[float, float, float],
+    where: str,
+    focal: float,
+    reason: str,
+) -> None:
+    bench = make_bench()
+    said = warnings_of(bench.rig, monkeypatch)
+    bench.calibrate(focal)
+    bench.show()
+    clicks = bench.rig.publisher(PointStamped, "clicked_point")
+    x, y, z = point
+    clicks.publish(PointStamped(header=Header(frame_id=where), point=Point(x=x, y=y, z=z)))
+    if reason:
+        bench.rig.spin_until(lambda: bool(said), "a refusal")
+        assert said[0].startswith("clicked_point refused: ") and reason in said[0]
+        return
+    bench.rig.spin_until(lambda: "prompt object_1" in bench.rig.tracker.calls, "the click arrives")
+    (item,) = bench.show().objects
+    # 0.1 m to the right at 2 m are 2 px from the middle at 15.5.
+    assert (item.centroid.x, item.centroid.y) == pytest.approx((17.5, 11.5), abs=0.51)
+
+
+def test_a_point_before_the_first_image_is_refused(
+    make_bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = make_bench()
+    said = warnings_of(bench.rig, monkeypatch)
+    clicks = bench.rig.publisher(PointStamped, "clicked_point")
+    clicks.publish(PointStamped(header=Header(frame_id=FRAME), point=Point(z=1.0)))
+    bench.rig.spin_until(lambda: bool(said), "a refusal")
+    assert "no image was processed yet" in said[0]
+
+
+def test_use_depth_takes_effect_when_configured(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench()
+    assert bench.rig.peer.count_subscribers("/depth") == 0
+    for name, value in (("use_depth", True), ("image_transport", "compressed")):
+        refused = bench.rig.node.set_parameters([Parameter(name, value=value)])[0]
+        assert not refused.successful and f"{name}: takes effect when the node is configured" in refused.reason
+    for name, value in (
+        ("depth_scale", 1e-4),
+        ("keep_out_margin_px", 0),
+        ("ignore_classes", "arm"),
+        ("jpeg_quality", 9),
+    ):
+        assert bench.rig.node.set_parameters([Parameter(name, value=value)])[0].successful
