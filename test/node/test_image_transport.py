@@ -1,0 +1,107 @@
+"""Compressed images in and out, and what the graph around the image topic tells the doctor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+
+from sam2_ros.msg import TrackedObjectArray
+from sam2_ros.node.compressed import compressed_to_rgb, rgb_to_compressed
+from sam2_ros.node.conversions import array_to_image, ns_to_stamp
+from sam2_ros.node.doctor import explain_silence
+from sam2_ros.node.image_graph import is_output, look_at_image_topic
+
+GRAY = np.full((48, 64, 3), 90, dtype=np.uint8)
+
+
+def header(stamp_s: int) -> Header:
+    return Header(frame_id="camera", stamp=ns_to_stamp(stamp_s * 1_000_000_000))
+
+
+def test_compressed_images_are_tracked_in(make_ros_rig: Callable[..., Any]) -> None:
+    rig = make_ros_rig(image_transport="compressed")
+    rig.start()
+    assert rig.peer.count_subscribers("/image") == 0
+    objects = rig.collect(TrackedObjectArray, "objects")
+    images = rig.publisher(CompressedImage, "image/compressed", qos_profile_sensor_data)
+    images.publish(rgb_to_compressed(GRAY, header(1)))
+    rig.spin_until(lambda: bool(objects), "objects come")
+    assert objects[0].header == header(1)
+    assert rig.tracker.calls == ["step 90"]
+
+
+def test_a_damaged_image_is_refused_and_the_next_one_taken(make_ros_rig: Callable[..., Any]) -> None:
+    rig = make_ros_rig(image_transport="compressed")
+    rig.start()
+    objects = rig.collect(TrackedObjectArray, "objects")
+    images = rig.publisher(CompressedImage, "image/compressed", qos_profile_sensor_data)
+    images.publish(CompressedImage(header=header(1), format="jpeg", data=b"\xff\xd8\xff no more"))
+    rig.spin_until(lambda: rig.node._session.stats().failed == 1, "the image is refused")
+    assert "compressed image is cut off" in rig.node._session.stats().last_error
+    images.publish(rgb_to_compressed(GRAY, header(2)))
+    rig.spin_until(lambda: bool(objects), "objects come")
+    assert objects[0].header == header(2)
+
+
+@pytest.mark.parametrize("raw_too", [False, True])
+def test_the_overlay_as_jpeg(make_ros_rig: Callable[..., Any], raw_too: bool) -> None:
+    rig = make_ros_rig(jpeg_quality=50)
+    rig.start()
+    compressed = rig.collect(CompressedImage, "overlay/compressed")
+    raw = rig.collect(Image, "overlay") if raw_too else []
+    images = rig.publisher(Image, "image", qos_profile_sensor_data)
+    images.publish(array_to_image(GRAY, "rgb8", header(1)))
+    rig.spin_until(lambda: bool(compressed) and bool(raw) == raw_too, "the overlay comes")
+    assert compressed[0].header == header(1) and "jpeg" in compressed[0].format
+    np.testing.assert_allclose(compressed_to_rgb(compressed[0]), GRAY, atol=6)
+    wanted = cv2.imencode(".jpg", GRAY, [cv2.IMWRITE_JPEG_QUALITY, 50])[1]
+    assert len(compressed[0].data) == len(wanted)
+
+
+def test_the_other_transport_is_pointed_out(make_ros_rig: Callable[..., Any]) -> None:
+    rig = make_ros_rig()
+    rig.start()
+    rig.peer.create_publisher(CompressedImage, "image/compressed", 1)
+    rig.peer.create_publisher(Image, "left/sam2_node/label_image", 1)
+    rig.peer.create_publisher(Image, "camera/image_raw", 1)
+
+    def seen() -> Any:
+        return look_at_image_topic(rig.node, rig.node._guard.current)
+
+    rig.spin_until(lambda: "/camera/image_raw" in seen().other_image_topics, "the camera is seen")
+    rig.spin_until(lambda: seen().other_transport == "compressed", "the compressed images are seen")
+    assert seen().other_image_topics == ("/camera/image_raw",)  # nothing that a tracker publishes
+    assert "but compressed images: set image_transport to that" in explain_silence(seen(), 6.0)
+
+
+def test_names_for_compressed_images_are_those_to_remap_to(make_ros_rig: Callable[..., Any]) -> None:
+    rig = make_ros_rig(image_transport="compressed")
+    rig.peer.create_publisher(CompressedImage, "camera/image_raw/compressed", 1)
+
+    def seen() -> Any:
+        return look_at_image_topic(rig.node, rig.node._guard.current)
+
+    rig.spin_until(lambda: bool(seen().other_image_topics), "the camera is seen")
+    assert seen().name == "/image/compressed"
+    assert "-r image:=/camera/image_raw," in explain_silence(seen(), 6.0)
+
+
+@pytest.mark.parametrize(
+    ("topic", "expected"),
+    [
+        ("/sam2_node/overlay", True),
+        ("/left/sam2_node/label_image", True),
+        ("/tracker/overlay", True),
+        ("/camera/image_raw", False),
+        ("/sam2_node_camera/image", False),
+    ],
+)
+def test_outputs_of_trackers_are_no_cameras(topic: str, expected: bool) -> None:
+    assert is_output(topic, "tracker") is expected

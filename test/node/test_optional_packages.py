@@ -1,0 +1,233 @@
+"""tf2_ros and vision_msgs have no wheels: with stand-ins that follow their documented interface, and without them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from geometry_msgs.msg import Pose, Transform, TransformStamped
+from std_msgs.msg import Header
+
+from sam2_ros.node.geometry_messages import object_pose
+from sam2_ros.node.object_book import ObjectView, TrackingView
+from sam2_ros.node.object_geometry import ObjectGeometry
+from sam2_ros.node.optional_tf2 import Transforms, rotate
+from sam2_ros.node.optional_vision_msgs import make_vision_outputs
+from sam2_ros.node.outputs import make_qos
+from sam2_ros.node.parameters import parse
+from sam2_ros.node.scene_depth import Scene, SceneDepth
+from sam2_ros.node.spatial_outputs import SpatialOutputs
+from sam2_ros.tracking.types import FrameResult, ObjectState, TrackedMask
+
+HEADER = Header(frame_id="camera")
+QOS = make_qos("reliable", depth=5)
+PLACE = ObjectGeometry(np.zeros(3), np.array([0.1, 0.2, 1.5]), np.array([0.3, 0.2, 0.1]), np.eye(3), 100)
+HALF = 0.5**0.5
+
+
+def a_view(*names: str, class_id: str = "cup", label: int = 1) -> TrackingView:
+    mask = np.zeros((8, 10), dtype=np.bool_)
+    mask[2:5, 3:7] = True
+    box = (3, 2, 7, 5)
+    objects = tuple(
+        ObjectView(
+            TrackedMask(name, label + i, ObjectState.TRACKED, 0.75, 0.9, mask, 12, box, (4.5, 3.0)), class_id, 1, 1
+        )
+        for i, name in enumerate(names)
+    )
+    result = FrameResult(0, tuple(item.tracked for item in objects), mask.astype(np.uint8), 1.0)
+    return TrackingView(HEADER, 1, np.zeros((8, 10, 3), np.uint8), result, objects, 0)
+
+
+class StandInPublisher:
+    def __init__(self, topic: str, subscribers: int = 1) -> None:
+        self.topic_name, self.subscribers, self.sent = topic, subscribers, []  # type: tuple[str, int, list[Any]]
+
+    def publish(self, message: Any) -> None:
+        self.sent.append(message)
+
+    def get_subscription_count(self) -> int:
+        return self.subscribers
+
+
+class StandInNode:
+    """Makes publishers that remember."""
+
+    def __init__(self) -> None:
+        self.publishers: dict[str, StandInPublisher] = {}
+
+    def create_lifecycle_publisher(self, kind: Any, topic: str, qos: Any) -> StandInPublisher:
+        self.publishers[topic] = StandInPublisher(topic)
+        return self.publishers[topic]
+
+    def destroy_lifecycle_publisher(self, publisher: StandInPublisher) -> None:
+        del self.publishers[publisher.topic_name]
+
+    def get_fully_qualified_name(self) -> str:
+        return "/left/sam2_node"
+
+
+def sent_on(node: StandInNode, topic: str) -> list[Any]:
+    return node.publishers[topic].sent
+
+
+# vision_msgs ---------------------------------------------------------------------------------------------------------
+
+
+def message_type(**defaults: Callable[[], Any]) -> Any:
+    """A stand-in for a generated message: refuses fields that it does not have."""
+
+    class Message:
+        __slots__ = tuple(defaults)
+
+        def __init__(self, **fields: Any) -> None:
+            assert set(fields) <= set(defaults), f"no such field: {set(fields) - set(defaults)}"
+            for name, default in defaults.items():
+                setattr(self, name, fields[name] if name in fields else default())
+
+    return Message
+
+
+@pytest.fixture
+def vision_msgs(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The messages of vision_msgs 4 (Humble and later) that are used, with all their fields."""
+    point = message_type(x=float, y=float)
+    center = message_type(position=point, theta=float)
+    bbox = message_type(center=center, size_x=float, size_y=float)
+    hypothesis = message_type(class_id=str, score=float)
+    msg = ModuleType("vision_msgs.msg")
+    msg.__dict__.update(
+        VisionClass=message_type(class_id=int, class_name=str),
+        LabelInfo=message_type(header=Header, class_map=list, threshold=float),
+        ObjectHypothesisWithPose=message_type(hypothesis=hypothesis, pose=lambda: SimpleNamespace(pose=Pose())),
+        Detection2D=message_type(header=Header, results=list, bbox=bbox, id=str),
+        Detection2DArray=message_type(header=Header, detections=list),
+    )
+    package = ModuleType("vision_msgs")
+    package.msg = msg  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "vision_msgs", package)
+    monkeypatch.setitem(sys.modules, "vision_msgs.msg", msg)
+    return msg
+
+
+def test_detections(vision_msgs: ModuleType) -> None:
+    node: Any = StandInNode()
+    outputs = make_vision_outputs(node, QOS)
+    assert outputs is not None and outputs.topic_names() == ["~/detections", "~/label_info"]
+    outputs.publish(a_view("mug", "tin"), Scene(None, {"mug": PLACE}))
+    (message,) = sent_on(node, "~/detections")
+    mug, tin = message.detections
+    assert message.header == mug.header == HEADER
+    assert (mug.id, mug.results[0].hypothesis.class_id, mug.results[0].hypothesis.score) == ("mug", "cup", 0.75)
+    assert (mug.bbox.center.position.x, mug.bbox.center.position.y) == (5.0, 3.5)
+    assert (mug.bbox.size_x, mug.bbox.size_y) == (4.0, 3.0)
+    assert mug.results[0].pose.pose == object_pose(PLACE)
+    assert (tin.id, tin.results[0].pose.pose) == ("tin", Pose())
+    outputs.destroy()
+    assert not node.publishers
+
+
+def test_label_info_is_said_again_when_it_changes(vision_msgs: ModuleType) -> None:
+    node: Any = StandInNode()
+    outputs = make_vision_outputs(node, QOS)
+    assert outputs is not None
+    for view in (a_view("mug"), a_view("mug"), a_view("mug", "tin", class_id=""), a_view("far", label=65535)):
+        outputs.publish(view, Scene())
+    maps = [{c.class_id: c.class_name for c in message.class_map} for message in sent_on(node, "~/label_info")]
+    assert maps == [{1: "cup"}, {1: "mug", 2: "tin"}, {}]  # the last label has no place in 16 bits
+
+
+def test_without_vision_msgs_there_are_no_such_topics(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "vision_msgs", None)
+    node: Any = StandInNode()
+    assert make_vision_outputs(node, QOS) is None and not node.publishers
+
+
+# tf2_ros -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tf2_ros(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What is used of tf2_ros; ``known`` holds the transforms, by target and source, ``sent`` what was broadcast."""
+    module: Any = ModuleType("tf2_ros")
+    module.known, module.sent, module.listeners = {}, [], []
+
+    class Buffer:
+        def lookup_transform(self, target: str, source: str, time: Any) -> TransformStamped:
+            if (target, source) not in module.known:
+                raise module.TransformException(f"{source!r} does not exist")
+            return TransformStamped(transform=module.known[target, source])
+
+    module.TransformException = type("TransformException", (Exception,), {})
+    module.Buffer = Buffer
+    module.TransformListener = lambda buffer, node: module.listeners.append(node)
+    module.TransformBroadcaster = lambda node: SimpleNamespace(sendTransform=module.sent.extend)
+    monkeypatch.setitem(sys.modules, "tf2_ros", module)
+    return module
+
+
+def publish_in_space(node: Any, **values: Any) -> None:
+    outputs = SpatialOutputs(
+        node, lambda: parse({"use_depth": True, **values}), Transforms(node), qos=QOS, cloud_qos=QOS
+    )
+    for topic in ("~/markers", "~/object_points"):
+        node.publishers[topic].subscribers = 0
+    depth: Any = SceneDepth(np.ones((8, 10), np.float32), None)  # type: ignore[arg-type]
+    outputs.publish(a_view("mug", "tin"), Scene(depth, {"mug": PLACE}))
+
+
+def test_objects_with_a_place_have_a_frame(tf2_ros: Any) -> None:
+    node: Any = StandInNode()
+    publish_in_space(node)
+    (frame,) = tf2_ros.sent
+    assert (frame.header, frame.child_frame_id) == (HEADER, "left/sam2_node/mug")
+    shift, turn = frame.transform.translation, frame.transform.rotation
+    assert (shift.x, shift.y, shift.z) == (0.1, 0.2, 1.5)
+    assert (turn.x, turn.y, turn.z, turn.w) == (0, 0, 0, 1)
+    assert len(sent_on(node, "~/target_pose")) == 1
+    assert not sent_on(node, "~/markers") and not sent_on(node, "~/object_points")
+
+
+def test_outputs_can_be_switched_off(tf2_ros: Any) -> None:
+    node: Any = StandInNode()
+    publish_in_space(node, publish_tf=False, publish_target_pose=False)
+    assert not tf2_ros.sent and not sent_on(node, "~/target_pose")
+
+
+def test_silence_while_the_selected_object_has_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tf2_ros", None)
+    node: Any = StandInNode()
+    publish_in_space(node, selected_object="tin")
+    assert not sent_on(node, "~/target_pose")
+
+
+def test_points_of_other_frames(tf2_ros: Any) -> None:
+    node: Any = StandInNode()
+    transforms = Transforms(node)
+    moved = transforms.move_point(np.array([1.0, 0, 0]), "map", "camera")
+    assert isinstance(moved, str) and "'map' does not exist" in moved and "try again" in moved
+    there = Transform()
+    there.translation.z = 5.0
+    there.rotation.z, there.rotation.w = HALF, HALF
+    tf2_ros.known["camera", "map"] = there
+    moved = transforms.move_point(np.array([1.0, 0, 0]), "map", "camera")
+    np.testing.assert_allclose(moved, [0, 1, 5], atol=1e-12)
+    assert tf2_ros.listeners == [node]  # once
+    assert "try again" not in str(transforms.move_point(np.zeros(3), "odom", "camera"))
+
+
+def test_without_tf2_points_of_other_frames_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tf2_ros", None)
+    node: Any = StandInNode()
+    moved = Transforms(node).move_point(np.zeros(3), "map", "camera")
+    assert isinstance(moved, str) and "tf2_ros" in moved and "not usable here" in moved
+
+
+def test_rotate_turns_as_the_rotation_matrix_does() -> None:
+    # A third of a turn about the diagonal takes x to y to z.
+    third = np.array([0.5, 0.5, 0.5, 0.5])
+    np.testing.assert_allclose(rotate(third, np.array([1.0, 2.0, 3.0])), [3, 1, 2], atol=1e-12)
