@@ -75,6 +75,7 @@ def read_prompt(message: Prompt) -> PromptRequest:
         box_xyxy=box_xyxy if len(box_xyxy) else None,
         mask=_read_mask(message.mask),
         normalized=message.normalized,
+        stamp_ns=stamp_to_ns(message.header.stamp),
     )
 
 

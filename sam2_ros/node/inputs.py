@@ -16,6 +16,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from sam2_ros.msg import Prompt
 from sam2_ros.node.conversions import read_prompt, stamp_to_ns
 from sam2_ros.node.doctor import ImageWatch
+from sam2_ros.node.mailbox import QUEUED_IMAGES
 from sam2_ros.node.outputs import make_qos
 from sam2_ros.node.parameters import NodeParameters
 from sam2_ros.node.prompts import PromptAction, PromptOutcome, PromptRequest
@@ -43,7 +44,9 @@ class Inputs:
         self._parameters = parameters
         self._seen_image = False
         self._subscriptions = [
-            self._subscribe_to_images(make_qos(parameters().image_reliability, depth=1)),
+            self._subscribe_to_images(
+                make_qos(parameters().image_reliability, QUEUED_IMAGES if parameters().process_every_frame else 1)
+            ),
             node.create_subscription(Prompt, "prompt", self._on_prompt, make_qos("reliable", depth=10)),
             node.create_subscription(Point, "click", self._on_click, make_qos("reliable", depth=10)),
         ]
@@ -85,7 +88,7 @@ class Inputs:
         try:
             request = read_prompt(message)
         except PromptError as error:
-            self._node.get_logger().warning(f"prompt for {message.object_id or 'a new object'} refused: {error}")
+            self._refuse("prompt", message.object_id, str(error))
             return
         self._submit(request, "prompt")
 
@@ -95,15 +98,20 @@ class Inputs:
     def click(self, x_px: float, y_px: float) -> None:
         """Somebody pointed at this pixel of the image."""
         if not (math.isfinite(x_px) and math.isfinite(y_px)):
-            self._node.get_logger().warning(f"click refused: expected pixels, got x {x_px}, y {y_px}")
+            self._refuse("click", "", f"expected pixels, got x {x_px}, y {y_px}")
             return
         known_ids = tuple(item.tracked.object_id for item in self._session.view.objects)
         try:
             request = click_to_prompt(x_px, y_px, self._parameters(), known_ids)
         except PromptError as error:
-            self._node.get_logger().warning(f"click refused: {error}")
+            self._refuse("click", self._parameters().selected_object, str(error))
             return
         self._submit(request, "click")
+
+    def _refuse(self, what: str, object_id: str, why: str) -> None:
+        """What did not get as far as the session."""
+        self._node.get_logger().warning(f"{what} for {object_id or 'a new object'} refused: {why}")
+        self._session.events.refused(object_id, why)
 
     def _submit(self, request: PromptRequest, what: str) -> None:
         ticket = self._session.prompt([request])

@@ -30,6 +30,8 @@ def load_configured_tracker(parameters: NodeParameters) -> Any:
         weights=parameters.weights,
         lost_after_frames=parameters.lost_after_frames,
         sha256=parameters.checkpoint_sha256 or None,
+        buffer_frames=parameters.buffer_frames,
+        catchup_budget_ms=parameters.catchup_budget_ms,
     )
 
 
@@ -56,7 +58,7 @@ def warm_up(tracker: Any) -> float:
     start_s = time.perf_counter()
     image_rgb = np.zeros((WARM_UP_HEIGHT_PX, WARM_UP_WIDTH_PX, 3), dtype=np.uint8)
     point = np.array([[WARM_UP_WIDTH_PX / 2, WARM_UP_HEIGHT_PX / 2]], dtype=np.float32)
-    tracker.add_prompt("warm_up", points=point, labels=np.array([1], dtype=np.int32), box=None, mask=None)
+    tracker.add_prompt("warm_up", points=point, labels=np.array([1], dtype=np.int32))
     for _ in range(2):  # with the prompt, then from memory
         tracker.step(image_rgb)
     tracker.reset()

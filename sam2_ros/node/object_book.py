@@ -6,14 +6,15 @@ Used by the session's worker thread only; what leaves it (``TrackingView``) is f
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sam2_ros.node.prompts import PromptAction, PromptOutcome, PromptRequest
+from sam2_ros.node.saved_book import SavedBook, SavedObject, SessionFileError
 from sam2_ros.tracking.types import FrameResult, ObjectState, PromptError, TrackedMask
 
 if TYPE_CHECKING:
@@ -28,11 +29,25 @@ class TrackerLike(Protocol):
     @property
     def model_name(self) -> str: ...
     def label_of(self, object_id: str) -> int: ...
+    @property
+    def frames_behind(self) -> Mapping[str, int]: ...
     def add_prompt(
-        self, object_id: str, *, points: Any, labels: Any, box: Any, mask: Any, frame_size: tuple[int, int] | None
+        self,
+        object_id: str,
+        *,
+        points: Any,
+        labels: Any,
+        box: Any,
+        mask: Any,
+        action: PromptAction,
+        stamp_s: float | None,
+        frame_size: tuple[int, int] | None,
     ) -> int: ...
-    def step(self, image_rgb: NDArray[np.uint8]) -> FrameResult: ...
+    def undo(self, object_id: str) -> None: ...
+    def step(self, image_rgb: NDArray[np.uint8], stamp_s: float | None) -> FrameResult: ...
     def image_predictor(self) -> ImagePredictor: ...
+    def save_state(self) -> dict[str, Any]: ...
+    def load_state(self, state: object) -> None: ...
     def remove(self, object_id: str) -> None: ...
     def clear(self) -> None: ...
     def reset(self) -> None: ...
@@ -58,6 +73,7 @@ class TrackingView:
     result: FrameResult | None
     objects: tuple[ObjectView, ...]  # ordered by label
     frames_dropped: int
+    frames_behind: Mapping[str, int] = field(default_factory=dict)  # by object; only those that are being brought up
 
     @property
     def frame_index(self) -> int:
@@ -77,10 +93,14 @@ class _Record:
 
 
 class ObjectBook:
-    """Applies prompts and removals to a tracker and remembers class ids and stamps of its objects."""
+    """Applies prompts and removals to a tracker and remembers class ids and stamps of its objects.
 
-    def __init__(self, tracker: TrackerLike) -> None:
+    ``prompts_have_stamps``: a prompt with a stamp is for the image of that time; else every one is for the next image.
+    """
+
+    def __init__(self, tracker: TrackerLike, *, prompts_have_stamps: bool = True) -> None:
         self._tracker = tracker
+        self._prompts_have_stamps = prompts_have_stamps
         self._records: dict[str, _Record] = {}
         self._next_number = 1
 
@@ -106,14 +126,21 @@ class ObjectBook:
         ``frame_size``: (H, W) of the image the prompt will be applied to, None while no image came.
         """
         object_id = self._resolve_id(request)
-        in_pixels = request.in_pixels(frame_size)
-        hint = {
-            "points": in_pixels.points_xy,
-            "labels": in_pixels.point_labels,
-            "box": in_pixels.box_xyxy,
-            "mask": in_pixels.mask,
-        }
-        label = self._tracker.add_prompt(object_id, **hint, frame_size=frame_size)
+        if request.action is PromptAction.UNDO:
+            self._tracker.undo(object_id)
+            label = self._tracker.label_of(object_id)
+        else:
+            given = request.in_pixels(frame_size)
+            label = self._tracker.add_prompt(
+                object_id,
+                points=given.points_xy,
+                labels=given.point_labels,
+                box=given.box_xyxy,
+                mask=given.mask,
+                action=request.action,
+                stamp_s=request.stamp_s if self._prompts_have_stamps else None,
+                frame_size=frame_size,
+            )
         if not request.object_id:  # chosen names are not given twice, not even after a removal
             self._next_number = int(object_id.rsplit("_", 1)[1]) + 1
         record = self._records.setdefault(object_id, _Record(request.class_id))
@@ -129,13 +156,9 @@ class ObjectBook:
                     "another object_id, or an empty one to have it chosen"
                 )
             return request.object_id or self._new_id()
-        if request.action is not PromptAction.REFINE:
-            raise PromptError(
-                f"action {request.action.name} is not available in this version; use REFINE, or remove the object and "
-                "add it again"
-            )
         if request.object_id not in known:
-            raise PromptError(f"no object {request.object_id!r} to refine; known: {', '.join(known) or 'none'}")
+            verb = request.action.name.lower()
+            raise PromptError(f"no object {request.object_id!r} to {verb}; known: {', '.join(known) or 'none'}")
         return request.object_id
 
     def _new_id(self) -> str:
@@ -190,6 +213,29 @@ class ObjectBook:
             tracked = record.latest or _pending(object_id, self._tracker.label_of(object_id))
             views.append(ObjectView(tracked, record.class_id, record.first_seen_ns, record.last_seen_ns))
         return tuple(views)
+
+    def save(self) -> dict[str, Any]:
+        """The tracker's state and what is known beyond it, as plain values."""
+        state = self._tracker.save_state()
+        objects = [
+            SavedObject(object_id, record.class_id, record.first_seen_ns, record.last_seen_ns)
+            for object_id, record in ((each, self._records.get(each, _Record(""))) for each in self._tracker.object_ids)
+        ]
+        return SavedBook(state, self._next_number, tuple(objects)).to_plain()
+
+    def load(self, plain: object) -> None:
+        """Go on with a saved session. SessionFileError, with nothing changed, when it does not fit."""
+        saved = SavedBook.from_plain(plain)
+        try:
+            self._tracker.load_state(saved.tracker_state)
+        except ValueError as error:  # the tracker's own: damaged, or of another model
+            raise SessionFileError(f"the session does not fit: {error}") from error
+        by_id = {each.object_id: each for each in saved.objects}
+        self._next_number = saved.next_number
+        self._records = {
+            object_id: _Record(by_id[object_id].class_id, by_id[object_id].first_seen_ns, by_id[object_id].last_seen_ns)
+            for object_id in self._tracker.object_ids
+        }
 
     def _forget_gone(self) -> None:
         known = set(self._tracker.object_ids)

@@ -126,6 +126,26 @@ class NodeParameters:
     lost_after_frames: int = _parameter(
         30, "An object that was not visible for more frames than this is LOST instead of OCCLUDED.", minimum=1
     )
+    process_every_frame: bool = _parameter(
+        False,
+        "Process every image in order instead of the newest one, for exact replay of bags: up to 64 images queue up, "
+        "what comes while the queue is full is dropped and said. Needs a publisher that is reliable, and "
+        "`image_reliability: reliable`, to miss none on the wire.",
+    )
+    max_rate_hz: float = _parameter(
+        0.0,
+        "Process at most so many images a second; 0 = as many as can be.",
+        minimum=0.0,
+        maximum=1000.0,
+        live=True,
+    )
+    max_image_age_s: float = _parameter(
+        0.0,
+        "Leave out images whose stamp is older than this when the model is free [s]; 0 = process them all.",
+        minimum=0.0,
+        maximum=3600.0,
+        live=True,
+    )
     prompt_buffer_s: float = _parameter(
         1.0,
         "How far back a prompt may name the image it is for, and be undone [s]: so many seconds' images are kept, at "
@@ -231,6 +251,9 @@ def parse(values: Mapping[str, object]) -> NodeParameters:
     parameters = NodeParameters(**checked)
     if parameters.checkpoint and parameters.weights == "random":
         raise ParameterError("weights is 'random' and checkpoint is set: use one of them")
+    limits = [name for name in ("max_rate_hz", "max_image_age_s") if getattr(parameters, name) > 0]
+    if parameters.process_every_frame and limits:
+        raise ParameterError(f"process_every_frame is true and {' and '.join(limits)} would leave images out: use 0")
     if parameters.checkpoint_sha256 and not parameters.checkpoint:
         raise ParameterError("checkpoint_sha256 is set without a checkpoint to compare it with")
     return parameters

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,11 @@ class PromptRequest:
     box_xyxy: NDArray[np.float32] | None = None  # (4,) as points_xy
     mask: NDArray[np.bool_] | None = None  # (H, W)
     normalized: bool = False
+    stamp_ns: int = 0  # of the image that the user saw; 0 = the next one
+
+    @property
+    def stamp_s(self) -> float | None:
+        return self.stamp_ns / 1e9 if self.stamp_ns else None
 
     def in_pixels(self, frame_size: tuple[int, int] | None) -> PromptRequest:
         """The same prompt in pixels of an image of ``frame_size`` (H, W).
@@ -46,9 +51,7 @@ class PromptRequest:
         box_xyxy = self.box_xyxy
         if box_xyxy is not None:
             box_xyxy = box_xyxy * np.array([width_px, height_px, width_px, height_px], dtype=np.float32)
-        return PromptRequest(
-            self.object_id, self.class_id, self.action, points_xy, self.point_labels, box_xyxy, self.mask
-        )
+        return replace(self, points_xy=points_xy, box_xyxy=box_xyxy, normalized=False)
 
 
 @dataclass(frozen=True)

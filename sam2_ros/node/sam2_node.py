@@ -24,6 +24,7 @@ from sam2_ros.node.compressed import compressed_to_rgb
 from sam2_ros.node.diagnostics import DiagnosticsReporter
 from sam2_ros.node.doctor import ImageWatch
 from sam2_ros.node.encodings import image_to_rgb
+from sam2_ros.node.event_publisher import EventPublisher
 from sam2_ros.node.image_graph import look_at_image_topic
 from sam2_ros.node.inputs import Inputs
 from sam2_ros.node.model_loading import describe_model, load_configured_tracker, warm_up
@@ -70,6 +71,7 @@ class Sam2Node(LifecycleNode):
         ros_parameters.declare(self)
         self._session: Session | None = None
         self._outputs: Outputs | None = None
+        self._events: EventPublisher | None = None
         self._inputs: Inputs | None = None
         self._spatial_inputs: SpatialInputs | None = None
         self._transforms = Transforms(self)
@@ -102,7 +104,15 @@ class Sam2Node(LifecycleNode):
             return TransitionCallbackReturn.FAILURE
         decode = compressed_to_rgb if parameters.image_transport == "compressed" else image_to_rgb
         self._outputs = Outputs(self, self._current_parameters, self._depth, self._transforms)
-        self._session = Session(tracker, decode=decode, publish=self._outputs.publish)
+        self._events = EventPublisher(self)
+        self._session = Session(
+            tracker,
+            decode=decode,
+            publish=self._outputs.publish,
+            notify=self._events.put,
+            parameters=self._current_parameters,
+            now_ns=lambda: self.get_clock().now().nanoseconds,
+        )
         self._session.start()
         self._trouble = ""
         if parameters.weights == "random":
@@ -179,7 +189,9 @@ class Sam2Node(LifecycleNode):
             self.get_logger().error("the model is still busy with an image; its thread is left behind")
         if self._outputs is not None:
             self._outputs.destroy()
-        self._session = self._outputs = None
+        if self._events is not None:
+            self._events.destroy()
+        self._session = self._outputs = self._events = None
 
     # What the parts ask for ------------------------------------------------------------------------------------------
 

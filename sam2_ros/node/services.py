@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -18,28 +18,45 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.lifecycle import LifecycleNode
 from std_srvs.srv import SetBool
 
-from sam2_ros.msg import Prompt
-from sam2_ros.node.conversions import outcome_to_message, read_prompt, view_to_message
+from sam2_ros.msg import TrackedObjectArray
+from sam2_ros.node.conversions import outcome_to_message, view_to_message
+from sam2_ros.node.mailbox import SessionStoppedError
 from sam2_ros.node.object_book import TrackingView
 from sam2_ros.node.parameters import NodeParameters
 from sam2_ros.node.prompts import PromptOutcome, PromptRequest
+from sam2_ros.node.saved_book import SessionFileError
 from sam2_ros.node.segment_service import fill_response, read_request
-from sam2_ros.node.session import Session, SessionStoppedError
-from sam2_ros.srv import AddObjects, Clear, ListObjects, RemoveObjects, Reset, SegmentImage
+from sam2_ros.node.service_replies import (
+    MAX_TIMEOUT_S,
+    NoAnswerError,
+    busy,
+    read_correction,
+    read_or_refuse,
+    refused_by_image,
+    summarize,
+    timeout_s,
+    why_pending,
+)
+from sam2_ros.node.session import Session
+from sam2_ros.node.session_files import read_session, session_path, write_session
+from sam2_ros.srv import (
+    AddObjects,
+    Clear,
+    ListObjects,
+    LoadSession,
+    RefineObject,
+    RemoveObjects,
+    Reset,
+    SaveSession,
+    SegmentImage,
+)
 from sam2_ros.tracking.types import PromptError
 
 T = TypeVar("T")
 
-MAX_TIMEOUT_S = 3600.0
-
-
-class NoAnswerError(RuntimeError):
-    """The request was not carried out; the message goes to the caller."""
-
 
 class Services:
-    """``~/add_objects``, ``~/remove_objects``, ``~/list_objects``, ``~/segment_image``, ``~/clear``, ``~/reset``,
-    ``~/enable``.
+    """All that the node serves.
 
     ``session`` returns the running session, or the reason why there is none.
     """
@@ -53,11 +70,14 @@ class Services:
         self._group = ReentrantCallbackGroup()
         self._services = [
             self._serve(AddObjects, "~/add_objects", self._add_objects),
+            self._serve(RefineObject, "~/refine_object", self._refine_object),
             self._serve(RemoveObjects, "~/remove_objects", self._remove_objects),
             self._serve(ListObjects, "~/list_objects", self._list_objects),
             self._serve(SegmentImage, "~/segment_image", self._segment_image),
             self._serve(Clear, "~/clear", self._clear),
             self._serve(Reset, "~/reset", self._reset),
+            self._serve(SaveSession, "~/save_session", self._save_session),
+            self._serve(LoadSession, "~/load_session", self._load_session),
             self._serve(SetBool, "~/enable", self._enable),
         ]
 
@@ -71,7 +91,7 @@ class Services:
                 if isinstance(session, str):
                     raise NoAnswerError(session)
                 await handle(session, request, response)
-            except (NoAnswerError, PromptError, SessionStoppedError) as error:
+            except (NoAnswerError, PromptError, SessionFileError, SessionStoppedError) as error:
                 response.success, response.message = False, str(error)
             except Exception as error:
                 self._node.get_logger().error(f"{name} failed: {type(error).__name__}: {error}")
@@ -80,7 +100,7 @@ class Services:
 
         return self._node.create_service(kind, name, answer, callback_group=self._group)
 
-    async def _until(self, future: Future[T], timeout_s: float) -> T | None:
+    async def _until(self, future: Future[T], limit_s: float) -> T | None:
         """The future's result, or None when it did not come in time (it is cancelled then). Raises what it raises."""
         executor = self._node.executor
         woken = rclpy.task.Future(executor=executor)
@@ -90,7 +110,7 @@ class Services:
                 woken.set_result(None)
                 executor.wake()  # a task that awaits is only looked at when the executor turns
 
-        timer = threading.Timer(max(timeout_s, 0.0), wake)
+        timer = threading.Timer(max(limit_s, 0.0), wake)
         timer.daemon = True
         timer.start()
         future.add_done_callback(wake)
@@ -101,28 +121,40 @@ class Services:
         return future.result()  # done, or being carried out right now: between images, so at once
 
     async def _answer_of(self, future: Future[T]) -> T:
-        timeout_s = self._parameters().service_timeout_s
-        answer = await self._until(future, timeout_s)
+        limit_s = self._parameters().service_timeout_s
+        answer = await self._until(future, limit_s)
         if answer is None:
-            raise NoAnswerError(busy(timeout_s))
+            raise NoAnswerError(busy(limit_s))
         return answer
 
-    def _timeout_s(self, wanted_s: float, counts: bool = True) -> float:
-        """The request's own timeout if it has one and it counts, else the node's."""
-        if not 0 <= wanted_s <= MAX_TIMEOUT_S:  # NaN included
-            raise NoAnswerError(f"timeout_s must be 0 (the node's default) to {MAX_TIMEOUT_S:g} s, got {wanted_s}")
-        return wanted_s if counts and wanted_s > 0 else self._parameters().service_timeout_s
+    def _timeout_s(self, wanted_s: float) -> float:
+        return timeout_s(wanted_s, self._parameters().service_timeout_s)
 
     async def _add_objects(self, session: Session, request: Any, response: Any) -> None:
         if not request.prompts:
             raise NoAnswerError("no prompts: expected at least one in `prompts`")
-        timeout_s = self._timeout_s(request.timeout_s, counts=request.wait)
-        deadline_s = time.monotonic() + timeout_s
         read = [read_or_refuse(message) for message in request.prompts]
+        outcomes = await self._prompt(session, read, request, response)
+        response.results = [outcome_to_message(outcome) for outcome in outcomes]
+
+    async def _refine_object(self, session: Session, request: Any, response: Any) -> None:
+        (outcome,) = await self._prompt(session, [read_correction(request.prompt)], request, response)
+        response.result = outcome_to_message(outcome)
+
+    async def _prompt(
+        self, session: Session, read: Sequence[PromptRequest | PromptOutcome], request: Any, response: Any
+    ) -> list[PromptOutcome]:
+        """Hand prompts to the session and, with ``wait``, wait for their image; all of the response but the results."""
+        limit_s = self._timeout_s(request.timeout_s)
+        if not request.wait:
+            limit_s = self._parameters().service_timeout_s
+        deadline_s = time.monotonic() + limit_s
+        for refused in (item for item in read if isinstance(item, PromptOutcome)):
+            session.events.refused(refused.object_id, refused.error)
         ticket = session.prompt([item for item in read if isinstance(item, PromptRequest)], wait=request.wait)
-        answered = await self._until(ticket.outcomes, timeout_s)
+        answered = await self._until(ticket.outcomes, limit_s)
         if answered is None:
-            raise NoAnswerError(busy(timeout_s))
+            raise NoAnswerError(busy(limit_s))
         answers = iter(answered)
         outcomes = [item if isinstance(item, PromptOutcome) else next(answers) for item in read]
         hint = ""
@@ -131,14 +163,17 @@ class Services:
             if view is not None:
                 outcomes = [refused_by_image(outcome, view) for outcome in outcomes]
             else:
-                view, hint = session.view, why_pending(session, timeout_s)
+                view, hint = session.view, why_pending(session, limit_s)
             accepted_ids = {outcome.object_id for outcome in outcomes if outcome.accepted}
             shown = replace(view, objects=tuple(o for o in view.objects if o.tracked.object_id in accepted_ids))
-            now_ns = self._node.get_clock().now().nanoseconds
-            response.objects = view_to_message(shown, with_masks=True, now_ns=now_ns)
-        response.results = [outcome_to_message(outcome) for outcome in outcomes]
+            response.objects = self._to_message(shown, with_masks=True)
         response.success = all(outcome.accepted for outcome in outcomes)
         response.message = summarize(outcomes) + hint
+        return outcomes
+
+    def _to_message(self, view: TrackingView, *, with_masks: bool) -> TrackedObjectArray:
+        now_ns = self._node.get_clock().now().nanoseconds
+        return view_to_message(view, with_masks=with_masks, now_ns=now_ns)
 
     async def _remove_objects(self, session: Session, request: Any, response: Any) -> None:
         if not request.object_ids:
@@ -146,10 +181,10 @@ class Services:
         self._say_removed(response, await self._answer_of(session.remove(request.object_ids)))
 
     async def _segment_image(self, session: Session, request: Any, response: Any) -> None:
-        timeout_s = self._timeout_s(request.timeout_s)
-        answer = await self._until(session.segment(read_request(request)), timeout_s)
+        limit_s = self._timeout_s(request.timeout_s)
+        answer = await self._until(session.segment(read_request(request)), limit_s)
         if answer is None:
-            raise NoAnswerError(f"not done within {timeout_s:g} s; ask again with a longer timeout_s")
+            raise NoAnswerError(f"not done within {limit_s:g} s; ask again with a longer timeout_s")
         fill_response(response, answer)
 
     async def _clear(self, session: Session, request: Any, response: Any) -> None:
@@ -164,46 +199,44 @@ class Services:
 
     async def _list_objects(self, session: Session, request: Any, response: Any) -> None:
         view = session.view
-        now_ns = self._node.get_clock().now().nanoseconds
-        response.objects = view_to_message(view, with_masks=request.with_masks, now_ns=now_ns)
+        response.objects = self._to_message(view, with_masks=request.with_masks)
         response.success, response.message = True, f"{len(view.objects)} object(s)"
 
     async def _enable(self, session: Session, request: Any, response: Any) -> None:
         await self._answer_of(session.set_enabled(request.data))
         response.success, response.message = True, "enabled" if request.data else "disabled; objects are kept"
 
+    async def _save_session(self, session: Session, request: Any, response: Any) -> None:
+        path = session_path(request.path)
+        saved = await self._answer_of(session.save())
+        writing = in_thread(lambda: write_session(path, saved, overwrite=request.overwrite))
+        await self._until(writing, MAX_TIMEOUT_S)
+        count = len(saved["objects"])
+        session.events.saved(str(path), count)
+        response.path, response.object_count = str(path), count
+        response.success, response.message = True, f"{count} object(s) written to {path}"
 
-def busy(timeout_s: float) -> str:
-    return f"the model was busy for {timeout_s:g} s; nothing was changed. Try again, or raise service_timeout_s"
-
-
-def why_pending(session: Session, timeout_s: float) -> str:
-    """For a caller who waited in vain for a first mask."""
-    reason = f"; no image was processed within {timeout_s:g} s, the objects are PENDING"
-    if not session.enabled:
-        return f"{reason}: tracking is disabled, call ~/enable"
-    last_error = session.stats().last_error
-    return f"{reason}; the latest error: {last_error}" if last_error else reason
-
-
-def read_or_refuse(message: Prompt) -> PromptRequest | PromptOutcome:
-    try:
-        return read_prompt(message)
-    except PromptError as error:
-        return PromptOutcome(accepted=False, error=str(error), object_id=message.object_id, label=0)
-
-
-def refused_by_image(outcome: PromptOutcome, view: TrackingView) -> PromptOutcome:
-    """An accepted prompt becomes a refused one where it did not fit the first image, or where its object is gone."""
-    refused = dict(view.result.rejected) if view.result is not None else {}
-    is_there = any(item.tracked.object_id == outcome.object_id for item in view.objects)
-    if not outcome.accepted or (is_there and outcome.object_id not in refused):
-        return outcome
-    error = refused.get(outcome.object_id, "the object was removed before an image came; add it again")
-    return PromptOutcome(accepted=False, error=error, object_id=outcome.object_id, label=0)
+    async def _load_session(self, session: Session, request: Any, response: Any) -> None:
+        if not request.path:
+            raise NoAnswerError("no path: expected that of a file that ~/save_session wrote")
+        path = session_path(request.path)
+        saved = await self._until(in_thread(lambda: read_session(path)), MAX_TIMEOUT_S)
+        assert saved is not None, "it takes no hour"
+        view = await self._answer_of(session.load(saved, str(path)))
+        response.objects = self._to_message(view, with_masks=False)
+        response.success, response.message = True, f"{len(view.objects)} object(s) read from {path}"
 
 
-def summarize(outcomes: list[PromptOutcome]) -> str:
-    accepted = sum(outcome.accepted for outcome in outcomes)
-    refused = [f"{o.object_id or 'a new object'}: {o.error}" for o in outcomes if not o.accepted]
-    return "; ".join([f"{accepted} of {len(outcomes)} prompt(s) accepted", *refused])
+def in_thread(run: Callable[[], T]) -> Future[T]:
+    """Run something slow beside the executor and the model."""
+    future: Future[T] = Future()
+    future.set_running_or_notify_cancel()
+
+    def work() -> None:
+        try:
+            future.set_result(run())
+        except Exception as error:
+            future.set_exception(error)
+
+    threading.Thread(target=work, name="sam2_file", daemon=True).start()
+    return future

@@ -24,6 +24,7 @@ class SessionStats:
     received: int
     processed: int
     dropped: int  # replaced by a newer image before the model was free
+    skipped: int  # left out on purpose: sooner than ``max_rate_hz`` or older than ``max_image_age_s``
     failed: int  # could not be read, processed or published
     last_error: str  # of the latest failed image; "" when none failed
     latency_ms: NDArray[np.float64]  # (N,) of the latest images: from arrival until everything was published
@@ -36,7 +37,7 @@ class StatsCollector:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._received = self._processed = self._dropped = self._failed = 0
+        self._received = self._processed = self._dropped = self._skipped = self._failed = 0
         self._last_error = ""
         self._last_error_logged_s = -REPEAT_ERROR_S
         self._latency_ms: deque[float] = deque(maxlen=LATENCIES_KEPT)
@@ -54,6 +55,10 @@ class StatsCollector:
     def note_dropped(self) -> None:
         with self._lock:
             self._dropped += 1
+
+    def note_skipped(self) -> None:
+        with self._lock:
+            self._skipped += 1
 
     def restart_dropped(self) -> None:
         with self._lock:
@@ -83,6 +88,7 @@ class StatsCollector:
                 received=self._received,
                 processed=self._processed,
                 dropped=self._dropped,
+                skipped=self._skipped,
                 failed=self._failed,
                 last_error=self._last_error,
                 latency_ms=np.array(self._latency_ms),

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sam2_ros.tracking.types import FrameResult, ObjectState, PromptError, TrackedMask
+from sam2_ros.tracking.types import FrameResult, ObjectState, PromptAction, PromptError, TrackedMask
 
 # Before anything creates a participant. A wrong type in a message must fail where it is assigned, not when it is sent.
 os.environ["ROS_PYTHON_CHECK_FIELDS"] = "1"
@@ -36,7 +36,8 @@ def ros_domain() -> Iterator[int]:
 class FakeTracker:
     """The tracker's interface with the simplest masks: a box of 3 x 3 px around the latest positive point.
 
-    ``gate`` holds ``step`` until it is set; ``fail_next`` makes the next steps raise; ``calls`` lists what happened.
+    ``hidden`` objects are not there. ``gate`` holds ``step`` until it is set; ``fail_next`` makes the next steps raise;
+    ``calls`` lists what happened.
     """
 
     model_name = "fake"
@@ -47,6 +48,9 @@ class FakeTracker:
         self.in_step = threading.Event()
         self.fail_next: list[BaseException] = []
         self.calls: list[str] = []
+        self.hidden: dict[str, ObjectState] = {}  # objects that are not visible, and their state
+        self.behind: dict[str, int] = {}
+        self.stamps_s: list[float | None] = []
         self._labels: dict[str, int] = {}
         self._points: dict[str, tuple[float, float]] = {}
         self._next_label = 1
@@ -59,14 +63,20 @@ class FakeTracker:
     def label_of(self, object_id: str) -> int:
         return self._labels[object_id]
 
+    @property
+    def frames_behind(self) -> dict[str, int]:
+        return self.behind
+
     def add_prompt(
         self,
         object_id: str,
         *,
-        points: Any,
-        labels: Any,
-        box: Any,
-        mask: Any,
+        points: Any = None,
+        labels: Any = None,
+        box: Any = None,
+        mask: Any = None,
+        action: PromptAction = PromptAction.ADD,
+        stamp_s: float | None = None,
         frame_size: tuple[int, int] | None = None,
     ) -> int:
         if points is None and box is None and mask is None:
@@ -84,10 +94,29 @@ class FakeTracker:
             self._points[object_id] = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
         else:
             self._points[object_id] = tuple(float(np.mean(axis)) for axis in np.nonzero(mask)[::-1])
-        self.calls.append(f"prompt {object_id}")
+        verb = "prompt" if action is PromptAction.ADD else action.name.lower()
+        self.calls.append(f"{verb} {object_id}" + ("" if stamp_s is None else f" at {stamp_s:g} s"))
         return self._labels[object_id]
 
-    def step(self, image_rgb: np.ndarray) -> FrameResult:
+    def undo(self, object_id: str) -> None:
+        self.calls.append(f"undo {object_id}")
+
+    def save_state(self) -> dict[str, Any]:
+        objects = [
+            {"object_id": object_id, "label": label, "point": list(self._points[object_id])}
+            for object_id, label in self._labels.items()
+        ]
+        return {"model": self.model_name, "next_label": self._next_label, "objects": objects}
+
+    def load_state(self, state: Any) -> None:
+        if state["model"] != self.model_name:
+            raise ValueError(f"model: expected {self.model_name}, got {state['model']}")
+        self._labels = {each["object_id"]: each["label"] for each in state["objects"]}
+        self._points = {each["object_id"]: tuple(each["point"]) for each in state["objects"]}
+        self._next_label = state["next_label"]
+        self.calls.append("load")
+
+    def step(self, image_rgb: np.ndarray, stamp_s: float | None = None) -> FrameResult:
         self.in_step.set()
         assert self.gate.wait(DEADLINE_S), "the test never opened the gate"
         if self.fail_next:
@@ -103,25 +132,30 @@ class FakeTracker:
                 continue
             mask = np.zeros((height, width), dtype=np.bool_)
             mask[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2] = True
+            mask &= object_id not in self.hidden
             label_image[mask] = self._labels[object_id]
             objects.append(self._tracked(object_id, mask))
         self.calls.append(f"step {int(image_rgb[0, 0, 0])}")
+        self.stamps_s.append(stamp_s)
         result = FrameResult(self._frame_index, tuple(objects), label_image, 1.0, tuple(rejected))
         self._frame_index += 1
         return result
 
     def _tracked(self, object_id: str, mask: np.ndarray) -> TrackedMask:
         rows, columns = np.nonzero(mask)
+        seen = bool(mask.any())
         return TrackedMask(
             object_id=object_id,
             label=self._labels[object_id],
-            state=ObjectState.TRACKED,
-            score=0.9,
+            state=self.hidden.get(object_id, ObjectState.TRACKED),
+            score=0.9 if seen else 0.1,
             mask_quality=0.8,
             mask=mask,
             area_px=int(mask.sum()),
-            box_xyxy=(int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1),
-            centroid_xy=(float(columns.mean()), float(rows.mean())),
+            box_xyxy=(int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1)
+            if seen
+            else None,
+            centroid_xy=(float(columns.mean()), float(rows.mean())) if seen else None,
         )
 
     def image_predictor(self) -> Any:

@@ -121,7 +121,7 @@ def test_a_model_that_is_busy_for_too_long(ros_rig: Any) -> None:
         (Prompt(object_id="new"), "empty prompt"),
         (click("known"), "exists already"),
         (click("new", action=Prompt.REFINE), "no object 'new' to refine"),
-        (click("known", action=Prompt.UNDO), "UNDO is not available"),
+        (click("new", action=Prompt.UNDO), "no object 'new' to undo"),
         (Prompt(points=[Point()], point_labels=[]), "1 points and 0 labels"),
         (Prompt(mask=Image(width=1, height=1, step=1, encoding="rgb16")), "must be mono8 or 8UC1, got 'rgb16'"),
         (click("new", x=0.5, y=0.5, normalized=True), "no image has come yet"),
@@ -206,8 +206,8 @@ def test_clicks_add_or_refine_as_the_parameters_say(ros_rig: Any) -> None:
 
     click_with("add", "", ["prompt object_1"])
     click_with("auto", "mug", ["prompt mug"])
-    click_with("auto", "mug", ["prompt mug"])
-    click_with("refine", "object_1", ["prompt object_1"])
+    click_with("auto", "mug", ["refine mug"])
+    click_with("refine", "object_1", ["refine object_1"])
     assert [object_id for object_id, _, _ in listed(ros_rig)] == ["object_1", "mug"]
 
 

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sam2_ros.node.mailbox import SessionStoppedError
 from sam2_ros.node.object_book import TrackingView
 from sam2_ros.node.prompts import PromptAction, PromptRequest
-from sam2_ros.node.session import Session, SessionStoppedError
+from sam2_ros.node.session import Session
 from sam2_ros.tracking.types import ObjectState, PromptError
 
 DEADLINE_S = 20.0
@@ -152,7 +153,8 @@ def test_giving_up_while_the_model_is_busy_withdraws_the_prompt(rig: Rig) -> Non
         (click("known"), "exists already"),
         (click("new", x=99), "outside the image"),
         (click("new", action=PromptAction.REFINE), "no object 'new' to refine; known: known"),
-        (click("known", action=PromptAction.REPLACE), "REPLACE is not available"),
+        (click("new", action=PromptAction.REPLACE), "no object 'new' to replace; known: known"),
+        (PromptRequest("new", action=PromptAction.UNDO), "no object 'new' to undo; known: known"),
         (click("new", x=1.5, normalized=True), "must lie in 0..1"),
         (click("new", x=float("nan"), normalized=True), "must lie in 0..1"),
     ],

@@ -1,0 +1,159 @@
+"""What waits for the session's worker: images, of which the newest counts or every one, and commands. ROS-free.
+
+Images overwrite each other in one slot or, with ``process_every_frame``, queue up to a limit. Commands queue up.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from sam2_ros.node.parameters import NodeParameters
+from sam2_ros.node.session_stats import StatsCollector
+from sam2_ros.node.stamp_watch import StampWatch
+
+logger = logging.getLogger(__name__)
+
+QUEUED_IMAGES = 64  # with ``process_every_frame``; 400 MB of 1080p
+
+
+class SessionStoppedError(RuntimeError):
+    """The command was not carried out because the worker has ended; the message says why."""
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """An image message."""
+
+    message: Any
+    stamp_ns: int
+    arrival_s: float
+
+
+@dataclass(frozen=True)
+class Command:
+    """Something for the worker to do between two images."""
+
+    run: Callable[[], Any]
+    done: Future[Any] = field(default_factory=Future)
+
+
+class Mailbox:
+    """Filled from any thread, emptied by the worker. ``restart(back_s)``: what to do where time jumps back."""
+
+    def __init__(
+        self,
+        stats: StatsCollector,
+        parameters: Callable[[], NodeParameters],
+        restart: Callable[[float], Any],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stats = stats
+        self._parameters = parameters
+        self._restart = restart
+        self._clock = clock
+        self._changed = threading.Condition()  # guards all below
+        self._images: deque[Arrival] = deque()
+        self._commands: deque[Command] = deque()
+        self._stamps = StampWatch()
+        self._next_due_s = -float("inf")
+        self._overflowing = False
+        self._enabled = True
+        self._closed = ""  # why nothing is taken any more
+
+    @property
+    def enabled(self) -> bool:
+        return self._enabled
+
+    def offer(self, message: Any, stamp_ns: int) -> None:
+        """Take an image; it, or one that waits, is left out where the parameters say so. Never blocks."""
+        self._stats.note_received()
+        parameters = self._parameters()
+        with self._changed:
+            if not self._enabled or self._closed:
+                return
+            back_s = self._stamps.jump_back_s(stamp_ns)
+            if back_s:
+                self._images.clear()  # from before the jump
+                self._commands.append(Command(lambda: self._restart(back_s)))
+                self._changed.notify_all()
+            arrival = Arrival(message, stamp_ns, self._clock())
+            if not self._is_due(arrival.arrival_s, parameters.max_rate_hz):
+                self._stats.note_skipped()
+                return
+            if not parameters.process_every_frame and self._images:
+                self._images.clear()
+                self._stats.note_dropped()
+            if self._is_full():
+                self._stats.note_dropped()
+                return
+            self._images.append(arrival)
+            self._changed.notify_all()
+
+    def _is_due(self, now_s: float, max_rate_hz: float) -> bool:
+        """Whether an image of now keeps the mean rate below the limit."""
+        if max_rate_hz <= 0:
+            return True
+        if now_s < self._next_due_s:
+            return False
+        period_s = 1 / max_rate_hz
+        self._next_due_s = max(self._next_due_s, now_s - period_s / 2) + period_s  # half: images come when they come
+        return True
+
+    def _is_full(self) -> bool:
+        was_overflowing, self._overflowing = self._overflowing, len(self._images) >= QUEUED_IMAGES
+        if self._overflowing and not was_overflowing:
+            logger.warning(
+                "%d images wait to be processed, the next ones are dropped: play the bag more slowly", QUEUED_IMAGES
+            )
+        return self._overflowing
+
+    def submit(self, run: Callable[[], Any]) -> Future[Any]:
+        """Queue a command; its future raises SessionStoppedError when the worker has ended."""
+        command = Command(run)
+        with self._changed:
+            if self._closed:
+                command.done.set_exception(SessionStoppedError(self._closed))
+                return command.done
+            self._commands.append(command)
+            self._changed.notify_all()
+        return command.done
+
+    def take(self) -> tuple[list[Command], Arrival | None] | None:
+        """Wait for work: all commands that wait, and the next image; None when the mailbox is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._commands or self._images)
+            if self._closed:
+                return None
+            commands = list(self._commands)
+            self._commands.clear()
+            return commands, self._images.popleft() if self._images else None
+
+    def set_enabled(self, enabled: bool) -> None:
+        with self._changed:
+            self._enabled = enabled
+            if not enabled:
+                self._images.clear()
+
+    def close(self, reason: str) -> None:
+        """Take nothing any more, and tell who waits for a command."""
+        with self._changed:
+            self._closed = self._closed or reason
+            left = list(self._commands)
+            self._commands.clear()
+            self._images.clear()
+            self._changed.notify_all()
+        fail_all((command.done for command in left), SessionStoppedError(reason))
+
+
+def fail_all(futures: Iterable[Future[Any]], error: Exception) -> None:
+    """Let those of them that have not been cancelled raise ``error``."""
+    for future in futures:
+        if future.set_running_or_notify_cancel():
+            future.set_exception(error)
