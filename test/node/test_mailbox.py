@@ -1,0 +1,114 @@
+"""Which images wait for the worker, and which are left out."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import Future
+
+import pytest
+
+from sam2_ros.node.mailbox import QUEUED_IMAGES, Mailbox, SessionStoppedError
+from sam2_ros.node.parameters import NodeParameters, parse
+from sam2_ros.node.session_stats import StatsCollector
+
+SECOND = 1_000_000_000
+
+
+class Box:
+    """A mailbox with its clock in the test's hand."""
+
+    def __init__(self, **values: object) -> None:
+        self.now_s = 0.0
+        self.parameters = parse(values)
+        self.stats = StatsCollector(lambda: self.now_s)
+        self.restarts: list[float] = []
+        self.mailbox = Mailbox(self.stats, lambda: self.parameters, self.restarts.append, lambda: self.now_s)
+
+    def offer(self, *values: int, stamp_s: float = 1.0) -> None:
+        for value in values:
+            self.mailbox.offer(value, int(stamp_s * SECOND))
+
+    def take_image(self) -> object:
+        work = self.mailbox.take()
+        assert work is not None and work[1] is not None
+        return work[1].message
+
+
+def test_the_newest_image_wins_and_the_others_are_counted() -> None:
+    box = Box()
+    box.offer(1, 2, 3)
+    assert box.take_image() == 3
+    assert (box.stats.snapshot().received, box.stats.snapshot().dropped) == (3, 2)
+
+
+def test_every_frame_comes_in_order_with_commands_before_the_next(caplog: pytest.LogCaptureFixture) -> None:
+    box = Box(process_every_frame=True)
+    box.offer(1, 2, 3)
+    box.mailbox.submit(lambda: None)
+    first = box.mailbox.take()
+    assert first is not None and len(first[0]) == 1
+    assert [box.take_image(), box.take_image()] == [2, 3]
+    assert box.stats.snapshot().dropped == 0
+
+
+def test_a_full_queue_drops_what_comes_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    box = Box(process_every_frame=True)
+    with caplog.at_level(logging.WARNING):
+        box.offer(*range(QUEUED_IMAGES + 5))
+    assert caplog.text.count("play the bag more slowly") == 1
+    assert box.stats.snapshot().dropped == 5
+    assert [box.take_image() for _ in range(QUEUED_IMAGES)] == list(range(QUEUED_IMAGES))
+    box.offer(99)
+    assert box.take_image() == 99
+
+
+@pytest.mark.parametrize(("camera_hz", "limit_hz"), [(30, 20), (30, 30), (200, 15), (30, 45), (10, 1)])
+def test_the_mean_rate_stays_below_the_limit_and_near_it(camera_hz: int, limit_hz: int) -> None:
+    box = Box(max_rate_hz=float(limit_hz))
+    taken = 0
+    for tick in range(20 * camera_hz):
+        box.now_s = tick / camera_hz
+        box.offer(tick)
+        skipped = box.stats.snapshot().skipped
+        taken = tick + 1 - skipped
+    expected = 20 * min(camera_hz, limit_hz)
+    assert 0.95 * expected <= taken <= expected + 1
+    assert box.stats.snapshot().dropped == taken - 1  # nobody took them here
+
+
+def test_after_a_jump_back_what_waited_from_before_it_is_gone() -> None:
+    box = Box(process_every_frame=True)
+    box.offer(1, 2, stamp_s=100)
+    box.offer(3, stamp_s=5)
+    work = box.mailbox.take()
+    assert work is not None and work[1] is not None and work[1].message == 3
+    for command in work[0]:
+        command.run()
+    assert box.restarts == [95.0]
+
+
+def test_while_disabled_nothing_waits() -> None:
+    box = Box()
+    box.offer(1)
+    box.mailbox.set_enabled(False)
+    box.offer(2)
+    box.mailbox.set_enabled(True)
+    box.offer(3)
+    assert box.take_image() == 3 and box.stats.snapshot().dropped == 0
+
+
+def test_closing_tells_who_waits_and_who_comes_later() -> None:
+    box = Box()
+    waits: Future[None] = box.mailbox.submit(lambda: None)
+    gave_up: Future[None] = box.mailbox.submit(lambda: None)
+    assert gave_up.cancel()
+    box.mailbox.close("the end")
+    box.offer(1)
+    assert box.mailbox.take() is None
+    for future in (waits, box.mailbox.submit(lambda: None)):
+        with pytest.raises(SessionStoppedError, match="the end"):
+            future.result(0)
+
+
+def test_the_defaults_leave_nothing_out() -> None:
+    assert (NodeParameters().max_rate_hz, NodeParameters().max_image_age_s) == (0.0, 0.0)
