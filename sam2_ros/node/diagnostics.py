@@ -47,9 +47,11 @@ class DiagnosticsReporter:
         elapsed_s = max(now_s - then_s, 1e-3)
         values["enabled"] = str(session.enabled).lower()
         values["objects"] = str(len(session.view.objects))
+        values["objects behind"] = str(len(session.view.frames_behind))
         values["images in [Hz]"] = f"{max(stats.received - received, 0) / elapsed_s:.1f}"
         values["images out [Hz]"] = f"{max(stats.processed - processed, 0) / elapsed_s:.1f}"
         values["images dropped"] = str(stats.dropped)
+        values["images skipped"] = str(stats.skipped)
         values["images failed"] = str(stats.failed)
         values["last error"] = stats.last_error
         values["no depth because"] = depth_trouble
