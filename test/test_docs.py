@@ -98,13 +98,17 @@ def test_the_parameters_of_the_readme_exist() -> None:
     assert named <= {spec.name for spec in schema()}
 
 
-def test_the_python_example_runs_as_it_stands(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    # Whether the example works is the question, not what the weights see.
-    monkeypatch.setattr(loading, "load_tracker", functools.partial(loading.load_tracker, weights="random"))
-    (example,) = code_blocks(README, "python")
-    exec(compile(example, "README.md", "exec"), {"__name__": "__main__"})
+def test_the_python_examples_run_as_they_stand(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    # Whether the examples work is the question, not what the weights see.
+    for name in ("load_tracker", "load_image_predictor"):
+        monkeypatch.setattr(loading, name, functools.partial(getattr(loading, name), weights="random"))
+    for example in code_blocks(README, "python"):
+        exec(compile(example, "README.md", "exec"), {"__name__": "__main__"})
     printed = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in printed] == ["0", "1", "2", "3", "4"]
+    assert [line.split()[0] for line in printed[:5]] == ["0", "1", "2", "3", "4"]
+    assert printed[5].startswith("(3, 480, 640)")
 
 
 @pytest.mark.parametrize("command", [words for _, words in ALL_COMMANDS if set(words) & set(SAM2_ROS)], ids=" ".join)
