@@ -103,6 +103,7 @@ class Sam2Node(LifecycleNode):
         if not self.context.ok():  # Ctrl-C while the model was loading
             return TransitionCallbackReturn.FAILURE
         decode = compressed_to_rgb if parameters.image_transport == "compressed" else image_to_rgb
+        self._depth.make_room()
         self._outputs = Outputs(self, self._current_parameters, self._depth, self._transforms)
         self._events = EventPublisher(self)
         self._session = Session(

@@ -18,6 +18,7 @@ from sam2_ros.node.camera_geometry import CameraInfoMessage, GeometryError, Intr
 from sam2_ros.node.clouds import keep_out_mask, object_cloud
 from sam2_ros.node.depth import on_image_grid, read_depth
 from sam2_ros.node.encodings import ImageError
+from sam2_ros.node.mailbox import QUEUED_IMAGES
 from sam2_ros.node.object_book import ObjectView, TrackingView
 from sam2_ros.node.object_geometry import ObjectGeometry, measure_object
 from sam2_ros.node.parameters import NodeParameters
@@ -26,7 +27,7 @@ from sam2_ros.tracking.types import ObjectState
 
 logger = logging.getLogger(__name__)
 
-DEPTH_IMAGES_KEPT = 10
+DEPTH_IMAGES_KEPT = 10  # of those beside the image that is worked on
 TIME_JUMP_BACK_NS = 500_000_000  # stamps that go back by more than this are a restarted bag
 
 
@@ -55,11 +56,18 @@ class DepthSource:
 
     def __init__(self, parameters: Callable[[], NodeParameters]) -> None:
         self._parameters = parameters
+        self._camera_info: Any = None
         self._depth: StampedBuffer[Any] = StampedBuffer(DEPTH_IMAGES_KEPT)
         self._newest_ns = 0
-        self._camera_info: Any = None
         self._trouble = ""
         self._told: set[str] = set()
+
+    def make_room(self) -> None:
+        """Begin anew with room for as many depth images as images may wait, by the parameters of now."""
+        waiting = QUEUED_IMAGES if self._parameters().process_every_frame else 0
+        self._depth = StampedBuffer(DEPTH_IMAGES_KEPT + waiting)
+        self._newest_ns = 0
+        self._told.clear()
 
     def put_depth(self, stamp_ns: int, message: Any) -> None:
         if stamp_ns < self._newest_ns - TIME_JUMP_BACK_NS:
@@ -95,7 +103,9 @@ class DepthSource:
         try:
             depth = self._depth_of(view, height, width)
         except (ImageError, GeometryError, NoDepthError) as error:
-            self._complain(error)
+            self._trouble = str(error)
+            if any(item.tracked.state is ObjectState.TRACKED for item in view.objects):  # else nobody misses it
+                self._complain(error)
             return Scene()
         self._trouble = ""
         return Scene(depth, measure_objects(view.objects, depth))
@@ -125,7 +135,6 @@ class DepthSource:
         )
 
     def _complain(self, error: ValueError) -> None:
-        self._trouble = str(error)
         # What differs from image to image does not make it another complaint.
         kind = type(error).__name__ if isinstance(error, NoDepthError) else str(error)
         self._tell_once(f"no positions, sizes and points: {error}", kind)

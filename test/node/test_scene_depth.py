@@ -160,6 +160,22 @@ def test_trouble_ends_with_its_cause() -> None:
     assert source.measure(a_view(an_object())).geometry and source.trouble == ""
 
 
+def test_nobody_misses_depth_while_nothing_is_seen(caplog: pytest.LogCaptureFixture) -> None:
+    source = a_source()
+    with caplog.at_level(logging.WARNING, logger="sam2_ros"):
+        source.measure(a_view(an_object(state=ObjectState.OCCLUDED)))
+    assert not caplog.messages and "no depth image came yet" in source.trouble
+
+
+@pytest.mark.parametrize(("every", "found"), [(False, False), (True, True)])
+def test_images_that_wait_find_their_depth_in_the_end(every: bool, found: bool) -> None:
+    source = a_source(None, camera_info(), process_every_frame=every)
+    source.make_room()
+    for number in range(60):
+        source.put_depth(number * SECOND // 10, depth_image())
+    assert (source.measure(a_view(an_object(), stamp_s=0.0)).depth is not None) is found
+
+
 def test_without_use_depth_nothing_is_measured_and_nothing_is_wrong() -> None:
     source = a_source(depth_image(), camera_info(), use_depth=False)
     assert source.measure(a_view(an_object())).depth is None and source.trouble == ""
