@@ -3,80 +3,27 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
+from session_rig import DEADLINE_S, SessionRig, click
 
 from sam2_ros.node.mailbox import SessionStoppedError
-from sam2_ros.node.object_book import TrackingView
 from sam2_ros.node.prompts import PromptAction, PromptRequest
-from sam2_ros.node.session import Session
 from sam2_ros.tracking.types import ObjectState, PromptError
-
-DEADLINE_S = 20.0
-SECOND = 1_000_000_000
-
-
-def click(object_id: str = "", x: float = 4, y: float = 3, **fields: Any) -> PromptRequest:
-    return PromptRequest(
-        object_id=object_id,
-        points_xy=np.array([[x, y]], dtype=np.float32),
-        point_labels=np.array([1], dtype=np.int32),
-        **fields,
-    )
-
-
-class Rig:
-    """A running session whose published views can be waited for."""
-
-    def __init__(self, tracker: Any) -> None:
-        self.tracker = tracker
-        self.published: list[TrackingView] = []
-        self.publish_error: Exception | None = None
-        self._changed = threading.Condition()
-        self.session = Session(tracker, decode=self._decode, publish=self._publish)
-        self.session.start()
-
-    def _decode(self, message: Any) -> np.ndarray:
-        if message.pixels is None:
-            raise ValueError("encoding 'yuv' is not supported")
-        return message.pixels
-
-    def _publish(self, view: TrackingView) -> None:
-        if self.publish_error is not None:
-            error, self.publish_error = self.publish_error, None
-            raise error
-        with self._changed:
-            self.published.append(view)
-            self._changed.notify_all()
-
-    def offer(self, value: int = 0, *, stamp_s: float = 1.0, readable: bool = True) -> None:
-        pixels = np.full((8, 10, 3), value, dtype=np.uint8) if readable else None
-        self.session.offer(SimpleNamespace(header=f"header {value}", pixels=pixels), int(stamp_s * SECOND))
-
-    def wait_for(self, count: int) -> TrackingView:
-        with self._changed:
-            assert self._changed.wait_for(lambda: len(self.published) >= count, DEADLINE_S), "no result was published"
-            return self.published[count - 1]
-
-    def prompt(self, *requests: PromptRequest) -> Any:
-        return self.session.prompt(requests).outcomes.result(DEADLINE_S)
 
 
 @pytest.fixture
-def rig(fake_tracker: Any) -> Iterator[Rig]:
-    rig = Rig(fake_tracker)
+def rig(fake_tracker: Any) -> Iterator[SessionRig]:
+    rig = SessionRig(fake_tracker)
     yield rig
     fake_tracker.gate.set()
     assert rig.session.stop(DEADLINE_S)
 
 
-def test_prompt_before_any_image_is_pending_then_tracked_with_the_images_header(rig: Rig) -> None:
+def test_prompt_before_any_image_is_pending_then_tracked_with_the_images_header(rig: SessionRig) -> None:
     (outcome,) = rig.prompt(click("mug", class_id="cup"))
     assert (outcome.accepted, outcome.object_id, outcome.label) == (True, "mug", 1)
     (before,) = rig.session.view.objects
@@ -89,7 +36,7 @@ def test_prompt_before_any_image_is_pending_then_tracked_with_the_images_header(
     assert after.first_seen_ns == after.last_seen_ns == 2_500_000_000
 
 
-def test_only_the_newest_waiting_image_is_processed_and_the_others_are_counted(rig: Rig) -> None:
+def test_only_the_newest_waiting_image_is_processed_and_the_others_are_counted(rig: SessionRig) -> None:
     rig.tracker.gate.clear()
     rig.offer(1)
     assert rig.tracker.in_step.wait(DEADLINE_S)
@@ -102,7 +49,7 @@ def test_only_the_newest_waiting_image_is_processed_and_the_others_are_counted(r
     assert rig.session.stats().received == 4
 
 
-def test_commands_run_in_order_between_images(rig: Rig) -> None:
+def test_commands_run_in_order_between_images(rig: SessionRig) -> None:
     rig.tracker.gate.clear()
     rig.offer(1)
     assert rig.tracker.in_step.wait(DEADLINE_S)
@@ -121,7 +68,7 @@ def test_commands_run_in_order_between_images(rig: Rig) -> None:
     assert rig.tracker.calls == ["step 1", "prompt a", "remove a", "prompt b", "clear", "prompt c", "step 2"]
 
 
-def test_waiting_for_the_first_mask(rig: Rig) -> None:
+def test_waiting_for_the_first_mask(rig: SessionRig) -> None:
     ticket = rig.session.prompt([click("a"), click("b", x=400)], wait=True)
     assert [o.accepted for o in ticket.outcomes.result(DEADLINE_S)] == [True, True]  # no size is known yet
     rig.offer(1)
@@ -132,7 +79,7 @@ def test_waiting_for_the_first_mask(rig: Rig) -> None:
     assert [item.tracked.object_id for item in rig.session.view.objects] == ["a"]
 
 
-def test_giving_up_while_the_model_is_busy_withdraws_the_prompt(rig: Rig) -> None:
+def test_giving_up_while_the_model_is_busy_withdraws_the_prompt(rig: SessionRig) -> None:
     rig.tracker.gate.clear()
     rig.offer(1)
     assert rig.tracker.in_step.wait(DEADLINE_S)
@@ -159,7 +106,7 @@ def test_giving_up_while_the_model_is_busy_withdraws_the_prompt(rig: Rig) -> Non
         (click("new", x=float("nan"), normalized=True), "must lie in 0..1"),
     ],
 )
-def test_refused_prompt_says_why_and_changes_nothing(rig: Rig, request_: PromptRequest, reason: str) -> None:
+def test_refused_prompt_says_why_and_changes_nothing(rig: SessionRig, request_: PromptRequest, reason: str) -> None:
     rig.prompt(click("known"))
     rig.offer(1)
     rig.wait_for(1)
@@ -169,14 +116,14 @@ def test_refused_prompt_says_why_and_changes_nothing(rig: Rig, request_: PromptR
     assert rig.tracker.calls == calls and rig.tracker.object_ids == ("known",)
 
 
-def test_each_prompt_of_a_batch_stands_for_itself_but_not_twice_for_one_object(rig: Rig) -> None:
+def test_each_prompt_of_a_batch_stands_for_itself_but_not_twice_for_one_object(rig: SessionRig) -> None:
     outcomes = rig.prompt(click("a"), click("b"), click("a"), click(), click())
     assert [o.accepted for o in outcomes] == [False, True, False, True, True]
     assert "2 prompts for 'a'" in outcomes[0].error
     assert [o.object_id for o in outcomes[3:]] == ["object_1", "object_2"]
 
 
-def test_chosen_names_are_not_reused_before_a_reset(rig: Rig) -> None:
+def test_chosen_names_are_not_reused_before_a_reset(rig: SessionRig) -> None:
     assert rig.prompt(click())[0].object_id == "object_1"
     rig.session.clear().result(DEADLINE_S)
     (second,) = rig.prompt(click())
@@ -186,7 +133,7 @@ def test_chosen_names_are_not_reused_before_a_reset(rig: Rig) -> None:
     assert (third.object_id, third.label) == ("object_1", 1)
 
 
-def test_normalized_coordinates(rig: Rig) -> None:
+def test_normalized_coordinates(rig: SessionRig) -> None:
     (early,) = rig.prompt(click("a", x=0.5, y=0.5, normalized=True))
     assert not early.accepted and "no image has come yet" in early.error
     rig.offer(1)
@@ -198,7 +145,7 @@ def test_normalized_coordinates(rig: Rig) -> None:
     assert b.tracked.box_xyxy == (8, 6, 10, 8)
 
 
-def test_removal_is_all_or_nothing(rig: Rig) -> None:
+def test_removal_is_all_or_nothing(rig: SessionRig) -> None:
     rig.prompt(click("a"), click("b"))
     with pytest.raises(PromptError, match=r"unknown object\(s\) 'x'; known: a, b"):
         rig.session.remove(["a", "x"]).result(DEADLINE_S)
@@ -207,7 +154,7 @@ def test_removal_is_all_or_nothing(rig: Rig) -> None:
     assert [item.tracked.object_id for item in rig.session.view.objects] == ["a"]
 
 
-def test_while_disabled_images_are_ignored_and_objects_kept(rig: Rig) -> None:
+def test_while_disabled_images_are_ignored_and_objects_kept(rig: SessionRig) -> None:
     rig.prompt(click("a"))
     assert rig.session.set_enabled(False).result(DEADLINE_S) is False
     rig.offer(1)
@@ -220,7 +167,7 @@ def test_while_disabled_images_are_ignored_and_objects_kept(rig: Rig) -> None:
 
 @pytest.mark.parametrize("where", ["decode", "step", "publish"])
 def test_a_failing_image_is_logged_and_counted_and_the_next_one_goes_on(
-    rig: Rig, where: str, caplog: pytest.LogCaptureFixture
+    rig: SessionRig, where: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     rig.prompt(click("a"))
     ticket = rig.session.prompt([click("b")], wait=True)
@@ -241,7 +188,7 @@ def test_a_failing_image_is_logged_and_counted_and_the_next_one_goes_on(
     assert stats.last_error in caplog.text
 
 
-def test_stamps_that_jump_back_reset_the_tracking_once(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+def test_stamps_that_jump_back_reset_the_tracking_once(rig: SessionRig, caplog: pytest.LogCaptureFixture) -> None:
     rig.prompt(click("a"))
     rig.offer(1, stamp_s=100)
     rig.wait_for(1)
@@ -257,7 +204,7 @@ def test_stamps_that_jump_back_reset_the_tracking_once(rig: Rig, caplog: pytest.
     assert caplog.text.count("went back by 94.90 s") == 1
 
 
-def test_a_dead_worker_says_so_to_everybody(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_dead_worker_says_so_to_everybody(rig: SessionRig, caplog: pytest.LogCaptureFixture) -> None:
     rig.tracker.fail_next = [SystemExit("the worst")]
     rig.tracker.gate.clear()
     rig.offer(1)
@@ -272,7 +219,7 @@ def test_a_dead_worker_says_so_to_everybody(rig: Rig, caplog: pytest.LogCaptureF
     assert "the worst" in rig.session.failure and "the worst" in caplog.text
 
 
-def test_stop_answers_who_still_waits(rig: Rig) -> None:
+def test_stop_answers_who_still_waits(rig: SessionRig) -> None:
     ticket = rig.session.prompt([click("a")], wait=True)
     ticket.outcomes.result(DEADLINE_S)
     assert rig.session.stop(DEADLINE_S)

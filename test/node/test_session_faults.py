@@ -1,0 +1,152 @@
+"""Images that come too fast, too old or out of time, and a machine that runs out of memory: the session goes on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from session_rig import SessionRig, click
+
+from sam2_ros.node.events import EventType
+from sam2_ros.node.parameters import ParameterError, parse
+
+
+@pytest.fixture
+def make_rig(fake_tracker: Any) -> Iterator[Callable[..., SessionRig]]:
+    rigs: list[SessionRig] = []
+
+    def make(**values: object) -> SessionRig:
+        rigs.append(SessionRig(fake_tracker, **values))
+        return rigs[-1]
+
+    yield make
+    fake_tracker.gate.set()
+    for rig in rigs:
+        rig.close()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory"),
+    ],
+    ids=["device", "machine", "allocator"],
+)
+def test_out_of_memory_drops_the_newest_object_says_so_and_goes_on(
+    make_rig: Callable[..., SessionRig], error: Exception
+) -> None:
+    rig = make_rig()
+    rig.prompt(click("old"), click("new"))
+    rig.offer(1)
+    rig.wait_for(1)
+    rig.tracker.fail_next = [error]
+    rig.events.clear()
+    rig.offer(2)
+    rig.settle()
+    rig.offer(3)
+    assert [item.tracked.object_id for item in rig.wait_for(2).objects] == ["old"]
+    (removed,) = rig.events
+    assert (removed.type, removed.object_id, removed.label, removed.header) == (EventType.REMOVED, "new", 2, "header 2")
+    assert "out of memory, 'new', the newest object, was dropped" in removed.message
+    assert rig.session.stats().last_error == removed.message  # what /diagnostics shows
+    assert rig.prompt(click("another"))[0].label == 3
+
+
+def test_out_of_memory_again_and_again_leaves_a_session_without_objects(make_rig: Callable[..., SessionRig]) -> None:
+    rig = make_rig()
+    rig.prompt(click("a"), click("b"))
+    rig.tracker.fail_next = [MemoryError() for _ in range(3)]
+    for value in range(3):
+        rig.offer(value)
+        rig.settle()
+    rig.offer(9)
+    assert rig.wait_for(1).objects == ()
+    assert [event.object_id for event in rig.events if event.type is EventType.REMOVED] == ["b", "a"]
+    assert "no object to drop" in rig.session.stats().last_error
+
+
+def test_every_frame_is_processed_in_order_when_asked(make_rig: Callable[..., SessionRig]) -> None:
+    rig = make_rig(process_every_frame=True)
+    rig.tracker.gate.clear()
+    for value in range(20):
+        rig.offer(value, stamp_s=1 + value / 30)
+    rig.tracker.gate.set()
+    assert [rig.wait_for(count).header for count in range(1, 21)] == [f"header {value}" for value in range(20)]
+    assert rig.session.stats().dropped == 0
+
+
+def test_images_that_are_too_old_are_left_out(make_rig: Callable[..., SessionRig]) -> None:
+    rig = make_rig(max_image_age_s=0.5)
+    rig.now_ns = 10_000_000_000
+    for value, stamp_s in ((1, 9.4), (2, 9.6), (3, 0), (4, 11)):
+        rig.offer(value, stamp_s=stamp_s)
+        rig.settle()
+    assert rig.tracker.calls == ["step 2", "step 3", "step 4"]  # 3 has no stamp, 4 is of a clock that is ahead
+    assert rig.session.stats().skipped == 1
+
+
+@pytest.mark.parametrize(
+    ("stamps_s", "resets"),
+    [([5, 5, 5], 0), ([0, 0, 0], 0), ([5, 0, 5.1], 0), ([5, 4.9, 5], 0), ([5, 5000, 5.1, 5.2], 0), ([5, 1, 1.1], 1)],
+    ids=["duplicated", "zero", "one zero", "out of order", "far future", "backwards"],
+)
+def test_stamps(make_rig: Callable[..., SessionRig], stamps_s: list[float], resets: int) -> None:
+    rig = make_rig()
+    rig.prompt(click("a"))
+    for count, stamp_s in enumerate(stamps_s, 1):
+        rig.offer(count, stamp_s=stamp_s)
+        rig.wait_for(count)
+    assert rig.tracker.calls.count("reset") == resets
+    assert [event.type for event in rig.events].count(EventType.RESET) == resets
+    assert rig.tracker.stamps_s == [stamp_s or None for stamp_s in stamps_s]
+
+
+def test_a_reset_by_time_says_why(make_rig: Callable[..., SessionRig]) -> None:
+    rig = make_rig()
+    rig.offer(1, stamp_s=100)
+    rig.wait_for(1)
+    rig.offer(2, stamp_s=5)
+    rig.wait_for(2)
+    (event,) = rig.events
+    assert event.type is EventType.RESET and "went back by 95.00 s" in event.message
+
+
+def test_a_camera_of_200_hz(make_rig: Callable[..., SessionRig], caplog: pytest.LogCaptureFixture) -> None:
+    rig = make_rig()
+    with caplog.at_level(logging.WARNING):
+        for value in range(400):
+            rig.offer(value % 256, stamp_s=1 + value / 200)
+        rig.settle()
+    stats = rig.session.stats()
+    assert stats.received == 400 and stats.processed + stats.dropped == 400 and stats.failed == 0
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"max_rate_hz": -1.0},
+        {"max_rate_hz": float("nan")},
+        {"max_image_age_s": float("inf")},
+        {"prompt_buffer_s": -0.1},
+        {"prompt_buffer_s": 1e9},
+        {"catchup_budget_ms": float("nan")},
+        {"catchup_budget_ms": "fast"},
+        {"process_every_frame": 1},
+        {"process_every_frame": True, "max_rate_hz": 5.0},
+        {"process_every_frame": True, "max_image_age_s": 1.0},
+    ],
+    ids=str,
+)
+def test_nonsense_in_parameters_is_refused_by_name(values: dict[str, object]) -> None:
+    with pytest.raises(ParameterError, match=next(iter(values))):
+        parse(values)
+
+
+def test_the_buffer_is_in_images() -> None:
+    assert [parse({"prompt_buffer_s": s}).buffer_frames for s in (0.0, 0.01, 1.0, 10.0)] == [0, 1, 30, 300]

@@ -1,0 +1,92 @@
+"""A running session without ROS, and somebody who shows it images and prompts it."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from sam2_ros.node.events import Event
+from sam2_ros.node.object_book import TrackingView
+from sam2_ros.node.parameters import parse
+from sam2_ros.node.prompts import PromptRequest
+from sam2_ros.node.session import Session
+
+DEADLINE_S = 20.0
+SECOND = 1_000_000_000
+
+
+def click(object_id: str = "", x: float = 4, y: float = 3, **fields: Any) -> PromptRequest:
+    return PromptRequest(
+        object_id=object_id,
+        points_xy=np.array([[x, y]], dtype=np.float32),
+        point_labels=np.array([1], dtype=np.int32),
+        **fields,
+    )
+
+
+class SessionRig:
+    """A running session whose published views can be waited for."""
+
+    def __init__(self, tracker: Any, **values: object) -> None:
+        """``values``: of parameters."""
+        self.tracker = tracker
+        self.now_ns = 0
+        self.events: list[Event] = []
+        self.published: list[TrackingView] = []
+        self.publish_error: Exception | None = None
+        self._changed = threading.Condition()
+        parameters = parse(values)
+        self.session = Session(
+            tracker,
+            decode=self._decode,
+            publish=self._publish,
+            notify=self.events.append,
+            parameters=lambda: parameters,
+            now_ns=lambda: self.now_ns,
+        )
+        self.session.start()
+
+    def _decode(self, message: Any) -> np.ndarray:
+        if message.pixels is None:
+            raise ValueError("encoding 'yuv' is not supported")
+        return message.pixels
+
+    def _publish(self, view: TrackingView) -> None:
+        if self.publish_error is not None:
+            error, self.publish_error = self.publish_error, None
+            raise error
+        with self._changed:
+            self.published.append(view)
+            self._changed.notify_all()
+
+    def offer(self, value: int = 0, *, stamp_s: float = 1.0, readable: bool = True) -> None:
+        """An image all of this value, 8 x 10 px."""
+        pixels = np.full((8, 10, 3), value, dtype=np.uint8) if readable else None
+        self.offer_pixels(pixels, f"header {value}", stamp_s)
+
+    def offer_pixels(self, pixels: np.ndarray | None, header: str = "", stamp_s: float = 1.0) -> None:
+        self.session.offer(SimpleNamespace(header=header, pixels=pixels), round(stamp_s * SECOND))
+
+    def show(self, pixels: np.ndarray, stamp_s: float) -> TrackingView:
+        """Offer an image and wait for its result."""
+        self.offer_pixels(pixels, stamp_s=stamp_s)
+        return self.wait_for(len(self.published) + 1)
+
+    def wait_for(self, count: int) -> TrackingView:
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.published) >= count, DEADLINE_S), "no result was published"
+            return self.published[count - 1]
+
+    def settle(self) -> None:
+        """Wait until the worker is done with the image that was offered last."""
+        for _ in range(2):  # the first may be carried out together with the image, and before it
+            self.session.set_enabled(True).result(DEADLINE_S)
+
+    def prompt(self, *requests: PromptRequest) -> Any:
+        return self.session.prompt(requests).outcomes.result(DEADLINE_S)
+
+    def close(self) -> None:
+        assert self.session.stop(DEADLINE_S)
