@@ -83,15 +83,15 @@ def load_network(
         checkpoint: file or folder with weights (docs/checkpoints.md has the formats); None takes the embedded ones,
             which only "nano" has.
         device: "cpu", "cuda", "cuda:1", ...
-        postprocess: the official builder's default settings (stability fallback, binarised prompted masks);
-            False gives the official benchmark's.
+        postprocess: the official builder's default settings (stability fallback, binarised prompted masks); "nano" has
+            no fallback. False gives the official benchmark's.
         weights: "embedded", or "random" for dry runs without meaningful masks.
         image_size: side of the model's square input in px where it should differ from the table's.
         sha256: what the checkpoint's hash must be, in hexadecimal.
         image_only: the network will see single images: a checkpoint without the memory part will do.
 
     Raises:
-        ValueError: unknown model, size or kind of weights, or arguments that contradict each other.
+        ValueError: unknown model, size or kind of weights, no such device, or arguments that contradict each other.
         sam2_ros.model.checkpoint.CheckpointError: the weights do not fit or cannot be read.
     """
     if weights not in ("embedded", "random"):
@@ -101,13 +101,17 @@ def load_network(
     if checkpoint is None and sha256 is not None:
         raise ValueError("sha256 is given without a checkpoint to compare it with")
     config = None if model is None else model_config(model, image_size)  # a wrong name is told before a file is read
+    _check_device(device)
     source = EMBEDDED_WEIGHTS if checkpoint is None else Path(checkpoint)
     if checkpoint is None and weights == "embedded" and config is not None and config.name != "nano":
         raise ValueError(f"{config.name} has no embedded weights: name a checkpoint file, or use the model nano")
     state = read_state_dict(source, sha256) if weights == "embedded" else None
     if config is None:
         config = model_config("nano" if state is None else _model_of(state, source), image_size)
-    network = SAM2(config, StabilityFallback() if postprocess else None, binarize_prompted_masks=postprocess)
+    # Nano's outlines shift with the threshold: it would nearly always fall back to its three candidates, which have
+    # learned nothing from corrective clicks, so that those would be lost on it.
+    fallback = StabilityFallback() if postprocess and config.name != "nano" else None
+    network = SAM2(config, fallback, binarize_prompted_masks=postprocess)
     if state is not None:
         fill_model(network, state, source, image_only)
     network = network.to(device).eval()
@@ -115,6 +119,16 @@ def load_network(
         # Depthwise convolutions are several times faster with channels last.
         network.image_encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch has no single kind for this
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"device: expected cpu, or a cuda device that torch finds here, got {device!r} ({reason})"
+        ) from error
 
 
 def _model_of(state: dict[str, Tensor], source: Path) -> str:

@@ -46,6 +46,18 @@ def test_postprocessing_is_on_unless_turned_off(tmp_path: Path) -> None:
     assert not np.array_equal(processed[2]["mug"].low_res_logits, plain[2]["mug"].low_res_logits)
 
 
+def test_nano_keeps_its_single_mask() -> None:
+    """Its three candidates know nothing of corrective clicks: with the fallback those changed hardly anything."""
+    assert load_network("nano", weights="random", image_size=64).sam_mask_decoder.fallback is None
+    assert load_network(TINY.name, weights="random").sam_mask_decoder.fallback is not None
+
+
+@pytest.mark.parametrize("device", ["toaster", "cuda:99"])
+def test_a_device_that_is_not_there_is_named(device: str) -> None:
+    with pytest.raises(ValueError, match=f"expected cpu, or a cuda device .*got '{device}'"):
+        load_network(TINY.name, weights="random", device=device)
+
+
 def test_nano_runs_with_random_weights_at_another_size() -> None:
     tracker = load_tracker("nano", weights="random", image_size=64)
     assert tracker.model_name == "nano"
