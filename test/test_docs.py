@@ -98,9 +98,7 @@ def test_the_parameters_of_the_readme_exist() -> None:
     assert named <= {spec.name for spec in schema()}
 
 
-def test_the_python_examples_run_as_they_stand(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
+def test_the_python_examples_run_as_they_stand(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     # Whether the examples work is the question, not what the weights see.
     for name in ("load_tracker", "load_image_predictor"):
         monkeypatch.setattr(loading, name, functools.partial(getattr(loading, name), weights="random"))
