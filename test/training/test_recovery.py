@@ -99,8 +99,8 @@ def test_two_processes_train_as_one(photo_root: Path, tmp_path: Path) -> None:
         torch.load(path, weights_only=True) for path in (one / "rank0.pt", two / "rank0.pt", two / "rank1.pt")
     )
     assert all(torch.equal(second[name], value) for name, value in first.items()), "the two went apart"
-    # AdamW divides small gradients by their own size, so rounding shows: 1e-4 was seen, in biases whose true gradient is
-    # zero. A mean over processes in place of objects makes 7e-3.
+    # AdamW divides small gradients by their own size, so rounding shows: 1e-4 was seen, in biases whose true
+    # gradient is zero. A mean over processes in place of objects makes 7e-3.
     for name, value in expected.items():
         torch.testing.assert_close(first[name], value, rtol=0, atol=2e-4, msg=lambda text, name=name: f"{name}: {text}")
     # Part of every checkpoint, used by nothing: no gradient, so no weight decay either.
