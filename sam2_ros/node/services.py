@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import rclpy.task
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from std_srvs.srv import SetBool
 
 from sam2_ros.msg import TrackedObjectArray
@@ -53,6 +54,9 @@ from sam2_ros.srv import (
 from sam2_ros.tracking.types import PromptError
 
 T = TypeVar("T")
+
+# As services usually are, but for the depth: of more requests at once the middleware would drop some without a word.
+QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=200, reliability=ReliabilityPolicy.RELIABLE)
 
 
 class Services:
@@ -98,7 +102,7 @@ class Services:
                 response.success, response.message = False, f"{name} failed, a bug: {type(error).__name__}: {error}"
             return response
 
-        return self._node.create_service(kind, name, answer, callback_group=self._group)
+        return self._node.create_service(kind, name, answer, qos_profile=QOS, callback_group=self._group)
 
     async def _until(self, future: Future[T], limit_s: float) -> T | None:
         """The future's result, or None when it did not come in time (it is cancelled then). Raises what it raises."""
