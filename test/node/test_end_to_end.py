@@ -21,7 +21,7 @@ from std_msgs.msg import Header
 
 from sam2_ros.msg import Prompt, TrackedObjectArray
 from sam2_ros.node.conversions import array_to_image
-from sam2_ros.srv import AddObjects
+from sam2_ros.srv import AddObjects, ListObjects, LoadSession, RemoveObjects, SaveSession
 
 START_DEADLINE_S = 180.0  # loading torch and the model on a busy machine
 EXIT_GRACE_S = 60.0
@@ -98,6 +98,14 @@ class User:
             turn()
             self._executor.spin_once(timeout_sec=0.1)
 
+    def call(self, kind: Any, name: str, **fields: Any) -> Any:
+        """The answer of one of the node's services, with images going on."""
+        client = self._node.create_client(kind, f"sam2_node/{name}")
+        self.spin_until(client.service_is_ready, f"{name} is there")
+        answer = client.call_async(kind.Request(**fields))
+        self.spin_until(answer.done, f"{name} answers", turn=self.show_image)
+        return answer.result()
+
     def close(self) -> None:
         self._executor.shutdown()
         self._node.destroy_node()
@@ -139,6 +147,40 @@ def test_camera_in_prompt_in_label_image_out(start_node: Callable[..., NodeProce
     assert node.stop(signal.SIGINT) == 0, node.output
     assert "Traceback" not in node.output
     assert "weights is 'random': the masks will mean nothing" in node.output
+
+
+def test_a_node_that_was_killed_goes_on_with_the_same_objects(
+    start_node: Callable[..., NodeProcess], make_user: Any, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "s.pt")
+    arguments = ("-p", "device:=cpu", "-p", "num_threads:=1", "-p", "service_timeout_s:=120.0")
+    node = start_node(*arguments)
+    user = make_user(node)
+    user.spin_until(user.node_is_there, "service and image subscription are there")
+    prompts = [
+        Prompt(object_id="gone", box_xyxy=[10.0, 10.0, 50.0, 50.0]),
+        Prompt(object_id="mug", class_id="cup", box_xyxy=[40.0, 30.0, 100.0, 90.0]),
+    ]
+    assert user.call(AddObjects, "add_objects", prompts=prompts, wait=True).success
+    assert user.call(RemoveObjects, "remove_objects", object_ids=["gone"]).success
+    saved = user.call(SaveSession, "save_session", path=path)
+    assert saved.success and saved.object_count == 1, saved.message
+    (before,) = user.call(ListObjects, "list_objects").objects.objects
+    node.process.kill()
+    node.process.wait(EXIT_GRACE_S)
+
+    second = start_node(*arguments)
+    user = make_user(second)
+    user.spin_until(user.node_is_there, "the restarted node is there")
+    loaded = user.call(LoadSession, "load_session", path=path)
+    assert loaded.success, loaded.message
+    user.spin_until(lambda: any(m.objects for m in user.objects), "it tracks them", turn=user.show_image)
+    (after,) = next(message for message in user.objects if message.objects).objects
+    assert (after.object_id, after.label, after.class_id) == ("mug", 2, "cup")
+    assert after.first_seen == before.first_seen
+    (more,) = user.call(AddObjects, "add_objects", prompts=[Prompt(box_xyxy=[10.0, 10.0, 50.0, 50.0])]).results
+    assert more.label == 3  # no label is given twice
+    assert second.stop(signal.SIGTERM) == 0, second.output
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
