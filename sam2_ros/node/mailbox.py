@@ -41,6 +41,7 @@ class Command:
     """Something for the worker to do between two images."""
 
     run: Callable[[], Any]
+    stamp_ns: int = 0  # of the image it is about; 0 = of the next one
     done: Future[Any] = field(default_factory=Future)
 
 
@@ -114,9 +115,12 @@ class Mailbox:
             )
         return self._overflowing
 
-    def submit(self, run: Callable[[], Any]) -> Future[Any]:
-        """Queue a command; its future raises SessionStoppedError when the worker has ended."""
-        command = Command(run)
+    def submit(self, run: Callable[[], Any], stamp_ns: int = 0) -> Future[Any]:
+        """Queue a command; its future raises SessionStoppedError when the worker has ended.
+
+        One about an image that waits in the queue waits for it, and so do those behind it: their order counts.
+        """
+        command = Command(run, stamp_ns)
         with self._changed:
             if self._closed:
                 command.done.set_exception(SessionStoppedError(self._closed))
@@ -125,15 +129,25 @@ class Mailbox:
             self._changed.notify_all()
         return command.done
 
-    def take(self) -> tuple[list[Command], Arrival | None] | None:
-        """Wait for work: all commands that wait, and the next image; None when the mailbox is closed."""
+    def wait(self) -> None:
+        """Return when there is something to take, or nothing ever will be."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._commands or self._images)
+
+    def take(self) -> tuple[list[Command], Arrival | None] | None:
+        """What is there now: the commands that wait, and the next image; None when the mailbox is closed."""
+        with self._changed:
             if self._closed:
                 return None
-            commands = list(self._commands)
-            self._commands.clear()
+            commands = []
+            while self._commands and not self._is_early(self._commands[0]):
+                commands.append(self._commands.popleft())
             return commands, self._images.popleft() if self._images else None
+
+    def _is_early(self, command: Command) -> bool:
+        """Whether the command is about an image that waits behind the next one."""
+        stamps_ns = [image.stamp_ns for image in self._images]
+        return bool(stamps_ns) and stamps_ns[0] < command.stamp_ns <= max(stamps_ns)
 
     def set_enabled(self, enabled: bool) -> None:
         with self._changed:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,8 +47,9 @@ class Session:
     """Feeds a tracker from a stream. ``decode`` makes (H, W, 3) RGB of an image message; ``publish`` gets each result.
 
     Both run on the worker. ``decode`` raises ValueError for an image it cannot read. ``notify`` gets each event, on any
-    thread. ``now_ns`` is the clock that stamps are compared with. Nothing an image or a command does ends the worker;
-    should it end all the same, ``failure`` says why and every command is answered with that.
+    thread. ``turn`` is held while the model is used, for sessions that share one. ``now_ns`` is the clock that stamps
+    are compared with. Nothing an image or a command does ends the worker; should it end all the same, ``failure`` says
+    why and every command is answered with that.
     """
 
     def __init__(
@@ -58,9 +60,11 @@ class Session:
         publish: Callable[[TrackingView], None],
         notify: Callable[[Event], None] = lambda event: None,
         parameters: Callable[[], NodeParameters] = NodeParameters,
+        turn: AbstractContextManager[None] | None = None,
         now_ns: Callable[[], int] = time.time_ns,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._turn = turn if turn is not None else nullcontext()
         self.events = EventSource(notify)
         self._stats = StatsCollector(clock)
         self._work = SessionWork(
@@ -90,7 +94,10 @@ class Session:
         """Apply prompts to the images they are for, each taken or refused by itself; ``wait`` fills ``first_view``."""
         first_view: Future[TrackingView] = Future()
         batch = tuple(requests)
-        outcomes = self._mailbox.submit(lambda: self._work.apply(batch, first_view if wait else None))
+        outcomes = self._mailbox.submit(
+            lambda: self._work.apply(batch, first_view if wait else None),
+            stamp_ns=max((request.stamp_ns for request in batch), default=0),
+        )
         return PromptTicket(outcomes, first_view)
 
     def remove(self, object_ids: Iterable[str]) -> Future[tuple[str, ...]]:
@@ -150,14 +157,23 @@ class Session:
     def _run(self) -> None:
         reason = STOPPED
         try:
-            while (work := self._mailbox.take()) is not None:
-                self._do(*work)
+            while self._work_once():
+                pass
         except BaseException as error:  # what images and commands raise is caught below: this is a bug of ours
             reason = f"the worker has died ({type(error).__name__}: {error}): clean up and configure the node again"
             logger.critical("%s", reason, exc_info=True)
             self._failure = reason
         self._mailbox.close(reason)
         self._work.first_views.fail(SessionStoppedError(reason))
+
+    def _work_once(self) -> bool:
+        """Wait for work and do it; False when there will be none any more."""
+        self._mailbox.wait()
+        with self._turn:  # and take what is the newest then
+            work = self._mailbox.take()
+            if work is not None:
+                self._do(*work)
+        return work is not None
 
     def _do(self, commands: list[Command], image: Arrival | None) -> None:
         image_rgb = self._work.read(image) if image is not None else None

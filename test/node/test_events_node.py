@@ -220,6 +220,20 @@ def test_fifty_calls_at_once_are_all_answered(ros_rig: Any) -> None:
     assert {item.state for future in adding for item in future.result().objects.objects} == {TrackedObject.TRACKED}
 
 
+def test_a_bag_that_is_faster_than_the_model_is_processed_image_by_image(make_ros_rig: Callable[..., Any]) -> None:
+    rig = make_ros_rig(process_every_frame=True, image_reliability="reliable")
+    rig.start()
+    images = rig.publisher(Image, "image", 50)
+    rig.tracker.gate.clear()
+    for number in range(40):
+        images.publish(an_image(1.0 + number / 30))
+    rig.spin_until(lambda: rig.node._session.stats().received == 40, "all images are received")
+    rig.tracker.gate.set()
+    rig.spin_until(lambda: len(rig.tracker.stamps_s) == 42, "all are processed, and two of the warm-up")
+    assert rig.tracker.stamps_s[2:] == pytest.approx([1.0 + number / 30 for number in range(40)], abs=1e-6)
+    assert rig.node._session.stats().dropped == 0
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

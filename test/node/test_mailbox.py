@@ -51,6 +51,25 @@ def test_every_frame_comes_in_order_with_commands_before_the_next(caplog: pytest
     assert box.stats.snapshot().dropped == 0
 
 
+def test_a_command_about_an_image_in_the_queue_waits_for_it_and_those_behind_it_too() -> None:
+    box = Box(process_every_frame=True)
+    for value in (1, 2, 3):
+        box.offer(value, stamp_s=value)
+    done: list[str] = []
+    box.mailbox.submit(lambda: done.append("at once"))
+    box.mailbox.submit(lambda: done.append("for 2.5"), stamp_ns=5 * SECOND // 2)
+    box.mailbox.submit(lambda: done.append("after it"))
+    box.mailbox.submit(lambda: done.append("of the future"), stamp_ns=99 * SECOND)
+    expected = [["at once"], [], ["for 2.5", "after it", "of the future"]]
+    for value, names in enumerate(expected, 1):
+        work = box.mailbox.take()
+        assert work is not None and work[1] is not None and work[1].message == value
+        done.clear()
+        for command in work[0]:
+            command.run()
+        assert done == names
+
+
 def test_a_full_queue_drops_what_comes_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
     box = Box(process_every_frame=True)
     with caplog.at_level(logging.WARNING):

@@ -78,6 +78,18 @@ def test_an_image_that_is_not_kept_any_more_is_refused_with_how_far_back_it_reac
     assert rig.prompt(click("next", 40, 20, stamp_ns=stamp_ns(99)))[0].accepted  # later than all: the next image
 
 
+def test_in_a_replay_a_prompt_waits_for_its_image_in_the_queue(make_rig: Callable[..., SessionRig]) -> None:
+    in_time, queued = make_rig(), make_rig(process_every_frame=True)
+    show(in_time, 0, 5)
+    in_time.prompt(click("mug", 40, 20))
+    expected = show(in_time, 5, 8)
+    for index in range(8):
+        queued.offer_pixels(FRAMES[index], stamp_s=at(index))
+    (outcome,) = queued.prompt(click("mug", 40, 20, stamp_ns=stamp_ns(5)))
+    assert outcome.accepted, outcome.error
+    assert same_masks(queued.wait_for(8), expected)
+
+
 def test_without_a_buffer_stamps_are_ignored(make_rig: Callable[..., SessionRig]) -> None:
     rig = make_rig(buffer_frames=0, prompt_buffer_s=0.0)
     show(rig, 0, 3)
