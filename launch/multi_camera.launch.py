@@ -1,7 +1,7 @@
 """Track in several cameras: ``ros2 launch sam2_ros multi_camera.launch.py cameras:=left,right``.
 
-Each camera gets a node of its own in a namespace of its name, with its topics below /left/sam2_node and so on.
-Every other argument of ``sam2.launch.py`` may be given too and applies to all cameras.
+One process with one set of weights; each camera gets a node of its own in a namespace of its name, with its topics
+below /left/sam2_node and so on. Every other argument of ``sam2.launch.py`` may be given too and applies to all cameras.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDescription, OpaqueFunction
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
 from launch.launch_description_entity import LaunchDescriptionEntity
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 
-ONE_CAMERA = Path(get_package_share_directory("sam2_ros")) / "launch" / "sam2.launch.py"
+ONE_PROCESS = Path(get_package_share_directory("sam2_ros")) / "launch" / "sam2.launch.py"
 
 # Name, default, meaning. {camera} stands for each camera's name in turn.
 ARGUMENTS = (
@@ -39,12 +39,6 @@ def camera_names(text: str) -> list[str]:
     return names
 
 
-def arguments_of_camera(camera: str, value: dict[str, str]) -> dict[str, str]:
-    """The arguments of ``sam2.launch.py`` for one camera."""
-    topics = {name: value[name].replace("{camera}", camera) for name in TOPICS}
-    return {"namespace": camera, **topics}
-
-
 def check_topics(cameras: list[str], value: dict[str, str]) -> None:
     """ValueError when several cameras would read the same images."""
     for name in TOPICS:
@@ -57,17 +51,11 @@ def make_cameras(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     value = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
     cameras = camera_names(value["cameras"])
     check_topics(cameras, value)
-    # A group keeps one camera's arguments from the next.
+    arguments = {**value, "cameras": ",".join(cameras)}
     return [
-        GroupAction(
-            [
-                IncludeLaunchDescription(
-                    PythonLaunchDescriptionSource(str(ONE_CAMERA)),
-                    launch_arguments=list(arguments_of_camera(camera, value).items()),
-                )
-            ]
+        IncludeLaunchDescription(
+            PythonLaunchDescriptionSource(str(ONE_PROCESS)), launch_arguments=list(arguments.items())
         )
-        for camera in cameras
     ]
 
 

@@ -22,6 +22,12 @@ SHARE = Path(get_package_share_directory("sam2_ros"))
 # Name, default, meaning. "" = not given.
 ARGUMENTS = (
     ("namespace", "", "namespace of the node; its topics and services are below <namespace>/sam2_node"),
+    (
+        "cameras",
+        "",
+        "names of cameras, such as left,right: one process for all, each in a namespace of its name; put "
+        "{camera} into the topics",
+    ),
     ("params_file", str(SHARE / "config" / "sam2_node.yaml"), "YAML file with the node's parameters"),
     ("image_topic", "image", "camera images to track in (sensor_msgs/Image)"),
     ("image_transport", "", "raw, or compressed: subscribe to <image_topic>/compressed"),
@@ -38,7 +44,7 @@ ARGUMENTS = (
     ("log_level", "info", "debug, info, warn, error or fatal"),
 )
 # Arguments that are parameters of the node.
-TEXT_PARAMETERS = ("image_transport", "model", "checkpoint", "device")
+TEXT_PARAMETERS = ("cameras", "image_transport", "model", "checkpoint", "device")
 SWITCH_PARAMETERS = ("use_depth", "use_sim_time")
 # What config/sam2.rviz shows and publishes, without a namespace.
 RVIZ_TOPICS = (
@@ -67,6 +73,31 @@ def parameter_overrides(value: Values) -> dict[str, str | bool]:
     if value["depth_topic"]:
         overrides.setdefault("use_depth", True)
     return overrides
+
+
+def cameras_of(value: Values) -> list[Values]:
+    """The arguments for each node of the process: as they are for one camera, by name for several."""
+    names = [name.strip() for name in value["cameras"].split(",") if name.strip()]
+    topics = [name for name in value if name.endswith("_topic")]
+    return [
+        {
+            **value,
+            **{topic: value[topic].replace("{camera}", name) for topic in topics},
+            "namespace": f"{value['namespace']}/{name}",
+        }
+        for name in names
+    ] or [value]
+
+
+def process_remappings(value: Values) -> list[tuple[str, str]]:
+    """``topic_remappings``; for several cameras by full names, which each node applies to itself alone."""
+    if not value["cameras"]:
+        return topic_remappings(value)
+    return [
+        (f"{node_name(camera).removesuffix('sam2_node')}{ours}", theirs)
+        for camera in cameras_of(value)
+        for ours, theirs in topic_remappings(camera)
+    ]
 
 
 def topic_remappings(value: Values) -> list[tuple[str, str]]:
@@ -104,24 +135,33 @@ def make_nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         Node(
             package="sam2_ros",
             executable="sam2_node",
-            name="sam2_node",
+            # With a name launch hands the overrides to a node of that full name only, and the cameras' are others.
+            name=None if value["cameras"] else "sam2_node",
             namespace=value["namespace"],
             parameters=[value["params_file"], *([overrides] if overrides else [])],
-            remappings=topic_remappings(value),
+            remappings=process_remappings(value),
             arguments=["--ros-args", "--log-level", value["log_level"]],
             output="screen",
             emulate_tty=True,
         )
     ]
+    for camera in cameras_of(value):
+        nodes += make_viewers(camera)
+    return nodes
+
+
+def make_viewers(value: Values) -> list[Node]:
+    """The windows that were asked for."""
+    viewers = []
     if is_on("rviz", value["rviz"]):
         config = str(SHARE / "config" / "sam2.rviz")
-        nodes.append(
+        viewers.append(
             Node(package="rviz2", executable="rviz2", arguments=["-d", config], remappings=rviz_remappings(value))
         )
     if is_on("rqt_click", value["rqt_click"]):
         overlay = f"{node_name(value)}/overlay"
-        nodes.append(Node(package="rqt_image_view", executable="rqt_image_view", arguments=[overlay]))
-    return nodes
+        viewers.append(Node(package="rqt_image_view", executable="rqt_image_view", arguments=[overlay]))
+    return viewers
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -41,7 +41,7 @@ def launch_packages(monkeypatch: pytest.MonkeyPatch) -> None:
         "launch.actions": {
             name: recorder(name)
             for name in (
-                *("DeclareLaunchArgument", "GroupAction", "IncludeLaunchDescription", "OpaqueFunction"),
+                *("DeclareLaunchArgument", "IncludeLaunchDescription", "OpaqueFunction"),
                 "SetEnvironmentVariable",
             )
         },
@@ -165,26 +165,38 @@ def test_nothing_is_opened_unless_asked_for() -> None:
     assert [node.executable for node in launched()] == ["sam2_node"]
 
 
-def cameras(**given: str) -> list[dict[str, str]]:
-    """The arguments that each camera's include of the one-camera launch file gets."""
-    includes = [include for group in launched(MULTI_CAMERA, **given) for include in group.args[0]]
-    assert {include.args[0] for include in includes} == {str(LAUNCH_FILE)}
-    return [dict(include.launch_arguments) for include in includes]
+def cameras(**given: str) -> dict[str, str]:
+    """The arguments that sam2.launch.py gets from the one for several cameras."""
+    (include,) = launched(MULTI_CAMERA, **given)
+    assert include.args[0] == str(LAUNCH_FILE)
+    return dict(include.launch_arguments)
 
 
-def test_each_camera_has_its_namespace_and_topics() -> None:
+def test_several_cameras_are_one_process() -> None:
     given = cameras(cameras="front, back", depth_topic="/{camera}/depth/image_raw")
-    assert given == [
-        {
-            "namespace": name,
-            "image_topic": f"/{name}/image_raw",
-            "camera_info_topic": "",
-            "depth_topic": f"/{name}/depth/image_raw",
-        }
-        for name in ("front", "back")
-    ]
-    one_camera = {name for name, _, _ in runpy.run_path(str(LAUNCH_FILE))["ARGUMENTS"]}
-    assert set(given[0]) <= one_camera
+    assert given == {
+        "cameras": "front,back",
+        "image_topic": "/{camera}/image_raw",
+        "camera_info_topic": "",
+        "depth_topic": "/{camera}/depth/image_raw",
+    }
+    (node,) = launched(**given)
+    assert node.name is None  # else the parameters below would be for /sam2_node alone
+    assert node.parameters[1] == {"cameras": "front,back", "use_depth": True}
+    remapped = dict(node.remappings)
+    assert remapped["/front/image"] == "/front/image_raw"
+    assert remapped["/back/camera_info"] == "/back/camera_info"
+    assert remapped["/back/depth"] == "/back/depth/image_raw"
+    assert len(remapped) == 2 * len(launched_node().remappings)
+
+
+def test_several_cameras_in_a_namespace_with_their_viewers() -> None:
+    given = cameras(cameras="front,back")
+    node, *viewers = launched(**given, namespace="robot", rviz="true", rqt_click="true")
+    assert node.namespace == "robot"
+    assert dict(node.remappings)["/robot/back/click"] == "/robot/back/sam2_node/overlay_mouse_left"
+    assert [viewer.package for viewer in viewers] == ["rviz2", "rqt_image_view"] * 2
+    assert ("/sam2_node/markers", "/robot/back/sam2_node/markers") in viewers[2].remappings
 
 
 @pytest.mark.parametrize("text", ["", "left,left", "left,,right", "left/eye", "1st"])
@@ -196,11 +208,7 @@ def test_camera_names_must_be_namespaces(text: str) -> None:
 def test_two_cameras_cannot_share_a_topic() -> None:
     with pytest.raises(ValueError, match=r"put \{camera\} into it"):
         cameras(image_topic="/camera/image_raw")
-    assert cameras(cameras="only", image_topic="/camera/image_raw")[0]["image_topic"] == "/camera/image_raw"
-
-
-def test_several_cameras_are_several_processes_as_long_as_one_cannot_serve_them() -> None:
-    assert "cameras" not in {spec.name for spec in schema()}, "multi_camera.launch.py: one node with this parameter"
+    assert cameras(cameras="only", image_topic="/camera/image_raw")["image_topic"] == "/camera/image_raw"
 
 
 def test_the_executable_is_the_one_that_is_installed() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import weakref
 from typing import Any
 
 import numpy as np
@@ -15,21 +16,41 @@ logger = logging.getLogger(__name__)
 WARM_UP_HEIGHT_PX, WARM_UP_WIDTH_PX = 480, 640
 
 
-def load_configured_tracker(parameters: NodeParameters) -> Any:
-    """Load the model that the parameters name. Raises what ``load_tracker`` raises, which names path and reason."""
+class SharedNetworks:
+    """One network for all trackers that ask for the same; it is let go of when the last of them is."""
+
+    def __init__(self) -> None:
+        self._known: weakref.WeakValueDictionary[tuple[Any, ...], Any] = weakref.WeakValueDictionary()
+
+    def load(self, parameters: NodeParameters) -> Any:
+        """The network that the parameters name. Raises what ``load_network`` raises, which names path and reason."""
+        from sam2_ros.tracking.loading import load_network
+
+        wanted: dict[str, Any] = {
+            "model": None if parameters.model == "auto" else parameters.model,
+            "checkpoint": parameters.checkpoint or None,
+            "device": resolve_device(parameters.device),
+            "weights": parameters.weights,
+            "sha256": parameters.checkpoint_sha256 or None,
+        }
+        key = tuple(wanted.values())
+        network = self._known.get(key)
+        if network is None:
+            network = self._known[key] = load_network(**wanted)
+        return network
+
+
+def load_configured_tracker(parameters: NodeParameters, networks: SharedNetworks | None = None) -> Any:
+    """A tracker with the model that the parameters name, one of ``networks`` where it is there already."""
     import torch
 
-    from sam2_ros import load_tracker
+    from sam2_ros.tracking.tracker import Tracker
 
     if parameters.num_threads:
         torch.set_num_threads(parameters.num_threads)
-    return load_tracker(
-        None if parameters.model == "auto" else parameters.model,
-        checkpoint=parameters.checkpoint or None,
-        device=resolve_device(parameters.device),
-        weights=parameters.weights,
+    return Tracker(
+        (networks or SharedNetworks()).load(parameters),
         lost_after_frames=parameters.lost_after_frames,
-        sha256=parameters.checkpoint_sha256 or None,
         buffer_frames=parameters.buffer_frames,
         catchup_budget_ms=parameters.catchup_budget_ms,
     )

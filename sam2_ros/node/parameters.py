@@ -8,6 +8,7 @@ prints the generated file.
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -104,6 +105,11 @@ class NodeParameters:
     num_threads: int = _parameter(0, "CPU threads of the model; 0 = as many as PyTorch likes.", minimum=0, maximum=256)
     autostart: bool = _parameter(
         True, "Configure and activate by itself at start. false: wait for a lifecycle manager or `ros2 lifecycle set`."
+    )
+    cameras: str = _parameter(
+        "",
+        "Names of cameras, separated by commas: this process then has a node for each, in a namespace of that name, "
+        "and one set of weights for all. Empty = one node. Read when the process starts.",
     )
     image_reliability: str = _parameter(
         "best_effort",
@@ -235,6 +241,19 @@ class NodeParameters:
         return math.ceil(self.prompt_buffer_s * BUFFERED_IMAGES_PER_SECOND)
 
 
+def camera_names(text: str) -> tuple[str, ...]:
+    """What ``cameras`` says; ParameterError unless all can be namespaces and no two are the same."""
+    if not text:
+        return ()
+    names = tuple(name.strip() for name in text.split(","))
+    if len(set(names)) < len(names) or not all(re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) for name in names):
+        raise ParameterError(
+            f"cameras must be different names of letters, digits and _, joined by commas, such as left,right; "
+            f"got {text!r}"
+        )
+    return names
+
+
 def schema() -> tuple[ParameterSpec, ...]:
     """All parameters in the order of ``NodeParameters``."""
     entries: tuple[Any, ...] = fields(NodeParameters)
@@ -254,6 +273,7 @@ def parse(values: Mapping[str, object]) -> NodeParameters:
     limits = [name for name in ("max_rate_hz", "max_image_age_s") if getattr(parameters, name) > 0]
     if parameters.process_every_frame and limits:
         raise ParameterError(f"process_every_frame is true and {' and '.join(limits)} would leave images out: use 0")
+    camera_names(parameters.cameras)
     if parameters.checkpoint_sha256 and not parameters.checkpoint:
         raise ParameterError("checkpoint_sha256 is set without a checkpoint to compare it with")
     return parameters

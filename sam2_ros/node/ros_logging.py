@@ -9,7 +9,10 @@ PACKAGE_LOGGER = "sam2_ros"
 
 
 class RosLogHandler(logging.Handler):
-    """Forwards records to an rclpy logger. ``install`` and ``remove`` belong together."""
+    """Forwards records to an rclpy logger. ``install`` and ``remove`` belong together.
+
+    Of several nodes in a process the first one speaks for the core.
+    """
 
     def __init__(self, ros_logger: Any) -> None:
         super().__init__(logging.INFO)
@@ -31,11 +34,15 @@ class RosLogHandler(logging.Handler):
 
     def install(self) -> None:
         package = logging.getLogger(PACKAGE_LOGGER)
+        if any(isinstance(handler, RosLogHandler) for handler in package.handlers):
+            return
         self._level_before = package.level
         package.setLevel(logging.INFO)
         package.addHandler(self)
 
     def remove(self) -> None:
         package = logging.getLogger(PACKAGE_LOGGER)
+        if self not in package.handlers:
+            return
         package.removeHandler(self)
         package.setLevel(self._level_before)

@@ -10,6 +10,7 @@ import functools
 import signal
 import traceback
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import rclpy
@@ -59,13 +60,21 @@ def never_silent(transition: Transition) -> Transition:
 
 
 class Sam2Node(LifecycleNode):
-    """The node. ``tracker_factory`` makes the tracker from the parameters; tests pass one without a network."""
+    """The node. ``tracker_factory`` makes the tracker from the parameters; tests pass one without a network.
+
+    ``turn``: for nodes whose trackers share a network.
+    """
 
     def __init__(
-        self, *, tracker_factory: Callable[[NodeParameters], TrackerLike] = load_configured_tracker, **node_options: Any
+        self,
+        *,
+        tracker_factory: Callable[[NodeParameters], TrackerLike] = load_configured_tracker,
+        turn: AbstractContextManager[None] | None = None,
+        **node_options: Any,
     ) -> None:
         super().__init__("sam2_node", **node_options)
         self._tracker_factory = tracker_factory
+        self._turn = turn if turn is not None else nullcontext()
         self._log_handler = RosLogHandler(self.get_logger())
         self._log_handler.install()
         ros_parameters.declare(self)
@@ -80,7 +89,7 @@ class Sam2Node(LifecycleNode):
         self._depth = DepthSource(self._current_parameters)
         self._guard = ros_parameters.ParameterGuard(self, is_configured=lambda: self._session is not None)
         self._requests = Services(self, self._session_or_reason, self._current_parameters)
-        self._reporter = DiagnosticsReporter(self.get_name())
+        self._reporter = DiagnosticsReporter(self.get_fully_qualified_name().strip("/"))
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # Steady: also without a /clock. It wakes the executor as well, which can sleep through a SIGTERM otherwise.
         self._heartbeat = self.create_timer(HEARTBEAT_S, self._beat, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -96,8 +105,9 @@ class Sam2Node(LifecycleNode):
         wanted = describe_model(parameters)
         self.get_logger().info(f"loading {wanted} for device {parameters.device} ...")
         try:
-            tracker = self._tracker_factory(parameters)
-            warm_up_s = warm_up(tracker)
+            with self._turn:
+                tracker = self._tracker_factory(parameters)
+                warm_up_s = warm_up(tracker)
         except Exception as error:  # whatever the loader raises: a missing file, wrong keys, no such device
             return self._refuse_to_configure(f"could not load {wanted}: {type(error).__name__}: {error}")
         if not self.context.ok():  # Ctrl-C while the model was loading
@@ -112,6 +122,7 @@ class Sam2Node(LifecycleNode):
             publish=self._outputs.publish,
             notify=self._events.put,
             parameters=self._current_parameters,
+            turn=self._turn,
             now_ns=lambda: self.get_clock().now().nanoseconds,
         )
         self._session.start()
@@ -228,7 +239,7 @@ def main(args: list[str] | None = None) -> int:
     rclpy.init(args=args)
     try:
         _run()
-    except ParameterException as error:
+    except (ParameterException, ParameterError) as error:
         rclpy.logging.get_logger("sam2_node").fatal(f"bad parameter: {error}")
         return 1
     except Exception:
@@ -241,17 +252,23 @@ def main(args: list[str] | None = None) -> int:
 
 
 def _run() -> None:
-    """One node from start to end, in the default context."""
-    node = Sam2Node()
+    """All nodes from start to end, in the default context."""
+    from sam2_ros.node.cameras import make_nodes  # which needs what is above
+
+    nodes = make_nodes()
     executor = SingleThreadedExecutor()
-    executor.add_node(node)
+    for node in nodes:
+        executor.add_node(node)
     try:
-        node.autostart()
+        for node in nodes:
+            node.autostart()
         executor.spin()
     finally:
-        node.close()
+        for node in nodes:
+            node.close()
         executor.shutdown()
-        node.destroy_node()
+        for node in nodes:
+            node.destroy_node()
 
 
 if __name__ == "__main__":
