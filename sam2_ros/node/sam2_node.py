@@ -145,7 +145,7 @@ class Sam2Node(LifecycleNode):
         self.get_logger().info(
             f"active: {describe_model(parameters)} tracks in {image} ({parameters.image_reliability}); "
             f"prompts from {prompt}, clicks from {click} ({parameters.click_mode}); "
-            f"for space {', '.join(self._spatial_inputs.topic_names())}; "
+            f"in space by {', '.join(self._spatial_inputs.topic_names())}; "
             f"publishes {', '.join(self._outputs.topic_names())}; "
             f"services {', '.join(self._requests.names())}"
         )

@@ -194,7 +194,19 @@ def test_a_signal_ends_the_node_cleanly(
     assert "Traceback" not in node.output
 
 
-def test_a_parameter_of_the_wrong_type_ends_the_node_with_its_name(start_node: Callable[..., NodeProcess]) -> None:
-    node = start_node("-p", "num_threads:=many")
+def test_one_process_serves_several_cameras(start_node: Callable[..., NodeProcess], make_user: Any) -> None:
+    node = start_node("-p", "autostart:=false", "-p", "cameras:=left,right")
+    user = make_user(node)
+    for name in ("left", "right"):
+        user.spin_until(lambda name=name: f"[{name}.sam2_node]: waiting to be configured" in node.output, name)
+    assert node.stop(signal.SIGINT) == 0, node.output
+    assert "Traceback" not in node.output
+
+
+@pytest.mark.parametrize(("argument", "name"), [("num_threads:=many", "num_threads"), ("cameras:=a,a", "cameras")])
+def test_a_bad_parameter_ends_the_node_with_its_name(
+    start_node: Callable[..., NodeProcess], argument: str, name: str
+) -> None:
+    node = start_node("-p", argument)
     assert node.process.wait(START_DEADLINE_S) == 1
-    assert "num_threads" in node.output and "Traceback" not in node.output
+    assert name in node.output and "Traceback" not in node.output
