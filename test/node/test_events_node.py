@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import Point
 from rclpy.parameter import Parameter
 from rclpy.qos import qos_profile_sensor_data
@@ -203,6 +204,38 @@ def test_save_and_load_as_services(make_ros_rig: Callable[..., Any], tmp_path: P
     rig.spin_until(lambda: len(events) >= 5, "events come")
     assert types(events)[2:] == [TrackEvent.SESSION_SAVED, TrackEvent.CLEARED, TrackEvent.SESSION_LOADED]
     assert path in events[2].message
+
+
+def test_out_of_memory_is_an_event_and_in_the_diagnostics(ros_rig: Any) -> None:
+    events: list[TrackEvent] = ros_rig.collect(TrackEvent, "events", QOS)
+    statuses: list[DiagnosticArray] = []
+    ros_rig.peer.create_subscription(DiagnosticArray, "/diagnostics", statuses.append, 10)
+    camera = Camera(ros_rig)
+    ros_rig.call(AddObjects, "add_objects", prompts=[click("old"), click("new")])
+    ros_rig.tracker.fail_next = [MemoryError()]
+    ros_rig.publisher(Image, "image", qos_profile_sensor_data).publish(an_image(1.0))
+    ros_rig.spin_until(lambda: len(events) == 3, "the event comes")
+    assert (events[2].type, events[2].object_id, events[2].label) == (TrackEvent.REMOVED, "new", 2)
+    assert [item.object_id for item in camera.show(2.0).objects] == ["old"]
+
+    def warned() -> bool:
+        return any(message.status[0].message == events[2].message for message in statuses)
+
+    ros_rig.spin_until(warned, "the diagnostics say so too")
+
+
+def test_a_camera_that_dies_and_comes_back_with_other_images(ros_rig: Any) -> None:
+    objects: list[TrackedObjectArray] = ros_rig.collect(TrackedObjectArray, "objects")
+    ros_rig.call(AddObjects, "add_objects", prompts=[click("mug")])
+    for number, (height, width, encoding) in enumerate([(8, 10, "rgb8"), (16, 20, "mono8"), (12, 10, "bgra8")], 1):
+        channels = {"rgb8": (3,), "mono8": (), "bgra8": (4,)}[encoding]
+        camera = ros_rig.publisher(Image, "image", qos_profile_sensor_data)
+        pixels = np.zeros((height, width, *channels), dtype=np.uint8)
+        camera.publish(array_to_image(pixels, encoding, header(float(number))))
+        ros_rig.spin_until(lambda count=number: len(objects) == count, "the image is processed")
+        ros_rig.peer.destroy_publisher(camera)
+        ros_rig.spin_until(lambda: ros_rig.node.count_publishers("image") == 0, "the camera is gone")
+    assert [[(o.object_id, o.state) for o in m.objects] for m in objects] == [[("mug", TrackedObject.TRACKED)]] * 3
 
 
 def test_fifty_calls_at_once_are_all_answered(ros_rig: Any) -> None:

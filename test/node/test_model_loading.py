@@ -56,3 +56,8 @@ def test_the_hash_of_the_checkpoint_is_checked(checkpoint: Path) -> None:
 )
 def test_the_log_says_what_is_loaded(values: dict[str, Any], text: str) -> None:
     assert describe_model(parse(values)) == text
+
+
+def test_the_tracker_keeps_as_much_of_the_past_as_the_parameters_say() -> None:
+    tracker = load(weights="random", prompt_buffer_s=2.0, catchup_budget_ms=12.0)
+    assert (tracker._buffer_frames, tracker._catchup_budget_ms) == (60, 12.0)
