@@ -34,12 +34,12 @@ def write_session(path: Path, saved: Mapping[str, Any], *, overwrite: bool) -> N
     """
     import torch
 
-    if path.is_dir():
-        raise SessionFileError(f"{path} is a folder: expected the path of a file")
-    if path.exists() and not overwrite:
-        raise SessionFileError(f"{path} exists: set overwrite, or name another file")
     aside: Path | None = None
     try:
+        if path.is_dir():
+            raise SessionFileError(f"{path} is a folder: expected the path of a file")
+        if path.exists() and not overwrite:
+            raise SessionFileError(f"{path} exists: set overwrite, or name another file")
         handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".part", dir=path.parent)
         aside = Path(name)
         with os.fdopen(handle, "wb") as file:

@@ -121,7 +121,11 @@ def test_paths(tmp_path: Path, saved: dict[str, Any], monkeypatch: pytest.Monkey
     assert session_path("").name.startswith("sam2_session_")
     with pytest.raises(SessionFileError, match="expected the name of a file"):
         session_path("a\0b")
-    for bad, why in ((tmp_path, "is a folder"), (tmp_path / "no" / "s.pt", "could not be written: .*No such file")):
+    for bad, why in (
+        (tmp_path, "is a folder"),
+        (tmp_path / "no" / "s.pt", "could not be written: .*No such file"),
+        (tmp_path / ("long" * 100), "could not be written: .*name too long"),
+    ):
         with pytest.raises(SessionFileError, match=why):
             write_session(bad, saved, overwrite=True)
     for bad in (tmp_path, tmp_path / "none.pt"):
@@ -236,6 +240,53 @@ def test_values_that_make_no_sense_are_refused_and_nothing_changes(
         book.load(break_(saved))
     (view,) = book.views()
     assert (view.tracked.object_id, view.class_id, tracker.object_ids) == ("other", "thing", ("other",))
+
+
+JUNK = [
+    None,
+    True,
+    -1,
+    1 << 80,
+    0.5,
+    float("nan"),
+    "",
+    "x",
+    b"x",
+    [],
+    {},
+    (),
+    {1: 2},
+    [[]],
+    torch.zeros(0),
+    torch.ones(2),
+]
+
+
+def places_in(value: Any) -> list[tuple[Any, Any]]:
+    """Every (container, key) in nested dicts and lists."""
+    keys = list(value) if isinstance(value, dict) else list(range(len(value))) if isinstance(value, list) else []
+    return [place for key in keys for place in ((value, key), *places_in(value[key]))]
+
+
+def test_junk_anywhere_is_refused_with_the_one_error_and_changes_nothing(saved: dict[str, Any]) -> None:
+    random = np.random.default_rng(1)
+    book, tracker = a_book()
+    book.apply_all([click("waits", x=10)], SIZE)
+    taken = 0
+    for _ in range(200):
+        changed = copy.deepcopy(saved)
+        places = places_in(changed)
+        container, key = places[random.integers(len(places))]
+        container[key] = JUNK[random.integers(len(JUNK))]
+        try:
+            book.load(changed)
+        except SessionFileError:
+            assert tracker.object_ids == ("waits",)
+        else:  # another class, say
+            taken += 1
+            book.reset()
+            book.apply_all([click("waits", x=10)], SIZE)
+    assert taken < 30
 
 
 def test_a_session_of_other_weights_is_refused(saved: dict[str, Any]) -> None:
