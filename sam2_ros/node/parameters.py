@@ -228,6 +228,23 @@ class NodeParameters:
         choices=("add", "refine", "auto"),
         live=True,
     )
+    detection_mode: str = _parameter(
+        "recover",
+        "What boxes on `detections` do (where vision_msgs is installed): `recover` the LOST object of their class, "
+        "`add` objects for the others too, or nothing.",
+        choices=("off", "recover", "add"),
+        live=True,
+    )
+    detection_min_score: float = _parameter(
+        0.5, "Detections with a lower score are not looked at.", minimum=0.0, maximum=1.0, live=True
+    )
+    detection_iou: float = _parameter(
+        0.3,
+        "From this intersection over union on, a detection is the visible object that it overlaps.",
+        minimum=0.01,
+        maximum=1.0,
+        live=True,
+    )
     selected_object: str = _parameter(
         "",
         "Object id that clicks refine and whose pose is `~/target_pose`; empty = no object for clicks, and the pose of "

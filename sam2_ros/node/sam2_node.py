@@ -22,6 +22,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 
 from sam2_ros.node import ros_parameters
 from sam2_ros.node.compressed import compressed_to_rgb
+from sam2_ros.node.detection_input import DetectionInput, make_detection_input
 from sam2_ros.node.diagnostics import DiagnosticsReporter
 from sam2_ros.node.doctor import ImageWatch
 from sam2_ros.node.encodings import image_to_rgb
@@ -83,6 +84,7 @@ class Sam2Node(LifecycleNode):
         self._events: EventPublisher | None = None
         self._inputs: Inputs | None = None
         self._spatial_inputs: SpatialInputs | None = None
+        self._detections: DetectionInput | None = None  # stays away without vision_msgs
         self._transforms = Transforms(self)
         self._watch: ImageWatch | None = None  # there while active
         self._trouble = ""  # why the node is not configured, if it should be
@@ -141,10 +143,12 @@ class Sam2Node(LifecycleNode):
         self._spatial_inputs = SpatialInputs(
             self, self._session, self._depth, self._transforms, parameters, self._inputs.click
         )
+        self._detections = make_detection_input(self, self._session, self._current_parameters)
         image, prompt, click = self._inputs.topic_names()
+        detections = f", detections from {self._detections.topic_name}" if self._detections is not None else ""
         self.get_logger().info(
             f"active: {describe_model(parameters)} tracks in {image} ({parameters.image_reliability}); "
-            f"prompts from {prompt}, clicks from {click} ({parameters.click_mode}); "
+            f"prompts from {prompt}, clicks from {click} ({parameters.click_mode}){detections}; "
             f"in space by {', '.join(self._spatial_inputs.topic_names())}; "
             f"publishes {', '.join(self._outputs.topic_names())}; "
             f"services {', '.join(self._requests.names())}"
@@ -190,10 +194,10 @@ class Sam2Node(LifecycleNode):
         return TransitionCallbackReturn.FAILURE
 
     def _unsubscribe(self) -> None:
-        for inputs in (self._inputs, self._spatial_inputs):
+        for inputs in (self._inputs, self._spatial_inputs, self._detections):
             if inputs is not None:
                 inputs.destroy()
-        self._inputs = self._spatial_inputs = self._watch = None
+        self._inputs = self._spatial_inputs = self._detections = self._watch = None
 
     def _release(self) -> None:
         self._unsubscribe()

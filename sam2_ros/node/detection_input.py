@@ -1,0 +1,87 @@
+"""``detections`` where vision_msgs is installed: a detector's boxes find lost objects again, or start new ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from rclpy.lifecycle import LifecycleNode
+
+from sam2_ros.node.conversions import stamp_to_ns
+from sam2_ros.node.detections import Detection, prompts_for
+from sam2_ros.node.parameters import NodeParameters
+from sam2_ros.node.prompts import PromptOutcome
+from sam2_ros.node.session import Session
+from sam2_ros.tracking.types import FrameResult, ObjectState
+
+REPEAT_LOG_S = 5.0  # a detector says the same thing in every image
+
+
+def make_detection_input(
+    node: LifecycleNode, session: Session, parameters: Callable[[], NodeParameters]
+) -> DetectionInput | None:
+    try:
+        from vision_msgs.msg import Detection2DArray
+    except Exception:  # an ImportError, or what a broken installation raises
+        return None
+    return DetectionInput(node, session, parameters, Detection2DArray)
+
+
+class DetectionInput:
+    """The subscription. One image's detections at a time: what came of the last ones must be seen first, or the next
+    image's would ask for the same again."""
+
+    def __init__(
+        self, node: LifecycleNode, session: Session, parameters: Callable[[], NodeParameters], message_type: Any
+    ) -> None:
+        self._node = node
+        self._session = session
+        self._parameters = parameters
+        self._pending: Future[tuple[PromptOutcome, ...]] | None = None
+        self._prompted_at: FrameResult | None = None
+        self._subscription = node.create_subscription(message_type, "detections", self._on_detections, 10)
+
+    @property
+    def topic_name(self) -> str:
+        return str(self._subscription.topic_name)
+
+    def destroy(self) -> None:
+        self._node.destroy_subscription(self._subscription)
+
+    def _on_detections(self, message: Any) -> None:
+        view = self._session.view
+        if self._pending is not None and (not self._pending.done() or view.result is self._prompted_at):
+            return
+        if any(item.tracked.state is ObjectState.PENDING for item in view.objects):
+            return
+        stamp_ns = stamp_to_ns(message.header.stamp)
+        prompts = prompts_for(read_detections(message), view, self._parameters(), stamp_ns)
+        if prompts:
+            self._prompted_at = view.result
+            self._pending = self._session.prompt(prompts).outcomes
+            self._pending.add_done_callback(self._report)
+
+    def _report(self, done: Future[tuple[PromptOutcome, ...]]) -> None:
+        """Runs on the session's worker."""
+        if done.exception() is not None:
+            return  # the session has ended, and says so itself
+        for outcome in done.result():
+            if outcome.accepted:
+                self._node.get_logger().info(f"detection for {outcome.object_id!r} (label {outcome.label})")
+            else:
+                self._node.get_logger().warning(
+                    f"detection refused: {outcome.error}", throttle_duration_sec=REPEAT_LOG_S
+                )
+
+
+def read_detections(message: Any) -> list[Detection]:
+    """A ``Detection2DArray``: of each detection the class with the highest score; those without one are left out."""
+    found = []
+    for item in message.detections:
+        best = max((result.hypothesis for result in item.results), key=lambda h: h.score, default=None)
+        if best is not None:
+            x, y = item.bbox.center.position.x, item.bbox.center.position.y
+            half_x, half_y = item.bbox.size_x / 2, item.bbox.size_y / 2
+            found.append(Detection(best.class_id, best.score, (x - half_x, y - half_y, x + half_x, y + half_y)))
+    return found
