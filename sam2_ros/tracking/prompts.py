@@ -148,10 +148,13 @@ def _checked_box(box: ArrayLike) -> NDArray[np.float32]:
 
 
 def _checked_mask(mask: ArrayLike) -> NDArray[np.bool_]:
-    values = np.asarray(mask)
+    try:
+        values = np.asarray(mask)
+        pixels = values.astype(bool)
+    except (TypeError, ValueError) as error:
+        raise PromptError(f"mask: expected rows of numbers, all of one length ({error})") from error
     if values.ndim != 2:
         raise PromptError(f"mask: expected shape (H, W), got {values.shape}")
-    values = values.astype(bool)
-    if not values.any():
+    if not pixels.any():
         raise PromptError("mask: expected at least one pixel set, got an empty mask")
-    return values
+    return pixels

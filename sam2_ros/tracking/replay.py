@@ -59,7 +59,7 @@ def catch_up(engine: Engine, state: StreamState, budget_ms: float | None, min_fr
     """
     started = time.perf_counter()
     done = 0
-    _finish(state)
+    _finish(engine, state)
     while state.replays:
         spent = budget_ms is not None and (time.perf_counter() - started) * 1e3 >= budget_ms
         if spent and done >= min_frames:
@@ -68,17 +68,14 @@ def catch_up(engine: Engine, state: StreamState, budget_ms: float | None, min_fr
         for replay in [each for each in state.replays.values() if each.next_index == index]:
             _advance(engine, state, replay)
         done += 1
-        _finish(state)
+        _finish(engine, state)
 
 
 def _advance(engine: Engine, state: StreamState, replay: Replay) -> None:
     """One frame for one object."""
     object_id, index = replay.object_id, replay.next_index
     past = state.past[index]
-    track = replay.tracks[index].copy()
-    for cleared in past.cleared.get(object_id, ()):
-        if cleared in track.conditioning and len(track.conditioning) > 1:
-            track.demote(engine.policy, cleared, index)
+    track = _cleared(engine, replay.tracks[index], past.cleared.get(object_id, ()), index)
     try:
         frame = encode(engine.model, past.frame) if isinstance(past.frame, RawFrame) else past.frame
         advanced = engine.advance(frame, [track], {object_id: state.prompts_of(object_id, index)})
@@ -103,12 +100,22 @@ def _give_up(state: StreamState, object_id: str, why: str) -> None:
         state.forget([object_id])
 
 
-def _finish(state: StreamState) -> None:
+def _cleared(engine: Engine, track: Track, cleared: tuple[int, ...], next_frame: int) -> Track:
+    """The track with these frames cleared, as ``clear_prompts`` does; the last conditioning frame stays."""
+    track = track.copy()
+    for frame in cleared:
+        if frame in track.conditioning and len(track.conditioning) > 1:
+            track.demote(engine.policy, frame, next_frame)
+    return track
+
+
+def _finish(engine: Engine, state: StreamState) -> None:
     """Put those that have arrived in the place of their old tracks."""
     for replay in [each for each in state.replays.values() if each.next_index == state.next_frame]:
         for index, past in state.past.items():
             if index >= replay.start:
                 given = state.prompts_of(replay.object_id, index)
                 state.past[index] = past.corrected(replay.tracks[index], given)
-        state.tracks[replay.object_id] = replay.tracks[state.next_frame]
+        arrived, cleared = replay.tracks[state.next_frame], state.cleared.get(replay.object_id, ())
+        state.tracks[replay.object_id] = _cleared(engine, arrived, cleared, state.next_frame)
         del state.replays[replay.object_id]

@@ -24,6 +24,7 @@ from sam2_ros.tracking.track import Track
 from sam2_ros.tracking.types import ObjectState, PromptAction, PromptError
 
 _FORMAT = "sam2_ros tracker 1"
+_MAX_FRAME = 2**53  # further on floats, which ages are turned into, skip whole numbers
 _COUNTERS = ("next_frame", "next_label", "prompts_given")
 _HEADER = ("format", "model", "weights", *_COUNTERS, "frame_size", "latest_s", "objects")
 _OBJECT = ("object_id", "label", "state", "last_seen_frame", "conditioning", "recent", "waiting")
@@ -69,10 +70,10 @@ def from_plain(model: SAM2, policy: BankPolicy, plain: object) -> StreamState:
     """
     values = _mapping(plain, _HEADER, "state")
     for name, expected in (("format", _FORMAT), ("model", _identity(model)), ("weights", _fingerprint(model))):
-        if values[name] != expected:
+        if not isinstance(values[name], str) or values[name] != expected:
             raise SessionStateError(f"{name}: expected that of this tracker, {expected!r}, got {values[name]!r}")
     state = StreamState(
-        next_frame=_integer(values["next_frame"], "next_frame", 0),
+        next_frame=_integer(values["next_frame"], "next_frame", 0, _MAX_FRAME),
         next_label=_integer(values["next_label"], "next_label", 1, MAX_LABEL + 1),
         prompts_given=_integer(values["prompts_given"], "prompts_given", 0),
         frame_size=_frame_size(values["frame_size"]),
@@ -228,10 +229,12 @@ def _seconds(value: object) -> float | None:
 
 def _tensor(value: object, dtype: torch.dtype, shape: tuple[int, ...] | None, where: str) -> Tensor:
     """A copy; any shape goes where ``shape`` is None."""
-    if not isinstance(value, Tensor) or value.layout != torch.strided:
+    if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_meta:
         raise SessionStateError(
             f"{where}: expected a dense tensor, got {getattr(value, 'layout', type(value).__name__)}"
         )
+    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        raise SessionStateError(f"{where}: expected a tensor with all its values, got a few that stand for many")
     if value.dtype != dtype or shape not in (None, tuple(value.shape)):
         raise SessionStateError(f"{where}: expected {dtype} {shape or ''}, got {value.dtype} {tuple(value.shape)}")
     if not bool(torch.isfinite(value.float()).all()):

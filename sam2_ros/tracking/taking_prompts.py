@@ -24,6 +24,8 @@ def action_for(state: StreamState, object_id: str, prompt: Prompt, action: Promp
     known = object_id in state.tracks
     if action is None:
         action = PromptAction.REFINE if known else PromptAction.ADD
+    if not isinstance(action, PromptAction):  # a number would pass for another action further on
+        raise PromptError(f"action: expected a PromptAction, got {action!r}")
     if action is PromptAction.UNDO:
         raise PromptError("UNDO takes no prompt: call undo")
     if action is PromptAction.ADD and known:

@@ -5,6 +5,7 @@ What prompts do in which frame, and what is kept, is written down in ``docs/trac
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -214,10 +215,15 @@ class Tracker:
             stamp_s: when it was taken, for prompts that name a time.
 
         Raises:
-            ValueError: the array is not such an image. After this or any other error nothing has changed.
+            ValueError: the array is not such an image, or the time not a finite number. After this or any other error
+                nothing has changed.
         """
         started = time.perf_counter()
         check_image(image_rgb)
+        if stamp_s is not None:
+            stamp_s = float(stamp_s)
+            if not math.isfinite(stamp_s):
+                raise ValueError(f"stamp_s: expected a finite time in seconds or None, got {stamp_s}")
         height, width = image_rgb.shape[:2]
         state = self._state.copy()
         catch_up(self._engine, state, self._catchup_budget_ms, _MIN_REPLAYED_FRAMES)

@@ -107,6 +107,14 @@ def test_an_empty_tracker_can_be_saved(model: SAM2) -> None:
     assert loaded.step(FRAMES[0]).frame_index == 0
 
 
+@pytest.mark.parametrize("stamp_s", [10, np.float64(10.5), np.float32(10.5), np.int64(10)])
+def test_whatever_number_a_time_was_its_state_can_be_loaded(model: SAM2, stamp_s: float) -> None:
+    tracker, loaded = Tracker(model), Tracker(model)
+    tracker.step(FRAMES[0], stamp_s)
+    loaded.load_state(saved(tracker))
+    assert loaded.add_prompt("mug", **CLICK, stamp_s=stamp_s + 1.0) == 1
+
+
 def test_saved_state_is_independent_of_the_tracker(model: SAM2) -> None:
     tracker = busy_tracker(model)
     state = tracker.save_state()
@@ -155,6 +163,16 @@ FIRST = ("objects", 0)
 MAP = (*FIRST, "conditioning", 0, "spatial")
 GOOD = {"spatial": torch.zeros(1, 16, 4, 4, dtype=torch.bfloat16), "pointer": torch.zeros(1, 32)}
 DAMAGES: dict[str, tuple[Callable[[Any], None], str]] = {
+    "format that is no text": (put("format", value=np.zeros(2)), "format: expected that of this tracker"),
+    "frame number beyond all streams": (put("next_frame", value=10**400), "next_frame: expected at most"),
+    "prompt without values": (
+        put(*FIRST, "waiting", 0, "points_xy", value=torch.zeros(1, 2, device="meta")),
+        "points_xy: expected a dense tensor",
+    ),
+    "prompt that would fill all memory": (
+        put(*FIRST, "waiting", 0, "points_xy", value=torch.zeros(1).expand(10**12, 2)),
+        "points_xy: expected a tensor with all its values",
+    ),
     "other format": (put("format", value="sam2_ros tracker 9"), "format: expected"),
     "key missing": (drop("next_label"), r"missing \['next_label'\], unexpected nothing"),
     "key too many": (put("extra", value=1), r"unexpected \[\"'extra'\"\]"),

@@ -176,6 +176,13 @@ def test_other_things_than_images_are_refused(tracker: Tracker, image: object, m
     assert (result.frame_index, result["mug"].state) == (0, ObjectState.TRACKED)
 
 
+@pytest.mark.parametrize("stamp_s", [float("nan"), float("inf")])
+def test_a_time_that_is_no_number_is_refused(tracker: Tracker, stamp_s: float) -> None:
+    with pytest.raises(ValueError, match="stamp_s: expected a finite time in seconds or None, got"):
+        tracker.step(FRAMES[0], stamp_s)
+    assert tracker.step(FRAMES[0]).frame_index == 0
+
+
 def test_images_are_not_written_to_and_need_not_be_contiguous(tracker: Tracker, model: SAM2) -> None:
     other = Tracker(model)
     for each in (tracker, other):

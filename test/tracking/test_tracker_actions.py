@@ -52,6 +52,8 @@ def test_without_an_action_an_unknown_object_is_added_and_a_known_one_refined(tr
         ("cup", REFINE, "no object 'cup' to refine; known: mug"),
         ("cup", REPLACE, "no object 'cup' to replace; known: mug"),
         ("mug", UNDO, "UNDO takes no prompt: call undo"),
+        ("mug", 2, "action: expected a PromptAction, got 2"),
+        ("cup", "ADD", "action: expected a PromptAction, got 'ADD'"),
     ],
 )
 def test_refused_actions(tracker: Tracker, waits: bool, object_id: str, action: PromptAction, message: str) -> None:

@@ -141,6 +141,23 @@ def test_cleared_prompts_are_cleared_when_their_frames_are_gone_through_again(mo
         assert_same_result(ours, theirs)
 
 
+def test_prompts_cleared_since_the_latest_frame_stay_cleared_when_the_past_is_gone_through_again(model: SAM2) -> None:
+    results = []
+    for meant in (None, 3):
+        tracker = Tracker(model, buffer_frames=10)
+        for index, image in enumerate(FRAMES[:9]):
+            if index in (0, 5):
+                tracker.add_prompt("mug", mask=RECTANGLE if index else ~RECTANGLE)
+            if index == 7:
+                tracker.clear_prompts("mug", 0)
+            if index == (3 if meant is None else 7):
+                tracker.add_prompt("mug", **NEGATIVE, frame_index=meant)
+            results.append(tracker.step(image))
+        assert list(tracker._state.tracks["mug"].conditioning) == [5]
+    for ours, theirs in zip(results[16:], results[7:9], strict=True):
+        assert_same_result(ours, theirs)
+
+
 @pytest.mark.parametrize("budget_ms", [0.0, 1e-9])
 @pytest.mark.parametrize("script", [LATE["refine, negative"], LATE["replace"]], ids=["refine", "replace"])
 def test_while_behind_a_known_object_goes_on_as_it_was(model: SAM2, script: list[Entry], budget_ms: float) -> None:
