@@ -35,11 +35,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Measure, print, and write the JSON."""
     from sam2_ros.data.sequences import open_sequences
-    from sam2_ros.evaluation.interactive import InteractiveEvaluator, InteractiveResult, interactive_report, objects_of
+    from sam2_ros.evaluation.interactive import (
+        MAX_FRAMES,
+        InteractiveEvaluator,
+        InteractiveResult,
+        interactive_report,
+        objects_of,
+    )
     from sam2_ros.evaluation.trackers import tracker_by_name
 
-    if args.passes < 1:
-        raise ValueError(f"--passes: expected 1 or more, got {args.passes}")
+    if not 1 <= args.passes <= MAX_FRAMES:  # each pass clicks in one more frame
+        raise ValueError(f"--passes: expected 1 to {MAX_FRAMES}, got {args.passes}")
     progress = Progress()
     sequences = open_sequences(args.root, sequence_names(args.sequences))
     tracker = tracker_by_name(args.model, args.checkpoint, args.device)

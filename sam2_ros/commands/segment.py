@@ -57,12 +57,12 @@ def run(args: argparse.Namespace) -> int:
     """Segment; 0, or 2 if the arguments, the image or a prompt cannot be used."""
     try:
         summary = _segment(args)
+        if args.json is not None:
+            args.json.parent.mkdir(parents=True, exist_ok=True)
+            args.json.write_text(json.dumps(summary, indent=2) + "\n")
     except (ValueError, OSError) as error:
         print(f"sam2-ros segment: {error}", file=sys.stderr)
         return 2
-    if args.json is not None:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(summary, indent=2) + "\n")
     print(json.dumps(summary))
     return 0
 
@@ -79,13 +79,14 @@ class _Thing:
 
 def _segment(args: argparse.Namespace) -> dict[str, Any]:
     from sam2_ros.data.image_files import read_image_rgb
-    from sam2_ros.data.prompt_text import parse_prompt
+    from sam2_ros.data.prompt_text import names_of, parse_prompt
 
     specs = [parse_prompt(text) for text in args.prompt]
     if args.everything == bool(specs):
         raise ValueError('say what to segment: either --prompt "x,y" or --prompt "x0,y0,x1,y1", or --everything')
     if not args.everything and (args.points_per_side is not None or args.crop_layers):
         raise ValueError("--points-per-side and --crop-layers belong to --everything")
+    names = names_of(specs)
     image_rgb = read_image_rgb(args.image)
     from sam2_ros import load_image_predictor  # after the cheap checks: torch takes seconds to import
 
@@ -94,7 +95,7 @@ def _segment(args: argparse.Namespace) -> dict[str, Any]:
     if args.everything:
         things = _everything(predictor, image_rgb, args.points_per_side, args.crop_layers)
     else:
-        things = _prompted(predictor, image_rgb, specs)
+        things = _prompted(predictor, image_rgb, specs, names)
     seconds = time.perf_counter() - started_s
     return {
         "image": str(args.image),
@@ -107,15 +108,17 @@ def _segment(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _prompted(predictor: ImagePredictor, image_rgb: NDArray[np.uint8], specs: list[PromptSpec]) -> list[_Thing]:
+def _prompted(
+    predictor: ImagePredictor, image_rgb: NDArray[np.uint8], specs: list[PromptSpec], names: list[str]
+) -> list[_Thing]:
     """One mask a prompt."""
     from sam2_ros.tracking.prompts import make_prompt
 
     prompts = [make_prompt(spec.points, spec.labels, spec.box) for spec in specs]
     predictor.set_image(image_rgb)
     return [
-        _Thing(spec.object_id or f"object{number}", float(found.scores[0]), found.masks[0], {})
-        for number, (spec, found) in enumerate(zip(specs, predictor.predict_best(prompts), strict=True), 1)
+        _Thing(name, float(found.scores[0]), found.masks[0], {})
+        for name, found in zip(names, predictor.predict_best(prompts), strict=True)
     ]
 
 

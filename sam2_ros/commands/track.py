@@ -66,12 +66,12 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         summary = _track(args)
+        if args.json is not None:
+            args.json.parent.mkdir(parents=True, exist_ok=True)
+            args.json.write_text(json.dumps(summary, indent=2) + "\n")
     except (ValueError, OSError, SourceError) as error:
         print(f"sam2-ros track: {error}", file=sys.stderr)
         return 2
-    if args.json is not None:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(summary, indent=2) + "\n")
     print(json.dumps(summary))
     return 0
 
@@ -175,11 +175,10 @@ def _show_progress(count: int, info: SourceInfo, tally: _Tally) -> None:
 def _add_prompts(tracker: Tracker, specs: list[Any], mask_path: Path | None) -> None:
     """Prompts from the command line, then from a mask; objects without a name get one by position."""
     from sam2_ros.data.index_png import read_index_png
+    from sam2_ros.data.prompt_text import check_new, names_of
 
-    taken: set[str] = set()
-    for number, spec in enumerate(specs, 1):
-        object_id = spec.object_id or f"object{number}"
-        _check_new(object_id, taken)
+    names = names_of(specs)
+    for object_id, spec in zip(names, specs, strict=True):
         points = np.array(spec.points, np.float32) if spec.points else None
         labels = np.array(spec.labels, np.int32) if spec.points else None
         box = None if spec.box is None else np.array(spec.box, np.float32)
@@ -192,14 +191,8 @@ def _add_prompts(tracker: Tracker, specs: list[Any], mask_path: Path | None) -> 
         raise ValueError(f"{mask_path} has no object: all its values are 0")
     for value in values:
         object_id = mask_path.stem if len(values) == 1 else f"{mask_path.stem}_{value}"
-        _check_new(object_id, taken)
+        check_new(object_id, names)
         tracker.add_prompt(object_id, mask=stored == value)
-
-
-def _check_new(object_id: str, taken: set[str]) -> None:
-    if object_id in taken:
-        raise ValueError(f"two prompts for {object_id!r}; join the clicks of one object with ';', or name them apart")
-    taken.add(object_id)
 
 
 def _outputs(args: argparse.Namespace, source: FrameSource | BagSource) -> dict[str, TrackOutput]:

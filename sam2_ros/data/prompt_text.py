@@ -15,6 +15,7 @@ All numbers are pixels of the image, origin top left. Several prompts in one tex
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 SYNTAX = (
@@ -72,6 +73,26 @@ def parse_prompt(text: str) -> PromptSpec:
     if box is None and 1 not in labels:
         raise PromptSyntaxError(f"prompt {text!r} says only what does not belong to the object; add a click that does")
     return PromptSpec(name.strip() or None, tuple(points), tuple(labels), box)
+
+
+def names_of(specs: Sequence[PromptSpec]) -> list[str]:
+    """What each object is called; without a name of its own by its position: "object1", "object2", ...
+
+    Raises:
+        PromptSyntaxError: two have the same name.
+    """
+    names: list[str] = []
+    for number, spec in enumerate(specs, 1):
+        name = spec.object_id or f"object{number}"
+        check_new(name, names)
+        names.append(name)
+    return names
+
+
+def check_new(name: str, taken: Sequence[str]) -> None:
+    """Raises PromptSyntaxError if an object has that name already."""
+    if name in taken:
+        raise PromptSyntaxError(f"two prompts for {name!r}; join the clicks of one object with ';', or name them apart")
 
 
 def _numbers(part: str, text: str) -> list[float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,11 +92,14 @@ class ImageBag:
 
     def __iter__(self) -> Iterator[BagImage]:
         """Raises SourceError when a message is damaged, with its number."""
-        messages = self._reader.messages(connections=self._connections)
-        for number, (connection, time_ns, raw) in enumerate(messages, 1):
+        messages = iter(self._reader.messages(connections=self._connections))
+        for number in itertools.count(1):
             try:
+                connection, time_ns, raw = next(messages)
                 message = self._types.deserialize_cdr(raw, connection.msgtype)
-            except Exception as error:
+            except StopIteration:
+                return
+            except Exception as error:  # of the file as well as of the message
                 raise SourceError(f"{self.path}: message {number} on {self.topic} is damaged: {error}") from error
             yield BagImage(time_ns, connection.msgtype == COMPRESSED_IMAGE, message)
 

@@ -82,15 +82,16 @@ class VideoClips:
     """
 
     def __init__(self, videos: Sequence[AnnotatedVideo], size_px: int, num_frames: int, max_objects: int) -> None:
-        """Keep the videos that are long enough.
+        """Keep the videos; clips come from those that are long enough.
 
         Raises:
             LayoutError: none is.
         """
-        self._videos = [video for video in videos if len(video) >= num_frames]
-        if not self._videos:
+        # The first long one ends the search: to know the length of an SA-V video is to read its annotations.
+        if not any(len(video) >= num_frames for video in videos):
             longest = max((len(video) for video in videos), default=0)
             raise LayoutError(f"expected a video with {num_frames} annotated frames, the longest has {longest}")
+        self._videos = videos
         self._size_px, self._num_frames, self._max_objects = size_px, num_frames, max_objects
         cv2.setNumThreads(1)
 
@@ -102,13 +103,20 @@ class VideoClips:
         """
         rng = np.random.default_rng(seed)
         for _ in range(_MAX_TRIES):
-            video = self._videos[int(rng.integers(len(self._videos)))]
+            video = self._draw(rng)
             start = int(rng.integers(len(video) - self._num_frames + 1))
             clip = self._cut(video, start, rng)
             if clip is not None:
                 return mirrored(clip) if rng.random() < 0.5 else clip
         names = ", ".join(video.name for video in self._videos[:4])
         raise LayoutError(f"no visible object in {_MAX_TRIES} frames of {names}; are the masks empty?")
+
+    def _draw(self, rng: np.random.Generator) -> AnnotatedVideo:
+        """One of the videos that are long enough."""
+        while True:
+            video = self._videos[int(rng.integers(len(self._videos)))]
+            if len(video) >= self._num_frames:
+                return video
 
     def _cut(self, video: AnnotatedVideo, start: int, rng: np.random.Generator) -> Clip | None:
         """The clip from that frame on; None where it shows no object at first."""
@@ -124,7 +132,10 @@ class VideoClips:
         if not visible:
             return None
         targets = [visible[i] for i in rng.permutation(len(visible))[: self._max_objects]]
-        images = [self._small_image(frame[window]) for frame in video.frames_rgb(start, self._num_frames)]
+        frames = video.frames_rgb(start, self._num_frames)
+        if frames[0].shape[:2] != (height, width):
+            raise LayoutError(f"{video.name}: its frames are {frames[0].shape[:2]}, their masks {(height, width)}")
+        images = [self._small_image(frame[window]) for frame in frames]
         masks = np.zeros((self._num_frames, len(targets), self._size_px, self._size_px), np.bool_)
         for t in range(self._num_frames):
             shown = first if t == 0 else video.masks(start + t)

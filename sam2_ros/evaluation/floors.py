@@ -48,6 +48,8 @@ class _FloorTracker(ABC):
     def step(self, image_rgb: NDArray[np.uint8]) -> FrameResult:
         """Masks of all objects in the next frame, (H, W, 3) uint8 RGB."""
         started_s = time.perf_counter()
+        if any(mask.shape != image_rgb.shape[:2] for mask in self._masks.values()):
+            raise ValueError(f"the image changed to {image_rgb.shape[:2]}; {self.model_name!r} needs one size")
         self._masks = self._move(self._masks, image_rgb)
         for object_id, mask in self._prompted.items():
             if mask.shape != image_rgb.shape[:2]:
@@ -107,8 +109,6 @@ class FlowTracker(_FloorTracker):
         last_gray, self._last_gray = self._last_gray, gray
         if last_gray is None or not masks:
             return masks
-        if last_gray.shape != gray.shape:
-            raise ValueError(f"the image changed from {last_gray.shape} to {gray.shape}; flow needs one size")
         # From this frame back to the last: for each pixel here, where it was.
         back_hw2 = self._flow.calc(gray, last_gray, None)
         ys, xs = np.mgrid[: gray.shape[0], : gray.shape[1]].astype(np.float32)

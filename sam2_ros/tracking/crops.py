@@ -43,6 +43,8 @@ def make_crops(height: int, width: int, layers: int, overlap_ratio: float) -> tu
         for column in range(per_side):
             for row in range(per_side):
                 x0, y0 = (crop_width - overlap) * column, (crop_height - overlap) * row
+                if x0 >= width or y0 >= height:  # an image of a few pixels
+                    continue
                 crops.append(Crop(layer, x0, y0, min(x0 + crop_width, width), min(y0 + crop_height, height)))
     return tuple(crops)
 

@@ -95,11 +95,30 @@ def load_config(path: Path) -> TrainConfig:
     videos = values.get("videos", ())
     values["videos"] = tuple(VideoSource(**_checked(VideoSource, video, f"{path}, videos")) for video in videos)
     config = TrainConfig(**{**values, "source": path})
+    _check_ranges(config)
     if not config.photo_roots and not config.videos:
         raise ValueError(f"{path}: nothing to train on; expected photo_roots, videos or both")
     if config.init and config.imagenet_trunk:
         raise ValueError(f"{path}: init fills the whole model, imagenet_trunk its trunk; expected one of them")
     return config
+
+
+def _check_ranges(config: TrainConfig) -> None:
+    """What would fail in the middle of a run, or do nothing at all."""
+    if not config.stages:
+        raise ValueError(f"{config.source}, stages: expected at least one")
+    counts = [
+        ("save_every", config.save_every),
+        ("log_every", config.log_every),
+        ("prompts, max_corrections", config.prompts.max_corrections),
+    ]
+    for stage in config.stages:
+        if stage.lr <= 0:
+            raise ValueError(f"{config.source}, stages, lr: expected more than 0, got {stage.lr}")
+        counts += [(f"stages, {name}", getattr(stage, name)) for name in ("steps", "frames", "objects_per_clip")]
+    for name, count in counts:
+        if count < 1:
+            raise ValueError(f"{config.source}, {name}: expected 1 or more, got {count}")
 
 
 def _checked(kind: type, values: object, where: str) -> dict[str, Any]:

@@ -28,9 +28,11 @@ class Workers:
         """Where this process computes: of several GPUs each process has its own.
 
         Raises:
-            ValueError: a GPU is asked for, and torch has none.
+            ValueError: torch knows no such device, or a GPU is asked for and torch has none.
         """
         if not wanted.startswith("cuda"):
+            if wanted != "cpu":
+                raise ValueError(f"device: expected cpu, cuda, or cuda:0, cuda:1, ..., got {wanted!r}")
             return torch.device(wanted)
         if not torch.cuda.is_available():
             raise ValueError(f"device: got {wanted!r}, but torch finds no CUDA device here; expected cpu")

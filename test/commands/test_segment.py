@@ -129,6 +129,7 @@ def test_how_closely_to_look(
         (["--prompt", "80,6"], "0 <= x < 80"),
         (["--prompt", "6,6", "--points-per-side", "4"], "belong to --everything"),
         (["--everything", "--points-per-side", "0"], "points_per_side: expected 1 or more"),
+        (["--prompt", "a:6,6", "--prompt", "a:9,9"], "two prompts for 'a'"),
         (["--everything", "--crop-layers", "-1"], "crop_n_layers: expected 0 or more"),
     ],
 )
@@ -151,3 +152,11 @@ def test_an_image_format_that_opencv_cannot_write(tmp_path: Path) -> None:
 
     with pytest.raises(OSError, match="expected a name that ends in"):
         write_image_rgb(tmp_path / "a.odd", np.zeros((4, 4, 3), np.uint8))
+
+
+def test_a_summary_that_cannot_be_written_is_said(
+    image: Path, tmp_path: Path, made: list, capsys: pytest.CaptureFixture
+) -> None:
+    arguments = ["segment", str(image), "--prompt", "6,6", "--out", str(tmp_path / "out"), "--json", str(tmp_path)]
+    assert main(arguments) == 2
+    assert "directory" in capsys.readouterr().err.lower()

@@ -208,6 +208,20 @@ def test_what_cannot_be_used_is_explained(
     assert "--image-topic and --bag-out are for rosbag2 recordings" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("storage", STORAGES)
+def test_a_recording_that_is_damaged_further_on_is_explained(
+    images: list[np.ndarray], tmp_path: Path, storage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bag = record(tmp_path / "bag", {"/image": [raw(images[0], index) for index in range(40)]}, storage)
+    (file,) = (path for path in bag.iterdir() if path.suffix != ".yaml")
+    content = bytearray(file.read_bytes())
+    third = len(content) // 3
+    content[third : 2 * third] = b"\xa5" * third
+    file.write_bytes(content)
+    assert main(["track", str(bag), "--prompt", "6,6", "--masks", "none", "--out", str(tmp_path / "out")]) == 2
+    assert str(bag) in capsys.readouterr().err
+
+
 def test_without_rosbags_it_is_said_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rosbags", None)
     with pytest.raises(SourceError, match="pip install rosbags"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sam2_ros.data.prompt_text import PromptSpec, PromptSyntaxError, parse_prompt, parse_prompts
+from sam2_ros.data.prompt_text import PromptSpec, PromptSyntaxError, names_of, parse_prompt, parse_prompts
 
 
 @pytest.mark.parametrize(
@@ -58,3 +58,10 @@ def test_several_prompts_in_one_text() -> None:
     assert (first.object_id, second.object_id, second.box) == ("mug", None, (3, 4, 5, 6))
     with pytest.raises(PromptSyntaxError, match="empty prompt"):
         parse_prompts("  ")
+
+
+def test_objects_are_named_by_position_and_no_two_alike() -> None:
+    specs = [parse_prompt(text) for text in ("1,1", "mug:2,2", "3,3")]
+    assert names_of(specs) == ["object1", "mug", "object3"]
+    with pytest.raises(PromptSyntaxError, match="two prompts for 'object1'"):
+        names_of([parse_prompt("1,1"), parse_prompt("object1:2,2")])

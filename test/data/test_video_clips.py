@@ -11,7 +11,7 @@ import pytest
 
 from sam2_ros.data.coco_rle import encode_rle
 from sam2_ros.data.index_png import write_index_png
-from sam2_ros.data.sav_videos import FRAMES_PER_ANNOTATION, find_sav_videos
+from sam2_ros.data.sav_videos import FRAMES_PER_ANNOTATION, _masklets, find_sav_videos
 from sam2_ros.data.sequences import LayoutError
 from sam2_ros.data.video_clips import VideoClips, open_training_videos
 
@@ -147,3 +147,29 @@ def test_videos_without_use_are_told(tmp_path: Path) -> None:
         VideoClips(open_training_videos(tmp_path), 32, 2, 2)(0)
     with pytest.raises(LayoutError, match="expected a folder of sequences"):
         open_training_videos(tmp_path / "nowhere")
+
+
+def test_annotations_are_read_when_they_are_needed(tmp_path: Path) -> None:
+    """SA-V has tens of thousands of them."""
+    for name in ("sav_1", "sav_2", "sav_3"):
+        write_sav(tmp_path, name, 6)
+    _masklets.cache_clear()
+    clips = VideoClips(open_training_videos(tmp_path), size_px=32, num_frames=3, max_objects=3)
+    assert _masklets.cache_info().misses == 1
+    clips(0)
+    assert _masklets.cache_info().misses <= 2
+
+
+def test_clips_come_from_long_videos_only(tmp_path: Path) -> None:
+    write_davis(tmp_path, "a", 2)
+    write_davis(tmp_path, "b", 3)
+    clips = VideoClips(open_training_videos(tmp_path), size_px=32, num_frames=3, max_objects=3)
+    assert all(clips(seed).images_thwc.shape[0] == 3 for seed in range(8))
+
+
+def test_masks_of_another_size_are_told(tmp_path: Path) -> None:
+    write_davis(tmp_path, "a", 3)
+    for t in range(3):
+        write_index_png(tmp_path / "Annotations" / "a" / f"{t:05d}.png", scene(t)[1][:-4])
+    with pytest.raises(LayoutError, match=r"a: its frames are .*, their masks"):
+        VideoClips(open_training_videos(tmp_path), size_px=32, num_frames=3, max_objects=3)(0)

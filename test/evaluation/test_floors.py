@@ -97,3 +97,12 @@ def test_floors_have_names_and_take_no_checkpoint() -> None:
     assert isinstance(tracker_by_name("flow"), FlowTracker)
     with pytest.raises(ValueError, match="has no weights"):
         tracker_by_name("flow", checkpoint="some.pt")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("make_tracker", [HoldTracker, FlowTracker])
+def test_a_video_that_changes_size_is_refused(make_tracker: type) -> None:
+    tracker = make_tracker()
+    tracker.add_prompt("a", mask=np.ones((8, 9), bool))
+    tracker.step(np.zeros((8, 9, 3), np.uint8))
+    with pytest.raises(ValueError, match="needs one size"):
+        tracker.step(np.zeros((7, 9, 3), np.uint8))

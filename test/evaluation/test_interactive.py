@@ -183,4 +183,6 @@ def test_command_explains_what_does_not_fit(tmp_path: Path, capsys: pytest.Captu
     assert main([*arguments, "--model", "hold"]) == 2
     assert "needs the true mask" in capsys.readouterr().err
     assert main([*arguments, "--model", "hold", "--passes", "0"]) == 2
-    assert "--passes: expected 1 or more" in capsys.readouterr().err
+    assert "--passes: expected 1 to 8, got 0" in capsys.readouterr().err
+    assert main([*arguments, "--model", "hold", "--passes", "9"]) == 2
+    assert "--passes: expected 1 to 8, got 9" in capsys.readouterr().err

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sam2_ros.tracking.crops import make_crops, make_grid
+from sam2_ros.tracking.crops import Crop, make_crops, make_grid
 
 
 def test_without_layers_there_is_the_whole_image() -> None:
@@ -29,3 +29,8 @@ def test_the_grid_is_even_and_inside() -> None:
     grid = make_grid(4, height=20, width=80)
     assert grid.shape == (16, 2) and grid.dtype == np.float32
     assert grid[:5].tolist() == [[10, 2.5], [30, 2.5], [50, 2.5], [70, 2.5], [10, 7.5]]
+
+
+def test_an_image_of_one_pixel_has_no_empty_crops() -> None:
+    crops = make_crops(1, 1, 2, 512 / 1500)
+    assert crops[0] == Crop(0, 0, 0, 1, 1) and all(crop.area_px == 1 for crop in crops)

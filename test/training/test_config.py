@@ -93,3 +93,26 @@ def test_mistake_is_named(tmp_path: Path, old: str, new: str, message: str) -> N
 def test_a_run_needs_something_to_train_on(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nothing to train on; expected photo_roots, videos or both"):
         load(tmp_path, f"model: nano\nstages: [{STAGE}]")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "prompts: {mask: 0.5}",
+            "prompts: {max_corrections: 0}",
+            "prompts, max_corrections: expected 1 or more, got 0",
+        ),
+        ("seed: 3", "save_every: 0", "save_every: expected 1 or more"),
+        ("seed: 3", "log_every: 0", "log_every: expected 1 or more"),
+        ("lr: 1e-3", "lr: 0", "stages, lr: expected more than 0"),
+        ("frames: 3", "frames: 0", "stages, frames: expected 1 or more"),
+        (f"  - {STAGE}", "  []", "stages: expected at least one"),
+    ],
+)
+def test_what_would_fail_in_the_middle_of_a_run_is_told_before(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    assert old in COMPLETE
+    with pytest.raises(ValueError, match=message):
+        load(tmp_path, COMPLETE.replace(old, new))
