@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sam2_ros.model.checkpoint_files import CheckpointError, read_state_dict
 from sam2_ros.model.config import MODELS, HieraSpec, ModelConfig
 
-__all__ = ["CheckpointError", "fill_model", "infer_model_name", "load_checkpoint", "read_state_dict"]
+__all__ = ["CheckpointError", "fill_model", "infer_model_name", "load_checkpoint", "read_state_dict", "some_names"]
 
 # What only tracking uses. A checkpoint of the image part alone has none of it.
 MEMORY_PART = (
@@ -24,6 +24,7 @@ MEMORY_PART = (
     "no_obj_ptr",
     "no_obj_embed_spatial",
 )
+_MAX_NAME = 120  # characters of a tensor's name in a message
 _FLOAT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -51,7 +52,7 @@ def fill_model(model: nn.Module, state: dict[str, Tensor], source: Path, image_o
     if memory_part and not any(map(_is_memory, state)):
         if not image_only and state.keys() >= expected.keys() - set(memory_part):
             raise CheckpointError(
-                f"{source} has the image part of SAM 2 alone, without {_some(memory_part)}: enough for an image "
+                f"{source} has the image part of SAM 2 alone, without {some_names(memory_part)}: enough for an image "
                 "predictor, not for a tracker. It needs the video model's weights (in transformers: Sam2VideoModel)"
             )
         if image_only:
@@ -62,7 +63,7 @@ def fill_model(model: nn.Module, state: dict[str, Tensor], source: Path, image_o
     converted = {name: tensor.to(expected[name].dtype) for name, tensor in state.items()}
     broken = [name for name, tensor in converted.items() if not tensor.isfinite().all()]
     if broken:
-        raise CheckpointError(f"{source} holds NaN or infinite values in {_some(broken)}: {len(broken)} in all")
+        raise CheckpointError(f"{source} holds NaN or infinite values in {some_names(broken)}: {len(broken)} in all")
     model.load_state_dict(converted | absent)
 
 
@@ -107,14 +108,14 @@ def _version_of_state(state: dict[str, Tensor]) -> tuple[bool, bool] | None:
 def _misfits(expected: dict[str, Tensor], state: dict[str, Tensor]) -> list[str]:
     missing = sorted(expected.keys() - state.keys())
     unexpected = sorted(state.keys() - expected.keys())
-    problems = [f"{len(missing)} missing ({_some(missing)})"] if missing else []
-    problems += [f"{len(unexpected)} unexpected ({_some(unexpected)})"] if unexpected else []
+    problems = [f"{len(missing)} missing ({some_names(missing)})"] if missing else []
+    problems += [f"{len(unexpected)} unexpected ({some_names(unexpected)})"] if unexpected else []
     for name in sorted(expected.keys() & state.keys()):
         wanted, found = expected[name], state[name]
         if wanted.shape != found.shape:
-            problems.append(f"{name} has shape {tuple(found.shape)}, expected {tuple(wanted.shape)}")
+            problems.append(f"{some_names([name])} has shape {tuple(found.shape)}, expected {tuple(wanted.shape)}")
         elif found.dtype not in _FLOAT_TYPES:
-            problems.append(f"{name} is of type {found.dtype}, expected one of 16, 32 or 64 bit floats")
+            problems.append(f"{some_names([name])} is of type {found.dtype}, expected one of 16, 32 or 64 bit floats")
     return problems
 
 
@@ -137,5 +138,7 @@ def _listed(problems: list[str]) -> str:
     return "; ".join(problems[:6]) + more
 
 
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+def some_names(names: list[str]) -> str:
+    """The first few, as text of one line whatever a file calls its tensors."""
+    shown = (repr(name[:_MAX_NAME])[1:-1] for name in names[:4])
+    return ", ".join(shown) + (", ..." if len(names) > 4 else "")

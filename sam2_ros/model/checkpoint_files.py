@@ -59,14 +59,18 @@ def read_state_dict(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
 
 
 def _weights_file(path: Path) -> Path:
-    if path.is_dir():
+    try:
+        if path.is_file():
+            return path
+        is_folder = path.is_dir()
         found = [path / name for name in _FOLDER_FILES if (path / name).is_file()]
-        if not found:
-            raise CheckpointError(f"{path} is a folder without weights; expected one of {', '.join(_FOLDER_FILES)}")
-        return found[0]
-    if not path.is_file():
+    except OSError as error:  # a name that is too long, or a folder that may not be looked into
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
+    if not is_folder:
         raise CheckpointError(f"{path}: no such file; expected a SAM 2 checkpoint (.pt or .safetensors)")
-    return path
+    if not found:
+        raise CheckpointError(f"{path} is a folder without weights; expected one of {', '.join(_FOLDER_FILES)}")
+    return found[0]
 
 
 def _check_hash(file: Path, sha256: str) -> None:
@@ -91,7 +95,7 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
     try:
         names_by_key: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         names = sorted({str(name) for name in names_by_key.values()})
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{index}: not a readable index of weights ({_first_line(error)})") from error
     state: dict[str, Tensor] = {}
     for name in names:
@@ -127,12 +131,13 @@ def _read_file(file: Path) -> dict[str, Tensor]:
 def _is_safetensors(file: Path, start: bytes) -> bool:
     """Such a file begins with the length of its header in 8 bytes, then a JSON object; the name may say anything."""
     header_bytes = int.from_bytes(start[:8], "little")
-    return file.suffix == ".safetensors" or (start[8:9] == b"{" and header_bytes < file.stat().st_size)
+    return start[8:9] == b"{" and header_bytes < file.stat().st_size
 
 
 def _read_torch(file: Path) -> object:
-    # weights_only: a pickle that wants to run code is refused.
-    return torch.load(file, map_location="cpu", weights_only=True)
+    # weights_only: a pickle that wants to run code is refused. A stream, for torch would go by the file's name.
+    with file.open("rb") as stream:
+        return torch.load(stream, map_location="cpu", weights_only=True)
 
 
 def _read_safetensors(file: Path) -> object:
@@ -145,9 +150,12 @@ def _read_safetensors(file: Path) -> object:
 
 def _is_entry(item: tuple[object, object]) -> bool:
     name, tensor = item
-    return (
-        isinstance(name, str) and isinstance(tensor, Tensor) and tensor.layout is torch.strided and not tensor.is_meta
-    )
+    if not isinstance(name, str) or not isinstance(tensor, Tensor):
+        return False
+    if tensor.layout is not torch.strided or tensor.is_meta or tensor.is_nested:
+        return False
+    # A few stored values can be said to stand for any number of them: working with those would never end.
+    return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
 def _what_is_wrong(error: Exception) -> str:

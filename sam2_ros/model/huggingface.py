@@ -13,6 +13,7 @@ from torch import Tensor
 
 _FOURIER = "shared_image_embedding.positional_embedding"
 _FOURIER_AGAIN = "prompt_encoder.shared_embedding.positional_embedding"
+_NUM_POINT_EMBEDDINGS = 4  # negative, positive, and a box's two corners
 _POINTS = "prompt_encoder.point_embed.weight"
 
 # Regular expressions and what replaces them; every rule is applied, from top to bottom.
@@ -82,7 +83,7 @@ def official_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
         raise ValueError(f"{_FOURIER} and {_FOURIER_AGAIN} differ, where SAM 2 has one matrix for both")
     renamed = {}
     for name, tensor in state.items():
-        if name == _POINTS and tensor.ndim == 2:
+        if name == _POINTS and tensor.ndim == 2 and len(tensor) == _NUM_POINT_EMBEDDINGS:
             rows = {f"sam_prompt_encoder.point_embeddings.{i}.weight": row for i, row in enumerate(tensor.split(1))}
             renamed.update(rows)
         else:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sam2_ros.model.checkpoint import CheckpointError, fill_model, infer_model_name, read_state_dict
+from sam2_ros.model.checkpoint import CheckpointError, fill_model, infer_model_name, read_state_dict, some_names
 from sam2_ros.model.config import MODELS, model_config
 from sam2_ros.model.mask_decoder import StabilityFallback
 from sam2_ros.model.sam2 import SAM2
@@ -134,6 +134,6 @@ def _check_device(device: str) -> None:
 def _model_of(state: dict[str, Tensor], source: Path) -> str:
     name = infer_model_name(state)
     if name is None:
-        some = ", ".join(sorted(state)[:3])
-        raise CheckpointError(f"{source} looks like none of the models {', '.join(MODELS)}; it has {some}, ...")
+        found = some_names(sorted(state))
+        raise CheckpointError(f"{source} looks like none of the models {', '.join(MODELS)}; it has {found}")
     return name

@@ -189,6 +189,16 @@ def test_absent_file_is_refused(tmp_path: Path) -> None:
     assert_refused(small_model(2), tmp_path / "absent.pt", "no such file")
 
 
+def test_name_that_no_file_can_have_is_refused() -> None:
+    assert_refused(small_model(2), Path("a" * 5000), "cannot be read")
+
+
+def test_the_name_may_say_another_format(tmp_path: Path) -> None:
+    source, target = small_model(1), small_model(2)
+    load_checkpoint(target, save(source.state_dict(), tmp_path / "weights.safetensors"))
+    assert_equal_state(target, source.state_dict())
+
+
 def test_folder_without_weights_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     assert_refused(small_model(2), tmp_path, "a folder without weights; expected one of model.safetensors, ")
@@ -217,6 +227,23 @@ def test_tensors_without_plain_values_are_refused(tmp_path: Path, convert: Calla
     state = small_model(1).state_dict()
     state["0.bias"] = convert(state["0.bias"])
     assert_refused(small_model(2), save(state, tmp_path / "kinds.pt"), "found other content|not a readable checkpoint")
+
+
+def test_a_few_values_that_stand_for_many_are_refused(tmp_path: Path) -> None:
+    """Both would be compared, value by value."""
+    many = torch.zeros(1).expand(10**12)
+    names = ("shared_image_embedding.positional_embedding", "prompt_encoder.shared_embedding.positional_embedding")
+    state = {"vision_encoder.x": torch.zeros(1)} | dict.fromkeys(names, many)
+    assert_refused(small_model(2), save(state, tmp_path / "endless.pt"), "found other content")
+
+
+@pytest.mark.parametrize("name", ["a\nb\x1b[31m", "a" * 10**5], ids=["control characters", "long"])
+def test_names_are_shown_on_one_line(tmp_path: Path, name: str) -> None:
+    model, path = small_model(2), tmp_path / "names.pt"
+    assert_refused(model, save({name: torch.zeros(1)}, path), "1 unexpected")
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(model, path)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 1000
 
 
 def test_long_lists_are_cut(tmp_path: Path) -> None:

@@ -219,6 +219,7 @@ def test_one_fourier_matrix_is_enough_and_two_must_agree(ours: SAM2, theirs: tor
     [
         ("{}", "not a readable index of weights"),
         ("[1]", "not a readable index of weights"),
+        ("[" * 100_000, "not a readable index of weights"),
         (
             json.dumps({"weight_map": {"a": "../model.safetensors"}}),
             "expected the names of files beside it, found '../m",

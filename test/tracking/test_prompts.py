@@ -36,6 +36,7 @@ MASK = np.eye(4, dtype=bool)
         ({"box": [1, 2, 3, 2]}, "box: expected x0 < x1 and y0 < y1, got"),
         ({"mask": np.zeros((4, 4), bool)}, "mask: expected at least one pixel set"),
         ({"mask": np.ones((4, 4, 3), bool)}, r"mask: expected shape \(H, W\), got \(4, 4, 3\)"),
+        ({"mask": [[1], [1, 2]]}, "mask: expected rows of numbers, all of one length"),
         ({"mask": MASK, "box": [0, 0, 2, 2]}, "a mask stands alone"),
         ({"mask": MASK, "points": [[1, 2]], "labels": [1]}, "a mask stands alone"),
     ],
