@@ -132,6 +132,10 @@ def test_state_of_another_model_is_refused(model: SAM2) -> None:
     other_weights = Tracker(tiny_model(seed=5))
     with pytest.raises(SessionStateError, match="weights: expected that of this tracker"):
         other_weights.load_state(state)
+    tuned = tiny_model(seed=4)
+    tuned.get_parameter("sam_mask_decoder.iou_token.weight").data.add_(0.1)
+    with pytest.raises(SessionStateError, match="weights: expected that of this tracker"):
+        Tracker(tuned).load_state(state)
     other_size = Tracker(tiny_model(replace(TINY, image_size=96)))
     with pytest.raises(SessionStateError, match=r"model: expected .* 'tiny-test at 96 px.* got 'tiny-test at 64 px"):
         other_size.load_state(state)
