@@ -41,7 +41,7 @@ def mosaic(clip: Clip, tile: int) -> Clip:
     images = np.stack([cv2.resize(image, (half, half), interpolation=cv2.INTER_AREA) for image in clip.images_thwc])
     row, column = divmod(tile, 2)
     masks = np.zeros(clip.masks_tnhw.shape, np.bool_)
-    # The pixel in the middle of each 2 x 2 block; thin parts may vanish, as they do in the small picture.
+    # One pixel of each 2 x 2 block; thin parts may vanish, as they do in the small picture.
     masks[..., row * half : (row + 1) * half, column * half : (column + 1) * half] = clip.masks_tnhw[
         ..., 1 : 2 * half : 2, 1 : 2 * half : 2
     ]

@@ -41,7 +41,12 @@ def correction_click(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> 
     """The next click that corrects a mask: the deepest point of what is missing, or of what is too much.
 
     The deeper of the two decides; on equal depth what is missing. Both masks are (H, W) bool. None where they agree.
+
+    Raises:
+        ValueError: they differ in size.
     """
+    if predicted.shape != truth.shape:
+        raise ValueError(f"expected a true mask of the image's size, {predicted.shape}, got {truth.shape}")
     missing = _deepest_point(truth & ~predicted)
     surplus = _deepest_point(predicted & ~truth)
     if missing.depth_px == 0 and surplus.depth_px == 0:

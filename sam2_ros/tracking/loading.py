@@ -108,8 +108,8 @@ def load_network(
     state = read_state_dict(source, sha256) if weights == "embedded" else None
     if config is None:
         config = model_config("nano" if state is None else _model_of(state, source), image_size)
-    # Nano's outlines shift with the threshold: it would nearly always fall back to its three candidates, which have
-    # learned nothing from corrective clicks, so that those would be lost on it.
+    # Nano's outlines shift with the threshold: it would nearly always fall back to its three candidates, which are
+    # taught with single clicks only, so that corrections would be lost on it.
     fallback = StabilityFallback() if postprocess and config.name != "nano" else None
     network = SAM2(config, fallback, binarize_prompted_masks=postprocess)
     if state is not None:

@@ -57,3 +57,8 @@ def test_tight_box_names_the_last_column_and_row_inside() -> None:
 def test_empty_mask_is_refused(make_prompt: object) -> None:
     with pytest.raises(ValueError, match=r"\(3, 4\)"):
         make_prompt(np.zeros((3, 4), bool))  # type: ignore[operator]
+
+
+def test_masks_of_different_sizes_are_told() -> None:
+    with pytest.raises(ValueError, match="true mask of the image's size"):
+        correction_click(np.ones((6, 8), bool), np.ones((5, 8), bool))

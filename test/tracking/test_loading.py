@@ -47,7 +47,7 @@ def test_postprocessing_is_on_unless_turned_off(tmp_path: Path) -> None:
 
 
 def test_nano_keeps_its_single_mask() -> None:
-    """Its three candidates know nothing of corrective clicks: with the fallback those changed hardly anything."""
+    """Its three candidates are taught with single clicks only: with the fallback corrections changed little."""
     assert load_network("nano", weights="random", image_size=64).sam_mask_decoder.fallback is None
     assert load_network(TINY.name, weights="random").sam_mask_decoder.fallback is not None
 
