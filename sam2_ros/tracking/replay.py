@@ -39,7 +39,8 @@ def roll_back(state: StreamState, track: Track, index: int, given: tuple[GivenPr
     replay = state.replays.get(track.object_id)
     prompts = {**(replay.prompts if replay is not None else {}), index: given}
     if replay is None or index < replay.start:
-        replay = Replay(track.object_id, index, index, {index: track}, prompts)
+        gone = replay.out_of_reach if replay is not None else state.out_of_reach.get(track.object_id)
+        replay = Replay(track.object_id, index, index, {index: track}, prompts, gone)
     elif index < replay.next_index:
         kept = {i: t for i, t in replay.tracks.items() if i <= index}
         replay = replace(replay, next_index=index, tracks=kept, prompts=prompts)
@@ -118,4 +119,6 @@ def _finish(engine: Engine, state: StreamState) -> None:
                 state.past[index] = past.corrected(replay.tracks[index], given)
         arrived, cleared = replay.tracks[state.next_frame], state.cleared.get(replay.object_id, ())
         state.tracks[replay.object_id] = _cleared(engine, arrived, cleared, state.next_frame)
+        if replay.out_of_reach is not None:
+            state.out_of_reach[replay.object_id] = replay.out_of_reach
         del state.replays[replay.object_id]

@@ -11,6 +11,14 @@ from sam2_ros.tracking.track import Track
 
 
 @dataclass(frozen=True)
+class OutOfReach:
+    """The latest prompt of an object whose frame is not kept any more."""
+
+    number: int  # of the prompt
+    frame_index: int
+
+
+@dataclass(frozen=True)
 class Replay:
     """One object on its way from a past frame to now, beside its old track. Never written to, only replaced."""
 
@@ -19,14 +27,7 @@ class Replay:
     next_index: int  # the frame it goes through next
     tracks: Mapping[int, Track]  # as of before each frame, ``start`` to ``next_index``
     prompts: Mapping[int, tuple[GivenPrompt, ...]]  # in place of those in the buffer, by frame
-
-
-@dataclass(frozen=True)
-class OutOfReach:
-    """The latest prompt of an object whose frame is not kept any more."""
-
-    number: int  # of the prompt
-    frame_index: int
+    out_of_reach: OutOfReach | None  # in place of the state's, once it has arrived
 
 
 @dataclass
@@ -69,8 +70,12 @@ class StreamState:
         self.past[frame.frame.index] = frame
         while len(self.past) > limit:
             index = next(iter(self.past))
-            for object_id in {*self.past[index].prompts, *self.replays}:
-                self._put_out_of_reach(object_id, index)
+            for object_id, given in self.past[index].prompts.items():
+                if gone := _later(self.out_of_reach.get(object_id), given, index):
+                    self.out_of_reach[object_id] = gone
+            for object_id, replay in self.replays.items():
+                gone = _later(replay.out_of_reach, self.prompts_of(object_id, index), index)
+                self.replays[object_id] = replace(replay, out_of_reach=gone)
             del self.past[index]
         oldest = min(self.past, default=self.next_frame)
         for replay in self.replays.values():
@@ -88,7 +93,7 @@ class StreamState:
         replay = self.replays.get(object_id)
         return given if replay is None else replay.prompts.get(index, given)
 
-    def _put_out_of_reach(self, object_id: str, index: int) -> None:
-        latest = max((each.number for each in self.prompts_of(object_id, index)), default=0)
-        if latest > self.out_of_reach.get(object_id, OutOfReach(0, 0)).number:
-            self.out_of_reach[object_id] = OutOfReach(latest, index)
+
+def _later(gone: OutOfReach | None, given: tuple[GivenPrompt, ...], index: int) -> OutOfReach | None:
+    latest = max((each.number for each in given), default=0)
+    return OutOfReach(latest, index) if latest > (0 if gone is None else gone.number) else gone

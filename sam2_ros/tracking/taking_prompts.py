@@ -126,7 +126,8 @@ def _latest_prompt(state: StreamState, object_id: str) -> tuple[GivenPrompt, int
     given = [(each, state.next_frame) for each in state.waiting.get(object_id, ())]
     given += [(each, index) for index in state.past for each in state.prompts_of(object_id, index)]
     latest, index = max(given, key=lambda each: each[0].number, default=(None, 0))
-    gone = state.out_of_reach.get(object_id)
+    replay = state.replays.get(object_id)
+    gone = state.out_of_reach.get(object_id) if replay is None else replay.out_of_reach
     if gone is not None and (latest is None or gone.number > latest.number):
         raise PromptError(
             f"{object_id}: its latest prompt was for frame {gone.frame_index}, and {reach(state.past)}; REPLACE it, "

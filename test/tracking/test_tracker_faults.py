@@ -193,6 +193,30 @@ def test_a_past_that_cannot_be_gone_through_again_does_not_stop_the_stream(
     assert_same_result(behind.step(FRAMES[8]), undisturbed.step(FRAMES[8]))
 
 
+def test_a_prompt_dropped_after_its_frame_was_let_go_does_not_stand_in_the_way_of_undo(
+    model: SAM2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker, expected = Tracker(model, buffer_frames=4, catchup_budget_ms=0), Tracker(model)
+    for each in (tracker, expected):
+        each.add_prompt("mug", **CLICK)
+        for index, image in enumerate(FRAMES[:7]):
+            if each is tracker and index == 5:
+                each.add_prompt("mug", **BOX)
+            if each is tracker and index == 6:
+                each.add_prompt("mug", **NEGATIVE, frame_index=2)
+            each.step(image)
+    assert tracker.frames_behind == {"mug": 3} and 2 not in tracker._state.past
+    with pytest.raises(PromptError, match="its latest prompt was for frame 2"):
+        tracker.undo("mug")
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "attend_to_memory", fail)
+        tracker.catch_up()
+    tracker.undo("mug")
+    result, theirs = tracker.step(FRAMES[7]), expected.step(FRAMES[7])
+    assert [object_id for object_id, _ in result.rejected] == ["mug"]
+    assert np.array_equal(result["mug"].low_res_logits, theirs["mug"].low_res_logits)
+
+
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
 def test_an_interrupt_is_no_prompts_fault(
     behind: Tracker, model: SAM2, monkeypatch: pytest.MonkeyPatch, interrupt: type[BaseException]
