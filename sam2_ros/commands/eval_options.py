@@ -8,14 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sam2_ros.commands.shared import add_network_options
+
 
 def add_model_options(parser: argparse.ArgumentParser, floors: str) -> None:
     """Add ``--model``, ``--checkpoint``, ``--device`` and ``--json``; ``floors`` is how the help names them."""
-    parser.add_argument(
-        "--model", help=f"name of a model, or {floors} (default: the one the checkpoint is for, else nano)"
-    )
-    parser.add_argument("--checkpoint", type=Path, help="weights to use in place of the package's own")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: cpu)")
+    add_network_options(parser, floors)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores there")
 
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sam2_ros.commands.shared import add_network_options, print_summary
+
 if TYPE_CHECKING:
     from sam2_ros.data.prompt_text import PromptSpec
     from sam2_ros.tracking.image_predictor import ImagePredictor
@@ -46,25 +48,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="png",
         help="masks.png with numbers 1.., smaller masks over larger ones, or masks.json in COCO RLE (default: png)",
     )
-    parser.add_argument("--model", help="name of a model (default: the one the checkpoint is for, else nano)")
-    parser.add_argument("--checkpoint", type=Path, help="weights to use in place of the package's own")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: cpu)")
+    add_network_options(parser)
     parser.add_argument("--no-overlay", action="store_true", help="write no overlay.png")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the last line's JSON there too")
 
 
 def run(args: argparse.Namespace) -> int:
     """Segment; 0, or 2 if the arguments, the image or a prompt cannot be used."""
-    try:
-        summary = _segment(args)
-        if args.json is not None:
-            args.json.parent.mkdir(parents=True, exist_ok=True)
-            args.json.write_text(json.dumps(summary, indent=2) + "\n")
-    except (ValueError, OSError) as error:
-        print(f"sam2-ros segment: {error}", file=sys.stderr)
-        return 2
-    print(json.dumps(summary))
-    return 0
+    return print_summary("segment", lambda: _segment(args), args.json, (ValueError, OSError))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from contextlib import ExitStack
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from sam2_ros.commands.shared import add_network_options, print_summary
 
 if TYPE_CHECKING:
     from sam2_ros.commands.track_bag import BagSource
@@ -52,9 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="png",
         help="masks/00000.png ... with the objects' labels, or masks.json in COCO RLE (default: png)",
     )
-    parser.add_argument("--model", help="name of a model (default: the one the checkpoint is for, else nano)")
-    parser.add_argument("--checkpoint", type=Path, help="weights to use in place of the package's own")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: cpu)")
+    add_network_options(parser)
     parser.add_argument("--max-frames", type=int, metavar="N", help="stop after so many frames")
     parser.add_argument("--no-overlay", action="store_true", help="write no overlay.mp4")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the last line's JSON there too")
@@ -64,16 +63,7 @@ def run(args: argparse.Namespace) -> int:
     """Track; 0, or 2 if the arguments, the source or a prompt cannot be used."""
     from sam2_ros.data.video import SourceError
 
-    try:
-        summary = _track(args)
-        if args.json is not None:
-            args.json.parent.mkdir(parents=True, exist_ok=True)
-            args.json.write_text(json.dumps(summary, indent=2) + "\n")
-    except (ValueError, OSError, SourceError) as error:
-        print(f"sam2-ros track: {error}", file=sys.stderr)
-        return 2
-    print(json.dumps(summary))
-    return 0
+    return print_summary("track", lambda: _track(args), args.json, (ValueError, OSError, SourceError))
 
 
 @dataclass
