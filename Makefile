@@ -70,7 +70,8 @@ unit: venv
 # Rows of an earlier run stay where only some cases are run again.
 parity: venv
 	$(if $(K),,rm -rf build/parity)
-	PARITY_REPORT=build/parity $(BIN)/python -m pytest -m "long or not long" $(if $(K),-k "$(K)") test/parity
+	PARITY_REPORT=build/parity OMP_NUM_THREADS=$$(( ($$(nproc) + $(JOBS) - 1) / $(JOBS) )) \
+	  $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "long or not long" $(if $(K),-k "$(K)") test/parity
 
 colcon: venv
 	ROS_DISTRO=jazzy ROS_VERSION=2 ROS_PYTHON_VERSION=3 $(BIN)/colcon build --packages-select sam2_ros

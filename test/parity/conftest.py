@@ -54,7 +54,8 @@ def pytest_runtest_makereport(item, call):  # type: ignore[no-untyped-def]
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     rows = [tuple(value) for name, value in report.user_properties if name == "parity"]
-    if REPORT is None or report.when != "teardown" or not rows:
+    one_of_several = "PYTEST_XDIST_WORKER" in os.environ  # then the process that started them writes
+    if REPORT is None or one_of_several or report.when != "teardown" or not rows:
         return
     table = _read_rows()
     for row in rows:

@@ -8,7 +8,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import pytest
-import torch
 from official import synthetic_frames
 from official_cases import CASES, NUM_FRAMES, Case, built_alike
 from official_play import (
@@ -34,16 +33,17 @@ def runs() -> Iterator[tuple[Setting, Case]]:
     """Both versions in both settings at a small size; at the released size both versions, and every size of model."""
     everything = tuple(BY_NAME)
     some = ("one click", "corrections in a row", "two objects that overlap", "absence and reappearance")
+    one = some[1:2]  # it has the most kinds of prompts
     table = (
         ("sam2.1_hiera_tiny", SMALL_PX, True, everything),
         ("sam2.1_hiera_tiny", SMALL_PX, False, some),
         ("sam2_hiera_tiny", SMALL_PX, True, some),
         ("sam2_hiera_tiny", SMALL_PX, False, everything),
         ("sam2.1_hiera_tiny", RELEASED_PX, True, everything),
-        ("sam2.1_hiera_tiny", RELEASED_PX, False, some),
+        ("sam2.1_hiera_tiny", RELEASED_PX, False, one),
         ("sam2_hiera_tiny", RELEASED_PX, False, everything),
-        ("sam2_hiera_tiny", RELEASED_PX, True, some[1:2]),
-        *((f"sam2.1_hiera_{size}", RELEASED_PX, True, some[1:2]) for size in ("small", "base_plus", "large")),
+        ("sam2_hiera_tiny", RELEASED_PX, True, one),
+        *((f"sam2.1_hiera_{size}", RELEASED_PX, True, one) for size in ("small", "base_plus", "large")),
     )
     for model, image_size, postprocess, names in table:
         # The official builder is slow: cases that it builds alike follow each other.
@@ -62,21 +62,12 @@ def pair(setting: Setting, building: Case):  # type: ignore[no-untyped-def]
 
 
 def as_param(setting: Setting, case: Case):  # type: ignore[no-untyped-def]
-    marks = [pytest.mark.long] if setting.image_size == RELEASED_PX else []
+    # Together in one process, the cases of a setting share what is expensive.
+    marks = [pytest.mark.xdist_group(str(setting))]
+    marks += [pytest.mark.long] if setting.image_size == RELEASED_PX else []
     return pytest.param(setting, case, marks=marks, id=f"{setting}-{case.name.replace(' ', '_')}")
 
 
-@pytest.fixture
-def both_cores(setting: Setting) -> Iterator[None]:
-    """`make test` gives each worker one thread; the long cases run alone."""
-    before = torch.get_num_threads()
-    if setting.image_size == RELEASED_PX:
-        torch.set_num_threads(max(2, before))
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.mark.usefixtures("both_cores")
 @pytest.mark.parametrize(("setting", "case"), [as_param(*run) for run in runs()])
 def test_tracking(tmp_path: Path, add_row, setting: Setting, case: Case) -> None:  # type: ignore[no-untyped-def]
     frames = clip(setting.image_size, setting.model)
