@@ -4,14 +4,15 @@
     python3 examples/nav2_follow.py --ros-args -r target_pose:=/sam2_node/target_pose
 
 Needs a running Nav2 and TF between the camera's optical frame, the robot and the map. When the object is out of sight
-for a while the goal is cancelled and the robot stops. Parameters: the fields of ``Settings``, and the two frames.
+for a while the goal is cancelled and the robot stops; a goal that Nav2 gives up is sent again with a later pose.
+Parameters: the fields of ``Settings``, and the two frames.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Settings:
     slack_m: float = 0.3  # once there, start again only when it is farther than standoff_m + slack_m
     min_move_m: float = 0.2  # a goal closer than this to the last one is not worth a new plan
     min_period_s: float = 1.0  # between goals
+    retry_after_s: float = 2.0  # when Nav2 has rejected or aborted a goal
     lost_after_s: float = 3.0  # without a pose: cancel
 
 
@@ -48,20 +50,28 @@ class Follower:
         self._settings = settings
         self._moving = False
         self._last_goal: Goal | None = None
-        self._sent_s = self._seen_s = -math.inf
+        self._sent_s = self._seen_s = self._failed_s = -math.inf
 
     def on_target(self, now_s: float, target_xy: tuple[float, float], robot_xy: tuple[float, float]) -> Goal | None:
         """The goal to send now that the target was seen there; None when the robot is fine with what it has."""
         settings, self._seen_s = self._settings, now_s
         distance = math.dist(target_xy, robot_xy)
         self._moving = distance > settings.standoff_m + (0.0 if self._moving else settings.slack_m)
-        if not self._moving or now_s - self._sent_s < settings.min_period_s:
+        too_soon = now_s - self._sent_s < settings.min_period_s or now_s - self._failed_s < settings.retry_after_s
+        if not self._moving or too_soon:
             return None
         goal = goal_before(target_xy, robot_xy, settings.standoff_m)
         if self._last_goal and math.dist(goal[:2], self._last_goal[:2]) < settings.min_move_m:
             return None
         self._last_goal, self._sent_s = goal, now_s
         return goal
+
+    def on_failure(self, now_s: float, goal: Goal) -> bool:
+        """Nav2 has rejected or aborted this goal. True when nothing replaced it: then a later pose sends one again."""
+        if goal is not self._last_goal:
+            return False
+        self._last_goal, self._failed_s = None, now_s
+        return True
 
     def is_lost(self, now_s: float) -> bool:
         """True once when the target has not been seen for too long: cancel the goal."""
@@ -76,6 +86,7 @@ def main() -> None:
     import rclpy
     import tf2_geometry_msgs  # noqa: F401  teaches tf2 to transform a PoseStamped
     import tf2_ros
+    from action_msgs.msg import GoalStatus
     from geometry_msgs.msg import PoseStamped
     from nav2_msgs.action import NavigateToPose
     from rclpy.action import ActionClient
@@ -109,7 +120,18 @@ def main() -> None:
             request.pose.pose.position.x, request.pose.pose.position.y = goal.x, goal.y
             request.pose.pose.orientation.z = math.sin(goal.yaw / 2)
             request.pose.pose.orientation.w = math.cos(goal.yaw / 2)
-            handles.append(navigator.send_goal_async(request))  # Nav2 gives up the goal before for this one
+            handles.append(navigator.send_goal_async(request))  # Nav2 gives up (aborts) the goal before for this one
+            handles[-1].add_done_callback(lambda answer: on_answer(goal, answer.result()))
+
+    def on_answer(goal: Goal, handle: Any) -> None:
+        if handle.accepted:
+            handle.get_result_async().add_done_callback(lambda done: on_end(goal, done.result().status))
+        else:
+            on_end(goal, GoalStatus.STATUS_ABORTED)
+
+    def on_end(goal: Goal, status: int) -> None:
+        if status == GoalStatus.STATUS_ABORTED and follower.on_failure(seconds(), goal):
+            node.get_logger().warning("Nav2 could not go there: trying again", throttle_duration_sec=5.0)
 
     def on_timer() -> None:
         if follower.is_lost(seconds()) and handles and handles[-1].done() and handles[-1].result().accepted:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import runpy
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -60,5 +63,125 @@ def test_a_target_out_of_sight_is_given_up_once() -> None:
     assert decide.on_target(104.0, (5.0, 0.0), (0.0, 0.0)) == goal, "seen again: the same goal is sent again"
 
 
+def test_a_goal_that_nav2_gives_up_is_sent_again_after_a_while() -> None:
+    decide = follower(retry_after_s=2.0, min_period_s=1.0)
+    goal = decide.on_target(0.0, (5.0, 0.0), (0.0, 0.0))
+    assert decide.on_target(1.5, (5.0, 0.0), (0.0, 0.0)) is None, "Nav2 is on its way"
+    assert decide.on_failure(1.6, goal)
+    assert decide.on_target(3.5, (5.0, 0.0), (0.0, 0.0)) is None, "it would only fail again"
+    assert decide.on_target(3.6, (5.0, 0.0), (0.0, 0.0)) == goal
+
+
+def test_a_goal_that_a_later_one_has_replaced_does_not_count_as_failed() -> None:
+    decide = follower()
+    first = decide.on_target(0.0, (5.0, 0.0), (0.0, 0.0))
+    second = decide.on_target(2.0, (7.0, 0.0), (0.0, 0.0))
+    assert not decide.on_failure(2.1, first), "Nav2 aborts what it was doing for the new goal"
+    assert decide.on_target(5.0, (7.0, 0.0), (0.0, 0.0)) is None, "the second goes on"
+    assert decide.on_failure(5.1, second)
+
+
+class StandIn:
+    """rclpy, TF and Nav2's action as far as the example uses them; ``run`` is what happens while it spins."""
+
+    def __init__(self, run: Callable[[StandIn], None]) -> None:
+        self.now_s, self.goals, self._run = 0.0, [], run
+        self.accepts = True
+        self.result: Callable[[Any], None] = lambda done: None  # of the latest goal
+        self._on_pose: Callable[[Any], None] = lambda pose: None
+        self.node = SimpleNamespace(
+            declare_parameter=lambda name, default: SimpleNamespace(value=default),
+            get_clock=lambda: SimpleNamespace(now=lambda: SimpleNamespace(nanoseconds=round(self.now_s * 1e9))),
+            get_logger=lambda: SimpleNamespace(warning=lambda *_, **__: None, info=lambda *_: None),
+            create_subscription=self._subscribe,
+            create_timer=lambda *_: None,
+        )
+
+    def modules(self) -> dict[str, Any]:
+        at_2_m = SimpleNamespace(translation=SimpleNamespace(x=2.0, y=0.0))
+        buffer = SimpleNamespace(
+            transform=lambda pose, frame: pose, lookup_transform=lambda *_: SimpleNamespace(transform=at_2_m)
+        )
+        navigator = SimpleNamespace(server_is_ready=lambda: True, send_goal_async=self._send)
+        time = SimpleNamespace(Time=lambda: None)
+        return {
+            "rclpy": SimpleNamespace(
+                init=lambda: None, create_node=lambda name: self.node, spin=lambda node: self._run(self), time=time
+            ),
+            "rclpy.action": SimpleNamespace(ActionClient=lambda *_: navigator),
+            "tf2_geometry_msgs": SimpleNamespace(),
+            "tf2_ros": SimpleNamespace(
+                Buffer=lambda: buffer, TransformListener=lambda *_: None, TransformException=RuntimeError
+            ),
+            "nav2_msgs": SimpleNamespace(),
+            "nav2_msgs.action": SimpleNamespace(NavigateToPose=SimpleNamespace(Goal=an_empty_goal)),
+        }
+
+    def see(self, now_s: float, x: float) -> int:
+        """The target is seen there; how many goals were sent until now."""
+        self.now_s = now_s
+        self._on_pose(SimpleNamespace(pose=SimpleNamespace(position=SimpleNamespace(x=x, y=0.0))))
+        return len(self.goals)
+
+    def end(self, status: int) -> None:
+        """Nav2 is done with the latest goal."""
+        self.result(SimpleNamespace(result=lambda: SimpleNamespace(status=status)))
+
+    def _subscribe(self, kind: Any, topic: str, callback: Callable[[Any], None], depth: int) -> None:
+        self._on_pose = callback
+
+    def _send(self, goal: Any) -> Any:
+        self.goals.append(goal.pose.pose.position.x)
+        on_end = SimpleNamespace(add_done_callback=lambda callback: setattr(self, "result", callback))
+        handle = SimpleNamespace(accepted=self.accepts, get_result_async=lambda: on_end)
+        return Answered(handle)
+
+
+def an_empty_goal() -> Any:
+    pose = SimpleNamespace(position=SimpleNamespace(), orientation=SimpleNamespace())
+    return SimpleNamespace(pose=SimpleNamespace(header=SimpleNamespace(), pose=pose))
+
+
+class Answered:
+    """A future that is done."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def done(self) -> bool:
+        return True
+
+    def result(self) -> Any:
+        return self._value
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        callback(self)
+
+
+@pytest.mark.parametrize("accepted", [True, False], ids=["aborted", "rejected"])
+def test_nav2_is_asked_again_when_it_gave_up(monkeypatch: pytest.MonkeyPatch, accepted: bool) -> None:
+    from action_msgs.msg import GoalStatus
+
+    sent: list[int] = []
+
+    def scene(ros: StandIn) -> None:
+        ros.accepts = accepted
+        sent.append(ros.see(10.0, x=6.0))
+        if accepted:
+            ros.end(GoalStatus.STATUS_ABORTED)
+        sent.append(ros.see(11.5, x=6.0))  # not yet
+        ros.accepts = True
+        sent.append(ros.see(12.5, x=6.0))
+        ros.end(GoalStatus.STATUS_SUCCEEDED)
+        sent.append(ros.see(20.0, x=6.0))
+
+    stand_in = StandIn(scene)
+    for name, module in stand_in.modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    nav2_follow["main"]()
+    assert sent == [1, 1, 2, 2]
+    assert stand_in.goals == [5.0, 5.0]
+
+
 def test_it_is_short_enough_to_read() -> None:
-    assert len(EXAMPLE.read_text(encoding="utf-8").splitlines()) <= 130
+    assert len(EXAMPLE.read_text(encoding="utf-8").splitlines()) <= 150
