@@ -27,6 +27,7 @@ from sam2_ros.node.diagnostics import DiagnosticsReporter
 from sam2_ros.node.doctor import ImageWatch
 from sam2_ros.node.encodings import image_to_rgb
 from sam2_ros.node.event_publisher import EventPublisher
+from sam2_ros.node.events import Event, EventType
 from sam2_ros.node.image_graph import look_at_image_topic
 from sam2_ros.node.inputs import Inputs
 from sam2_ros.node.model_loading import describe_model, load_configured_tracker, warm_up
@@ -122,7 +123,7 @@ class Sam2Node(LifecycleNode):
             tracker,
             decode=decode,
             publish=self._outputs.publish,
-            notify=self._events.put,
+            notify=self._on_event,
             parameters=self._current_parameters,
             turn=self._turn,
             now_ns=lambda: self.get_clock().now().nanoseconds,
@@ -213,6 +214,13 @@ class Sam2Node(LifecycleNode):
 
     def _current_parameters(self) -> NodeParameters:
         return self._guard.current
+
+    def _on_event(self, event: Event) -> None:
+        if event.type is EventType.RESET:  # before anybody hears of it
+            self._depth.forget()
+        events = self._events
+        if events is not None:
+            events.put(event)
 
     def _session_or_reason(self) -> Session | str:
         return self._session or self._trouble or f"not configured: ros2 lifecycle set {self.get_name()} configure"

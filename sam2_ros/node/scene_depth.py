@@ -66,7 +66,13 @@ class DepthSource:
         """Begin anew with room for as many depth images as images may wait, by the parameters of now."""
         waiting = QUEUED_IMAGES if self._parameters().process_every_frame else 0
         self._depth = StampedBuffer(DEPTH_IMAGES_KEPT + waiting)
+        self.forget()
+
+    def forget(self) -> None:
+        """Use no depth that came until now. The calibration stays: it is the camera's, and may be sent only once."""
+        self._depth.clear()
         self._newest_ns = 0
+        self._trouble = ""
         self._told.clear()
 
     def put_depth(self, stamp_ns: int, message: Any) -> None:

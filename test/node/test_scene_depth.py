@@ -197,6 +197,15 @@ def test_depth_of_a_bags_last_round_is_forgotten() -> None:
     assert source.measure(a_view(an_object(), stamp_s=1.0)).depth is not None
 
 
+def test_depth_from_before_a_reset_is_forgotten_and_the_calibration_kept() -> None:
+    source = a_source(depth_image(), camera_info())
+    source.forget()
+    assert source.measure(a_view(an_object())).depth is None
+    assert "no depth image came yet" in source.trouble
+    source.put_depth(SECOND, depth_image())
+    assert source.measure(a_view(an_object())).geometry and source.trouble == ""
+
+
 def test_depth_of_another_frame_is_used_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     source = a_source(depth_image(), camera_info())
     with caplog.at_level(logging.WARNING, logger="sam2_ros"):

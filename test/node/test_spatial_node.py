@@ -20,9 +20,9 @@ from sam2_ros.data.camera_stream import StreamFrame, StreamInfo
 from sam2_ros.data.tabletop import Tabletop
 from sam2_ros.msg import Prompt, TrackedObject, TrackedObjectArray
 from sam2_ros.node.clouds import POINT_DTYPE
-from sam2_ros.node.conversions import array_to_image, ns_to_stamp
+from sam2_ros.node.conversions import array_to_image, ns_to_stamp, stamp_to_ns
 from sam2_ros.node.demo_camera import FRAME_ID, DemoCamera
-from sam2_ros.srv import AddObjects
+from sam2_ros.srv import AddObjects, Reset
 
 SECOND = 1_000_000_000
 FRAME = "camera_optical"
@@ -179,6 +179,24 @@ def test_without_depth_there_are_masks_and_the_reason(
         return "no depth image came yet" in values.get("no depth because", "")
 
     bench.rig.spin_until(explained, "diagnostics say so too")
+
+
+def test_after_a_reset_no_depth_of_before_is_used(make_ros_rig: Callable[..., Any], fake_tracker: Any) -> None:
+    rig = make_ros_rig(use_depth=True)
+    rig.tracker = tracker = TruthTracker(fake_tracker)
+    tracker.masks["mug"] = np.ones((24, 32), dtype=np.bool_)
+    bench = Bench(rig)
+    depth = bench.rig.publisher(Image, "depth", qos_profile_sensor_data)
+    bench.calibrate()
+    bench.add("mug")
+    header = bench.header()
+    depth.publish(array_to_image(np.full((24, 32), 2000, dtype=np.uint16), "16UC1", header))
+    bench.rig.spin_until(lambda: len(bench.rig.node._depth._depth) == 1, "the depth arrives")
+    assert bench.show().objects[0].has_pose
+    assert bench.rig.call(Reset, "reset").success
+    bench.add("mug")
+    bench._stamp_ns = stamp_to_ns(header.stamp)  # the very image that the depth of before was for
+    assert not bench.show().objects[0].has_pose
 
 
 def test_markers_are_cleared_when_depth_is_gone(make_bench: Callable[..., Bench]) -> None:
