@@ -103,13 +103,21 @@ class Group:
                 return
             if status is not None:
                 raise awaited.failure(_ended(status))
-            for member in self._members.values():
-                early = member.process.poll()
-                if early is not None and not (early == 0 and member.program.may_end):
-                    raise member.failure(f"{_ended(early)}, although {name} still needs it")
+            self.check(name)
             if time.monotonic() > deadline_s:
                 raise awaited.failure(f"has not finished within {timeout_s:.0f} s")
             time.sleep(POLL_S)
+
+    def check(self, who: str) -> None:
+        """Raise ProcessError when a process has ended that ``who`` still needs."""
+        for member in self._members.values():
+            early = member.process.poll()
+            if early is not None and not (early == 0 and member.program.may_end):
+                raise member.failure(f"{_ended(early)}, although {who} still needs it")
+
+    def pid(self, name: str) -> int:
+        """The number of this process."""
+        return self._members[name].process.pid
 
 
 @contextlib.contextmanager

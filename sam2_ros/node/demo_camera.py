@@ -9,7 +9,7 @@ import argparse
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import rclpy
@@ -138,26 +138,21 @@ def make_ahead(spec_stream: CameraStream) -> Prefetcher:
     return ahead
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the camera until its stream is over."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_stream_options(parser)
-    parser.add_argument(
-        "--start-timeout-s", type=float, default=180.0, help="give up when ~/start is not called in time"
-    )
-    arguments = list(sys.argv if argv is None else argv)
-    args = parser.parse_args(remove_ros_args(arguments)[1:])
+def run(
+    make_stream: Callable[[], CameraStream], arguments: Sequence[str], *, rate_hz: float, start_timeout_s: float
+) -> int:
+    """Show the stream until it is over, as a process' main part: 0 when that went well. ``arguments``: ROS' own too."""
     # rclpy's own handler ends the context; Python's would tear a KeyboardInterrupt through the middle of it.
     signal.signal(signal.SIGINT, lambda *_: None)
-    rclpy.init(args=arguments)
+    rclpy.init(args=list(arguments))
     executor = SingleThreadedExecutor()
     camera, ahead = None, None
     try:
-        ahead = make_ahead(CameraStream(stream_spec(args)))
-        camera = DemoCamera(ahead.info, rate_hz=args.rate_hz or WAITING_RATE_HZ)
+        ahead = make_ahead(make_stream())
+        camera = DemoCamera(ahead.info, rate_hz=rate_hz)
         executor.add_node(camera)
         print(f"showing {ahead.info.name} at {camera.rate_hz:g} Hz, waiting for the start", flush=True)
-        count = show(camera, executor, ahead, start_timeout_s=args.start_timeout_s)
+        count = show(camera, executor, ahead, start_timeout_s=start_timeout_s)
         print(f"{count} frames shown", flush=True)
         return 0
     except (SourceError, ValueError, TimeoutError) as error:
@@ -171,6 +166,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         if camera is not None:
             camera.destroy_node()
         rclpy.try_shutdown()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the camera until its stream is over."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_stream_options(parser)
+    parser.add_argument(
+        "--start-timeout-s", type=float, default=180.0, help="give up when ~/start is not called in time"
+    )
+    arguments = list(sys.argv if argv is None else argv)
+    args = parser.parse_args(remove_ros_args(arguments)[1:])
+    return run(
+        lambda: CameraStream(stream_spec(args)),
+        arguments,
+        rate_hz=args.rate_hz or WAITING_RATE_HZ,
+        start_timeout_s=args.start_timeout_s,
+    )
 
 
 if __name__ == "__main__":
