@@ -1,6 +1,7 @@
 # make demo    the whole path: camera -> node -> client as separate processes; SOURCE=... PROMPT=... MODEL=... CHECKPOINT=... FRAMES=... (see README)
 # make test    lint, types and all tests but the long ones of parity; what continuous integration runs
 # make parity  the long comparison with the official SAM 2 code, hours on two cores; K="tiny and 1024px" runs some cases
+# make soak    the node's memory over thousands of images, hours on two cores; FRAMES=... (10000) MODEL=... CHECKPOINT=...
 # make colcon  build the same tree as a ROS workspace does
 # make venv    only the environment; the others make it when needed
 # make clean   remove what was built (not .venv)
@@ -21,7 +22,7 @@ SHOW_PROGRESS := sed -u -n -E 's/^ *(Downloading .*[0-9] MB.*|Building .* starte
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH PYTHONPATH LD_LIBRARY_PATH RMW_IMPLEMENTATION _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
-.PHONY: help venv demo test lint types unit parity colcon format clean
+.PHONY: help venv demo test lint types unit parity soak colcon format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -72,6 +73,11 @@ parity: venv
 	$(if $(K),,rm -rf build/parity)
 	PARITY_REPORT=build/parity OMP_NUM_THREADS=$$(( ($$(nproc) + $(JOBS) - 1) / $(JOBS) )) \
 	  $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "long or not long" $(if $(K),-k "$(K)") test/parity
+
+# A stopped run's samples are judged with: benchmarks/soak.py --judge build/soak.csv
+soak: venv
+	$(BIN)/python benchmarks/soak.py --frames "$(or $(FRAMES),10000)" --csv build/soak.csv --plot build/soak.png \
+	  $(if $(MODEL),--model "$(MODEL)") $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)")
 
 colcon: venv
 	ROS_DISTRO=jazzy ROS_VERSION=2 ROS_PYTHON_VERSION=3 $(BIN)/colcon build --packages-select sam2_ros

@@ -105,15 +105,17 @@ class SizeBench:
         """Try the objects on the still first image, forget them again; a camera rate at which nothing is dropped."""
         for object_id, click in self._prompts:
             self._add(object_id, click)
-        self._client.forget()
-        self._client.spin_until(
-            lambda: len(self._client.answers) >= TRIAL_FRAMES, READY_TIMEOUT_S, "answers to the first image"
-        )
+        self._wait_for_new(TRIAL_FRAMES, "answers to the first image")
         for object_id, _ in self._prompts:
             self._remove(object_id)
         # Late ones only: a frame takes longer once the memory is full. The whole way, so that nothing overlaps.
         late = [self._client.answers[stamp].latency_ms for stamp in sorted(self._client.answers)[TRIAL_FRAMES // 2 :]]
         return min(RATE_HEADROOM * 1e3 / float(np.percentile(late, 80)), OVERLOAD_RATE_HZ)
+
+    def _wait_for_new(self, count: int, what: str) -> None:
+        """Forget what came, and wait for so many answers."""
+        self._client.forget()
+        self._client.spin_until(lambda: len(self._client.answers) >= count, READY_TIMEOUT_S, what)
 
     def _time_prompt(self, repetition: int, period_s: float) -> float:
         object_id, click = self._prompts[-1]
@@ -132,9 +134,8 @@ class SizeBench:
         say(f"{self._size}: {self._args.frames} images at {rate_hz:.1f} Hz")
         client, frames = self._client, self._args.frames
         self._set_rate(rate_hz)
-        for wanted in (SETTLE_FRAMES, 1):  # the second time: the one that the counting starts at
-            client.forget()
-            client.spin_until(lambda wanted=wanted: len(client.answers) >= wanted, READY_TIMEOUT_S, "images to come")
+        for count in (SETTLE_FRAMES, 1):  # the second time: the one that the counting starts at
+            self._wait_for_new(count, "images of the running camera")
         last = index_of_stamp(min(client.answers)) + frames
 
         def is_over() -> bool:

@@ -4,7 +4,7 @@ The drift is how much the resident memory grew from the end of the warm-up to th
 estimates are made, and the larger counts: the median of the last third against that of the first, which sees a lasting
 step in full and two thirds of a steady growth; and the Theil-Sen slope (the median of those between all pairs of
 samples) over the whole time, which sees a steady growth in full, and may miss a step. Neither is moved by a few odd
-samples.
+samples; where they differ, this errs towards an alarm.
 """
 
 from __future__ import annotations
