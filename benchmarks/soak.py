@@ -93,11 +93,13 @@ class Soak:
         self._stamps_ns: deque[int] = deque(maxlen=PAST_FRAMES)
         self._objects: deque[str] = deque()
         self._added = 0
+        self._cpu_s = 0.0  # of the node, at the latest sample
 
     def run(self, file: SampleFile | None) -> list[Sample]:
         """Show all images; what was sampled. Raises BenchmarkError when the node does not do what it is asked for."""
         self._meet()
         self._add(self._args.objects)
+        self._cpu_s = read_process(self._client.group.pid("node")).cpu_s
         samples: list[Sample] = []
         answers: list[Answer] = []
         start_s, progress = time.monotonic(), Progress()
@@ -149,18 +151,21 @@ class Soak:
         return answer
 
     def _sample(self, frame: int, elapsed_s: float, answers: Sequence[Answer]) -> Sample:
-        memory = read_process(self._client.group.pid("node"))
+        use = read_process(self._client.group.pid("node"))
+        cpu_ms = 1e3 * (use.cpu_s - self._cpu_s) / len(answers)
+        self._cpu_s = use.cpu_s
         return Sample(
             frame=frame,
             elapsed_s=round(elapsed_s, 1),
-            rss_kib=memory.rss_kib,
-            private_kib=memory.private_kib,
-            shared_kib=memory.rss_kib - memory.private_kib,
-            threads=memory.threads,
-            open_files=memory.open_files,
+            rss_kib=use.rss_kib,
+            private_kib=use.private_kib,
+            shared_kib=use.rss_kib - use.private_kib,
+            threads=use.threads,
+            open_files=use.open_files,
             objects=answers[-1].object_count,
             latency_ms_p50=round(float(np.median([answer.latency_ms for answer in answers])), 3),
             inference_ms_p50=round(float(np.median([answer.inference_ms for answer in answers])), 3),
+            cpu_ms=round(cpu_ms, 2),
         )
 
     # What the user does; everything is answered before the next image is shown
@@ -255,7 +260,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{last.frame} images in {last.elapsed_s:.0f} s, {last.objects} objects at a time")
     print(f"RSS {first.rss_kib / 1024:.1f} MiB at image {first.frame}, {last.rss_kib / 1024:.1f} MiB at the end")
     print(f"threads {first.threads} -> {last.threads}, open files {first.open_files} -> {last.open_files}")
-    print(f"latency drift {verdict.latency_percent:.1f} % (does not decide)")
+    print(f"drift of the latency {verdict.latency_percent:.1f} %, of CPU time per image {verdict.cpu_percent:.1f} %")
     print(verdict, flush=True)
     return verdict.status
 

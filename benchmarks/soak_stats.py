@@ -10,6 +10,7 @@ samples; where they differ, this errs towards an alarm.
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -38,6 +39,7 @@ class Sample:
     objects: int
     latency_ms_p50: float  # from the image's stamp until the mask was here
     inference_ms_p50: float
+    cpu_ms: float  # mean time of all cores per image; it hardly depends on what else the machine does
 
 
 @dataclass(frozen=True)
@@ -48,17 +50,20 @@ class ProcessUse:
     private_kib: int  # of it, what nobody else has mapped
     threads: int
     open_files: int
+    cpu_s: float  # since it started
 
 
 def read_process(pid: int) -> ProcessUse:
     """What the kernel says of a process now."""
     folder = Path(f"/proc/{pid}")
     memory = _numbers(folder / "smaps_rollup")
+    times = (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[11:13]  # utime, stime
     return ProcessUse(
         rss_kib=memory["Rss"],
         private_kib=memory["Private_Clean"] + memory["Private_Dirty"],
         threads=_numbers(folder / "status")["Threads"],
         open_files=sum(1 for _ in (folder / "fd").iterdir()),
+        cpu_s=sum(map(int, times)) / os.sysconf("SC_CLK_TCK"),
     )
 
 
@@ -94,7 +99,8 @@ class Verdict:
 
     frames: int
     rss_percent: float
-    latency_percent: float  # for information
+    latency_percent: float  # for information, as is the next
+    cpu_percent: float
     bound_percent: float
 
     @property
@@ -113,6 +119,7 @@ def judge(samples: Sequence[Sample], *, warmup_frames: int, bound_percent: float
         frames=samples[-1].frame if samples else 0,
         rss_percent=drift_percent(frames, [sample.rss_kib for sample in warm]),
         latency_percent=drift_percent(frames, [sample.latency_ms_p50 for sample in warm]),
+        cpu_percent=drift_percent(frames, [sample.cpu_ms for sample in warm]),
         bound_percent=bound_percent,
     )
 

@@ -33,7 +33,7 @@ def samples_of(stats: ModuleType, rss_kib: Sequence[float], **fixed: Any) -> lis
     return [
         stats.Sample(
             **{"frame": 100 * i, "elapsed_s": float(i), "rss_kib": int(kib), "private_kib": int(kib) - 40}
-            | {"latency_ms_p50": 20.0, "inference_ms_p50": 15.0}
+            | {"latency_ms_p50": 20.0, "inference_ms_p50": 15.0, "cpu_ms": 18.0}
             | others
             | fixed
         )
@@ -107,6 +107,7 @@ def test_a_slower_node_is_reported_and_does_not_decide(stats: ModuleType) -> Non
     samples = [stats.Sample(**{**vars(sample), "frame": 100 * i}) for i, sample in enumerate(slow, start=1)]
     verdict = stats.judge(samples, warmup_frames=0, bound_percent=2)
     assert verdict.latency_percent == pytest.approx(100)
+    assert verdict.cpu_percent == 0
     assert verdict.status == 0
 
 
@@ -141,6 +142,7 @@ def test_what_a_process_takes(stats: ModuleType) -> None:
     assert after.private_kib - before.private_kib > 60_000
     assert after.rss_kib >= after.private_kib
     assert after.threads >= 1 and after.open_files >= 3
+    assert after.cpu_s == pytest.approx(sum(os.times()[:2]), abs=0.5)
 
 
 def test_a_short_run(run_with_tiny_node: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
@@ -156,7 +158,9 @@ def test_a_short_run(run_with_tiny_node: Callable[..., subprocess.CompletedProce
         rows = list(csv.DictReader(file))
     assert [int(row["frame"]) for row in rows] == [*range(5, 61, 5), 64]
     assert {row["objects"] for row in rows} == {"2"}
-    assert all(int(row["rss_kib"]) > 50_000 and float(row["latency_ms_p50"]) > 0 for row in rows)
+    assert all(
+        int(row["rss_kib"]) > 50_000 and float(row["latency_ms_p50"]) > 0 and float(row["cpu_ms"]) >= 0 for row in rows
+    )
     assert plot.stat().st_size > 0
 
 
