@@ -45,7 +45,8 @@ def label_image_to_message(label_image: NDArray[np.uint8] | NDArray[np.uint16], 
 
 
 def stamp_to_ns(stamp: Time) -> int:
-    return int(stamp.sec) * NANOSECONDS + int(stamp.nanosec)
+    """A second's nanoseconds are cut off at its end, where some drivers' are not: a message can hold every time."""
+    return int(stamp.sec) * NANOSECONDS + min(int(stamp.nanosec), NANOSECONDS - 1)
 
 
 def ns_to_stamp(time_ns: int) -> Time:
@@ -59,7 +60,8 @@ def read_prompt(message: Prompt) -> PromptRequest:
     except ValueError:
         known = ", ".join(f"{a.name}={int(a)}" for a in PromptAction)
         raise PromptError(f"unknown action {message.action}; expected {known}") from None
-    points_xy = np.array([(p.x, p.y) for p in message.points], dtype=np.float32).reshape(-1, 2)
+    with np.errstate(over="ignore"):  # infinite then, and refused as such
+        points_xy = np.array([(p.x, p.y) for p in message.points], dtype=np.float32).reshape(-1, 2)
     labels = np.array(message.point_labels, dtype=np.int32)
     if len(points_xy) != len(labels):
         raise PromptError(f"expected one point label per point, got {len(points_xy)} points and {len(labels)} labels")

@@ -37,8 +37,8 @@ def read_depth(message: ImageMessage, scale_m: float = MILLIMETRE) -> NDArray[np
 
 def depth_to_metres(values: NDArray[Any], scale_m: float) -> NDArray[np.float32]:
     """Depth in units of ``scale_m`` as metres. NaN for what means "not measured": 0, negative, NaN, infinite."""
-    metres = values.astype(np.float32) * np.float32(scale_m)
     with np.errstate(invalid="ignore"):
+        metres = values.astype(np.float32) * np.float32(scale_m)
         metres[~((metres > 0) & np.isfinite(metres))] = np.nan
     return metres
 

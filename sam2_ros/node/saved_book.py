@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 FORMAT = "sam2_ros session 1"
-LARGEST = (1 << 31) * 1_000_000_000 - 1  # the latest stamp that a message can hold [ns]
+# The stamps that a message can hold [ns].
+EARLIEST, LARGEST = -(1 << 31) * 1_000_000_000, (1 << 31) * 1_000_000_000 - 1
 
 
 class SessionFileError(ValueError):
@@ -62,7 +63,7 @@ def _object(plain: object, where: str) -> SavedObject:
         if not isinstance(values[name], str):
             raise SessionFileError(f"{where}: {name}: expected a text, got {values[name]!r}")
     for name in ("first_seen_ns", "last_seen_ns"):
-        _number(values[name], f"{where}: {name}", -LARGEST)
+        _number(values[name], f"{where}: {name}", EARLIEST)
     return SavedObject(**values)
 
 

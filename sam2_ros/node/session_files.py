@@ -23,7 +23,10 @@ def session_path(wanted: str) -> Path:
     name = wanted or time.strftime("sam2_session_%Y%m%d_%H%M%S.pt")
     if "\0" in name:
         raise SessionFileError(f"path: expected the name of a file, got {name!r}")
-    return Path(name).expanduser().absolute()
+    try:
+        return Path(name).expanduser().absolute()
+    except RuntimeError as error:
+        raise SessionFileError(f"path: {name!r} begins with the home of a user who is not known: {error}") from error
 
 
 def write_session(path: Path, saved: Mapping[str, Any], *, overwrite: bool) -> None:

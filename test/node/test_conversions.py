@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point
 from image_messages import image_message
 from sensor_msgs.msg import Image
@@ -43,6 +44,11 @@ def test_stamps() -> None:
     stamp = conversions.ns_to_stamp(3_000_000_005)
     assert (stamp.sec, stamp.nanosec) == (3, 5)
     assert conversions.stamp_to_ns(stamp) == 3_000_000_005
+
+
+def test_a_stamp_with_too_many_nanoseconds_stays_one_that_a_message_can_hold() -> None:
+    stamp = Time(sec=2**31 - 1, nanosec=2**32 - 1)
+    assert conversions.ns_to_stamp(conversions.stamp_to_ns(stamp)) == Time(sec=2**31 - 1, nanosec=999_999_999)
 
 
 def test_read_prompt_with_everything() -> None:

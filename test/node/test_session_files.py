@@ -14,13 +14,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from builtin_interfaces.msg import Time
 from tiny_model import noise_frames, tiny_model
 
+from sam2_ros.node.conversions import stamp_to_ns
 from sam2_ros.node.object_book import ObjectBook
 from sam2_ros.node.prompts import PromptRequest
 from sam2_ros.node.saved_book import SessionFileError
 from sam2_ros.node.session_files import read_session, session_path, write_session
 from sam2_ros.tracking.tracker import Tracker
+from sam2_ros.tracking.types import ObjectState
 
 SIZE = (48, 80)
 
@@ -75,6 +78,17 @@ def test_another_process_would_go_on_with_the_same_objects_bit_for_bit(tmp_path:
     assert (outcome.object_id, outcome.label) == ("object_2", 4)  # neither names nor labels are given twice
 
 
+@pytest.mark.parametrize("stamp", [Time(sec=2**31 - 1, nanosec=2**32 - 1), Time(sec=-(2**31)), Time(sec=-1)])
+def test_what_was_seen_at_any_time_can_be_loaded_again(stamp: Time) -> None:
+    book, tracker = a_book()
+    book.apply_all([click("mug")], SIZE)
+    book.observe(tracker.step(noise_frames(1)[0]), stamp_to_ns(stamp))
+    assert book.views()[0].tracked.state is ObjectState.TRACKED
+    again, _ = a_book()
+    again.load(book.save())
+    assert again.views()[0].last_seen_ns == book.views()[0].last_seen_ns
+
+
 def test_a_file_is_replaced_only_when_asked(tmp_path: Path, saved: dict[str, Any]) -> None:
     path = tmp_path / "s.pt"
     write_session(path, saved, overwrite=False)
@@ -121,6 +135,8 @@ def test_paths(tmp_path: Path, saved: dict[str, Any], monkeypatch: pytest.Monkey
     assert session_path("").name.startswith("sam2_session_")
     with pytest.raises(SessionFileError, match="expected the name of a file"):
         session_path("a\0b")
+    with pytest.raises(SessionFileError, match=r"'~nobody_of_this_name.*' begins with the home of a user"):
+        session_path("~nobody_of_this_name/s.pt")
     for bad, why in (
         (tmp_path, "is a folder"),
         (tmp_path / "no" / "s.pt", "could not be written: .*No such file"),
