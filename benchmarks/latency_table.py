@@ -14,6 +14,8 @@ from node_rig import Answer, BenchmarkError
 from sam2_ros.data.camera_stream import index_of_stamp
 from sam2_ros.node.session_stats import LATENCIES_KEPT
 
+INSIDE_FRAMES = 0.9 * LATENCIES_KEPT  # the node's own account is over its latest images: nearly all must be of this run
+
 
 @dataclass(frozen=True)
 class Run:
@@ -99,7 +101,7 @@ def summarize(
         overhead_ms_p95=overhead[1],
         until_published_ms_p50=_percentiles([answer.age_ms - answer.inference_ms for answer in counted])[0],
         delivery_ms_p50=_percentiles([answer.delivery_ms for answer in counted])[0],
-        inside_ms_p50=_inside_ms(diagnostics) if len(counted) >= LATENCIES_KEPT else None,
+        inside_ms_p50=_inside_ms(diagnostics) if len(counted) >= INSIDE_FRAMES else None,
         prompt_ms_p50=prompt[0],
         prompt_ms_p95=prompt[1],
     )

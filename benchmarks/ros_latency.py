@@ -10,9 +10,9 @@ What the columns mean: overhead is from the camera's stamp until the label image
 time (`inference_ms`). The stages, without the model's time either: "until published" is from the camera's stamp until
 the node publishes the objects, right after the label image (the camera's sending, DDS, waiting, decoding); "delivery"
 from then until the objects are at the client; "inside" is the node's own account from /diagnostics, from an image's
-arrival until all is published. It is over 300 images and left out of shorter runs. A prompt's time is from the call of
-~/add_objects with `wait` until the reply holds the mask; it waits for the next camera image, at any moment of the
-camera's period.
+arrival until all is published (over its latest 300 images; left out where too few of them are of the run). A prompt's
+time is from the call of ~/add_objects with `wait` until the reply holds the mask; it waits for the next camera image,
+at any moment of the camera's period.
 """
 
 from __future__ import annotations
