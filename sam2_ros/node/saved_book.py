@@ -60,11 +60,16 @@ class SavedBook:
 def _object(plain: object, where: str) -> SavedObject:
     values = _mapping(plain, {each.name for each in fields(SavedObject)}, where)
     for name in ("object_id", "class_id"):
-        if not isinstance(values[name], str):
-            raise SessionFileError(f"{where}: {name}: expected a text, got {values[name]!r}")
+        if not isinstance(values[name], str) or not _can_be_sent(values[name]):
+            raise SessionFileError(f"{where}: {name}: expected a text that a message can hold, got {values[name]!r}")
     for name in ("first_seen_ns", "last_seen_ns"):
         _number(values[name], f"{where}: {name}", EARLIEST)
     return SavedObject(**values)
+
+
+def _can_be_sent(text: str) -> bool:
+    """Whether a message can hold it whole: half characters have no UTF-8, and a zero would end it."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _mapping(plain: object, names: set[str], where: str) -> dict[str, Any]:

@@ -240,6 +240,11 @@ def _broken(change: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, A
         (_broken(lambda p: p["objects"].pop()), "expected those of the tracker"),
         (_broken(lambda p: p["objects"].reverse()), "expected those of the tracker"),
         (_broken(lambda p: p["objects"][0].update(class_id=7)), "class_id: expected a text"),
+        (
+            _broken(lambda p: p["objects"][0].update(class_id="\ud800")),
+            "class_id: expected a text that a message can hold",
+        ),
+        (_broken(lambda p: p["objects"][0].update(object_id="a\0b")), "object_id: expected a text that a message can"),
         (_broken(lambda p: p["objects"][0].update(first_seen_ns=1 << 70)), "first_seen_ns"),
         (_broken(lambda p: p["objects"][0].update(last_seen_ns=1.5)), "last_seen_ns"),
         (_broken(lambda p: p["objects"].__setitem__(0, None)), r"objects\[0\]: expected"),
