@@ -3,8 +3,8 @@
     python benchmarks/ros_latency.py --frames 300 --csv latency.csv
 
 Camera, node and client are separate processes that talk over DDS, as in `sam2-ros demo`. For each image size the node
-is first tried on a still image, then prompted again and again, then run at two camera rates: one that it keeps up with
-(a share of what the trial allows, or --rate-hz) and 30 Hz, which shows what an overloaded node drops.
+is first tried on a still image; then it is prompted again and again, and run, at two camera rates: one that it keeps up
+with (a share of what the trial allows, or --rate-hz) and 30 Hz, which shows what an overloaded node drops.
 
 What the columns mean: overhead is from the camera's stamp until the label image is at the client, less the model's own
 time (`inference_ms`). The stages, without the model's time either: "until published" is from the camera's stamp until
@@ -73,14 +73,13 @@ class SizeBench:
     def measure(self) -> list[Run]:
         self._client.wait_for_node()
         self._client.spin_until(lambda: bool(self._client.answers), READY_TIMEOUT_S, "the first answer to an image")
-        kept_up_hz = self._args.rate_hz or self._find_rate()
-        self._set_rate(kept_up_hz)
+        rates_hz = (self._args.rate_hz or self._find_rate(), OVERLOAD_RATE_HZ)
         for object_id, click in self._prompts[:-1]:
             self._add(object_id, click)
-        prompt_ms = [self._time_prompt(repetition, 1 / kept_up_hz) for repetition in range(self._args.prompts)]
+        prompts_ms = [self._time_prompts(rate_hz) for rate_hz in rates_hz]
         self._add(*self._prompts[-1])
         self._client.call(Trigger, f"{CAMERA}/start")
-        return [self._run(kept_up_hz, prompt_ms), self._run(OVERLOAD_RATE_HZ, ())]
+        return [self._run(rate_hz, prompt_ms) for rate_hz, prompt_ms in zip(rates_hz, prompts_ms, strict=True)]
 
     def _add(self, object_id: str, click: Point) -> float:
         """Prompt it and wait for its mask; how long that took [ms]."""
@@ -117,11 +116,16 @@ class SizeBench:
         self._client.forget()
         self._client.spin_until(lambda: len(self._client.answers) >= count, READY_TIMEOUT_S, what)
 
-    def _time_prompt(self, repetition: int, period_s: float) -> float:
+    def _time_prompts(self, rate_hz: float) -> list[float]:
+        """Add and remove the last object again and again, beside the others, at this camera rate."""
+        say(f"{self._size}: {self._args.prompts} prompts at {rate_hz:.1f} Hz")
+        self._set_rate(rate_hz)
         object_id, click = self._prompts[-1]
-        self._client.spin_for(period_s * (repetition * GOLDEN % 1))
-        took_ms = self._add(object_id, click)
-        self._remove(object_id)
+        took_ms = []
+        for repetition in range(self._args.prompts):
+            self._client.spin_for(repetition * GOLDEN % 1 / rate_hz)
+            took_ms.append(self._add(object_id, click))
+            self._remove(object_id)
         return took_ms
 
     def _set_rate(self, rate_hz: float) -> None:
@@ -174,7 +178,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--objects", type=positive, default=1, help="how many are tracked, default 1")
     parser.add_argument("--frames", type=positive, default=LATENCIES_KEPT, help="camera images of a run, default 300")
-    parser.add_argument("--prompts", type=positive, default=20, help="how often a prompt is timed, default 20")
+    parser.add_argument(
+        "--prompts", type=positive, default=20, help="how often a prompt is timed at each rate, default 20"
+    )
     parser.add_argument(
         "--rate-hz", type=positive_rate, help="camera rate of the first run; default: one that the node keeps up with"
     )

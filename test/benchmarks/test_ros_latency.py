@@ -153,8 +153,7 @@ def test_a_short_run(run_with_tiny_node: Callable[..., subprocess.CompletedProce
     for run in (kept_up, overloaded):
         assert 0 < run["overhead_ms_p50"] < run["latency_ms_p50"]
         assert run["objects"] == 2 and run["inference_ms_p50"] > 0
-    assert kept_up["prompt_ms_p95"] >= kept_up["prompt_ms_p50"] > 0
-    assert overloaded["prompt_ms_p50"] is None
+        assert run["prompt_ms_p95"] >= run["prompt_ms_p50"] > 0
     with (tmp_path / "l.csv").open(encoding="utf-8") as file:
         assert [row["size"] for row in csv.DictReader(file)] == ["160x120"] * 2
 
