@@ -2,6 +2,7 @@
 # make test    lint, types and all tests but the long ones of parity; what continuous integration runs
 # make parity  the long comparison with the official SAM 2 code, hours on two cores; K="tiny and 1024px" runs some cases
 # make soak    the node's memory over thousands of images, hours on two cores; FRAMES=... (10000) MODEL=... CHECKPOINT=...
+# make fuzz    random input of every kind for SECONDS=120; a few fixed examples of it are part of make test
 # make colcon  build the same tree as a ROS workspace does
 # make venv    only the environment; the others make it when needed
 # make clean   remove what was built (not .venv)
@@ -22,7 +23,7 @@ SHOW_PROGRESS := sed -u -n -E 's/^ *(Downloading .*[0-9] MB.*|Building .* starte
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH PYTHONPATH LD_LIBRARY_PATH RMW_IMPLEMENTATION _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
-.PHONY: help venv demo test lint types unit parity soak colcon format clean
+.PHONY: help venv demo test lint types unit parity fuzz soak colcon format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -78,6 +79,11 @@ parity: venv
 soak: venv
 	$(BIN)/python benchmarks/soak.py --frames "$(or $(FRAMES),10000)" --csv build/soak.csv --plot build/soak.png \
 	  $(if $(MODEL),--model "$(MODEL)") $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)")
+
+# What failed is kept in build/fuzz and tried first the next time.
+fuzz: SECONDS := 120
+fuzz: venv
+	FUZZ_SECONDS=$(SECONDS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 0 test/fuzz
 
 colcon: venv
 	ROS_DISTRO=jazzy ROS_VERSION=2 ROS_PYTHON_VERSION=3 $(BIN)/colcon build --packages-select sam2_ros
