@@ -109,10 +109,15 @@ class Sequences(RuleBasedStateMachine):
         assert set(self.rig.session.reset().result()) == set(self.label_of)
         self.label_of, self.highest_label = {}, 0
 
-    @rule(size=st.sampled_from([*SIZES[:1] * 4, *SIZES]), gap_s=st.sampled_from([0.1, 0.1, 0.1, 0.0, 3.0, 60.0, -0.2]))
-    def show(self, size: tuple[int, int], gap_s: float) -> None:
+    @rule(
+        size=st.sampled_from([*SIZES[:1] * 4, *SIZES]),
+        gap_s=st.sampled_from([0.1, 0.1, 0.1, 0.0, 3.0, 60.0, -0.2]),
+        count=st.sampled_from([1, 1, 2, 12]),
+    )
+    def show(self, size: tuple[int, int], gap_s: float, count: int) -> None:
         self.time_ns += round(gap_s * SECOND)
-        self.show_image(size)
+        for _ in range(count):
+            self.show_image(size)
 
     @rule()
     def show_after_a_jump_back(self) -> None:
@@ -209,4 +214,4 @@ class Sequences(RuleBasedStateMachine):
 @pytest.mark.parametrize("score_bias", [20.0, 0.5], ids=["always visible", "sometimes visible"])
 def test_sequences(score_bias: float) -> None:
     Sequences.model = tiny_model(object_score_bias=score_bias)
-    run_state_machine_as_test(Sequences, settings=settings())
+    run_state_machine_as_test(Sequences, settings=settings(max_examples=30, stateful_step_count=40))
