@@ -13,6 +13,7 @@ _COMMANDS = {
     "segment": "segment one image, from prompts or everything in it",
     "eval": "measure accuracy on masked videos",
     "train": "train a model",
+    "bench": "measure how fast a model is here, beside the official code",
 }
 
 

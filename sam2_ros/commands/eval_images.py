@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
     groups = None if args.groups is None else read_groups(args.groups)
     if groups is not None:
         check_groups(images, groups)  # before the long work, not after it
-    predictor = image_predictor_by_name(args.model, args.checkpoint, args.device)
+    predictor = image_predictor_by_name(args.model, args.checkpoint, args.device, args.precision)
     progress = Progress()
     results = evaluate_images(
         predictor,

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(f"--passes: expected 1 to {MAX_FRAMES}, got {args.passes}")
     progress = Progress()
     sequences = open_sequences(args.root, sequence_names(args.sequences))
-    tracker = tracker_by_name(args.model, args.checkpoint, args.device)
+    tracker = tracker_by_name(args.model, args.checkpoint, args.device, args.precision)
     results = []
     for sequence in sequences:
         for value in objects_of(sequence):

@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> None:
     from sam2_ros.evaluation.limits import LimitScore, evaluate_limits, limits_report
     from sam2_ros.evaluation.trackers import FLOORS, tracker_by_name
 
-    trackers = {model_label(args): tracker_by_name(args.model, args.checkpoint, args.device)}
+    trackers = {model_label(args): tracker_by_name(args.model, args.checkpoint, args.device, args.precision)}
     trackers |= {name: tracker_by_name(name) for name in FLOORS if name != args.model}
     progress = Progress()
     table = evaluate_limits(

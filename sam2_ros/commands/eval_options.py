@@ -41,7 +41,8 @@ def model_label(args: argparse.Namespace) -> str:
 
 def model_settings(args: argparse.Namespace) -> dict[str, Any]:
     """What was measured, for the JSON."""
-    return {"model": model_label(args), "checkpoint": None if args.checkpoint is None else str(args.checkpoint)}
+    checkpoint = None if args.checkpoint is None else str(args.checkpoint)
+    return {"model": model_label(args), "checkpoint": checkpoint, "precision": args.precision}
 
 
 def write_report(summary: Mapping[str, Any], path: Path | None, rows: str) -> None:

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
     sequences = open_sequences(args.root, sequence_names(args.sequences))
     progress = Progress()
     evaluator = VosEvaluator(
-        lambda: tracker_by_name(args.model, args.checkpoint, args.device),
+        lambda: tracker_by_name(args.model, args.checkpoint, args.device, args.precision),
         args.prompt,
         args.out,
         lambda name, done, total, fps: progress(f"{name} {done}/{total}, {fps:.1f} fps"),

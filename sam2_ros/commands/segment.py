@@ -81,7 +81,9 @@ def _segment(args: argparse.Namespace) -> dict[str, Any]:
     image_rgb = read_image_rgb(args.image)
     from sam2_ros import load_image_predictor  # after the cheap checks: torch takes seconds to import
 
-    predictor = load_image_predictor(model=args.model, checkpoint=args.checkpoint, device=args.device)
+    predictor = load_image_predictor(
+        model=args.model, checkpoint=args.checkpoint, device=args.device, precision=args.precision
+    )
     started_s = time.perf_counter()
     if args.everything:
         things = _everything(predictor, image_rgb, args.points_per_side, args.crop_layers)

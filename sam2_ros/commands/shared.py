@@ -16,6 +16,11 @@ def add_network_options(parser: argparse.ArgumentParser, floors: str = "") -> No
     parser.add_argument("--model", help=f"{name} (default: the one the checkpoint is for, else nano)")
     parser.add_argument("--checkpoint", type=Path, help="weights to use in place of the package's own")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: cpu)")
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        help="auto, float32 or bfloat16, of the heavy parts (default: auto, what is fast with the same masks)",
+    )
 
 
 def print_summary(

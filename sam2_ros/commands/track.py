@@ -100,7 +100,9 @@ def _track(args: argparse.Namespace) -> dict[str, Any]:
         stack.callback(source.close)
         from sam2_ros import load_tracker  # after the cheap checks: torch takes seconds to import
 
-        tracker = load_tracker(model=args.model, checkpoint=args.checkpoint, device=args.device)
+        tracker = load_tracker(
+            model=args.model, checkpoint=args.checkpoint, device=args.device, precision=args.precision
+        )
         _add_prompts(tracker, specs, args.prompt_mask)
         outputs = _outputs(args, source)
         for output in outputs.values():

@@ -62,7 +62,9 @@ class DiscPredictor:
         return ImagePrediction(mask[None], np.ones(1, np.float32), np.zeros((1, 1, 1), np.float32))
 
 
-def image_predictor_by_name(model: str | None, checkpoint: Path | None = None, device: str = "cpu") -> PointPredictor:
+def image_predictor_by_name(
+    model: str | None, checkpoint: Path | None = None, device: str = "cpu", precision: str = "auto"
+) -> PointPredictor:
     """A model of the package by its name, or the floor "disc"; without a name as ``load_image_predictor``.
 
     Raises:
@@ -76,5 +78,7 @@ def image_predictor_by_name(model: str | None, checkpoint: Path | None = None, d
         return DiscPredictor()
     from sam2_ros.tracking.loading import load_image_predictor
 
-    predictor: PointPredictor = load_image_predictor(model=model, checkpoint=checkpoint, device=device)
+    predictor: PointPredictor = load_image_predictor(
+        model=model, checkpoint=checkpoint, device=device, precision=precision
+    )
     return predictor

@@ -41,7 +41,9 @@ class VideoTracker(Protocol):
         ...
 
 
-def tracker_by_name(model: str | None, checkpoint: Path | None = None, device: str = "cpu") -> VideoTracker:
+def tracker_by_name(
+    model: str | None, checkpoint: Path | None = None, device: str = "cpu", precision: str = "auto"
+) -> VideoTracker:
     """A model of the package by its name, or one of the floors "hold" and "flow"; without a name as ``load_tracker``.
 
     Raises:
@@ -53,7 +55,7 @@ def tracker_by_name(model: str | None, checkpoint: Path | None = None, device: s
         return FLOORS[model]()
     from sam2_ros import load_tracker  # torch is not needed for the floors
 
-    tracker: VideoTracker = load_tracker(model=model, checkpoint=checkpoint, device=device)
+    tracker: VideoTracker = load_tracker(model=model, checkpoint=checkpoint, device=device, precision=precision)
     return tracker
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam2_ros.model.position_encoding import rotary_table, rotate_pairs
+from sam2_ros.model.softmax_attention import prefers_products, softmax_attention
 
 
 class Attention(nn.Module):
@@ -32,7 +32,7 @@ class Attention(nn.Module):
         return x_bnc.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
 
     def attend(self, q_bhnc: Tensor, k_bhnc: Tensor, v_bhnc: Tensor) -> Tensor:
-        out_bhnc = F.scaled_dot_product_attention(q_bhnc, k_bhnc, v_bhnc)
+        out_bhnc = softmax_attention(q_bhnc, k_bhnc, v_bhnc)
         return self.out_proj(out_bhnc.transpose(1, 2).flatten(2))
 
     def forward(self, q_bnc: Tensor, k_bmc: Tensor, v_bmc: Tensor) -> Tensor:
@@ -54,12 +54,19 @@ class RotaryAttention(Attention):
     def forward_on_grid(
         self, q_bnc: Tensor, k_bmc: Tensor, v_bmc: Tensor, grid_hw: tuple[int, int], num_unplaced: int = 0
     ) -> Tensor:
-        """As ``forward``, with N = grid_hw[0] * grid_hw[1] and M = R * N + num_unplaced."""
+        """As ``forward``, with N = grid_hw[0] * grid_hw[1] and M = R * N + num_unplaced.
+
+        Queries of batch 1 serve every batch element of the keys.
+        """
         q = self.split_heads(self.q_proj(q_bnc))
         k = self.split_heads(self.k_proj(k_bmc))
-        v = self.split_heads(self.v_proj(v_bmc))
         cos, sin = rotary_table(q.shape[-1], *grid_hw, q.device)
         placed = k.shape[2] - num_unplaced
-        q = rotate_pairs(q, cos, sin)
+        q = rotate_pairs(q, cos, sin).expand(k.shape[0], -1, -1, -1)
         k = torch.cat((rotate_pairs(k[:, :, :placed], cos, sin), k[:, :, placed:]), dim=2)
-        return self.attend(q, k, v)
+        if self.num_heads == 1 and v_bmc.shape[2] < q.shape[3] and prefers_products(q):
+            # Weights of one head add up to one: the values can be averaged at their own, smaller, width and projected
+            # afterwards. The fused kernel wants keys and values of one width.
+            mean_bnc = softmax_attention(q, k, v_bmc[:, None])[:, 0]
+            return self.out_proj(self.v_proj(mean_bnc))
+        return self.attend(q, k, self.split_heads(self.v_proj(v_bmc)))

@@ -46,8 +46,8 @@ class InvertedResidual(nn.Module):
         self.has_shortcut = stride == 1 and dim_in == dim_out
 
     def forward(self, x_bchw: Tensor) -> Tensor:
-        y = x_bchw if self.expand is None else F.relu6(self.expand(x_bchw))
-        y = self.project(F.relu6(self.depthwise(y)))
+        y = x_bchw if self.expand is None else F.relu6(self.expand(x_bchw), inplace=True)
+        y = self.project(F.relu6(self.depthwise(y), inplace=True))
         return x_bchw + y if self.has_shortcut else y
 
 
@@ -67,7 +67,7 @@ class EfficientNetLite(nn.Module):
                 width = width_out
 
     def forward(self, images_bchw: Tensor) -> list[Tensor]:
-        x = F.relu6(self.stem(images_bchw))
+        x = F.relu6(self.stem(images_bchw), inplace=True)
         levels = []
         for index, block in enumerate(self.blocks):
             x = block(x)

@@ -7,6 +7,7 @@ from torch import Tensor, nn, zeros
 
 from sam2_ros.model.config import HieraSpec
 from sam2_ros.model.layers import MLP
+from sam2_ros.model.softmax_attention import softmax_attention
 
 
 def split_windows(x_bhwc: Tensor, size: int) -> Tensor:
@@ -48,7 +49,7 @@ class MultiScaleAttention(nn.Module):
             q = pool_2x2(q)
         out_hw = q.shape[1:3]
         q, k, v = (t.flatten(1, 2).unflatten(2, (self.num_heads, -1)).transpose(1, 2) for t in (q, k, v))
-        out = F.scaled_dot_product_attention(q, k, v)
+        out = softmax_attention(q, k, v)
         return self.proj(out.transpose(1, 2).flatten(2).unflatten(1, out_hw))
 
 

@@ -34,7 +34,7 @@ class FpnNeck(nn.Module):
 
     def forward(self, levels: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         stride4, stride8, stride16, stride32 = (conv(x) for conv, x in zip(reversed(self.convs), levels, strict=True))
-        top_down = F.interpolate(stride32.float(), scale_factor=2.0, mode="nearest")
+        top_down = F.interpolate(stride32, scale_factor=2.0, mode="nearest")
         return stride4, stride8, stride16 + top_down
 
 

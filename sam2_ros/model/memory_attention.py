@@ -53,18 +53,21 @@ class MemoryAttention(nn.Module):
         """Condition stride-16 features on memory.
 
         Args:
-            features_bchw: (B, d_model, h, w).
+            features_bchw: (B, d_model, h, w); batch 1 where the memories are of one image's objects, which then share
+                what comes before the first look at memory.
             position_1chw: their sine position encoding, of which a tenth is added at the input.
             memory_bmc: (B, R * h * w + num_pointer_tokens, memory_dim): R memory maps, then pointer tokens.
             memory_position_bmc: added to the keys; same shape, or batch 1.
             num_pointer_tokens: how many tokens at the end have no place in the image.
 
         Returns:
-            (B, d_model, h, w).
+            (B, d_model, h, w), in the weights' type.
         """
         grid_hw = features_bchw.shape[2], features_bchw.shape[3]
-        x_bnc = (features_bchw + 0.1 * position_1chw).flatten(2).transpose(1, 2)
-        placed_memory_bmc = memory_bmc + memory_position_bmc
+        dtype = self.norm.weight.dtype
+        x_bnc = (features_bchw + 0.1 * position_1chw).flatten(2).transpose(1, 2).to(dtype)
+        placed_memory_bmc = (memory_bmc + memory_position_bmc).to(dtype)
+        memory_bmc = memory_bmc.to(dtype)
         for layer in self.layers:
             x_bnc = layer(x_bnc, memory_bmc, placed_memory_bmc, grid_hw, num_pointer_tokens)
         return self.norm(x_bnc).transpose(1, 2).unflatten(2, grid_hw)

@@ -95,21 +95,34 @@ class SAM2(nn.Module):
         if config.pointer_time_encoding:
             self.obj_ptr_tpos_proj = nn.Linear(dim, memory_dim)
 
-    def encode_image(self, images_bchw: Tensor) -> ImageFeatures:
-        """(B, 3, S, S) float images, normalised with ImageNet's mean and deviation -> features."""
-        stride4, stride8, top = self.image_encoder(images_bchw)
+    def compute_in(self, image_encoder: torch.dtype, memory_attention: torch.dtype) -> None:
+        """Let the two parts that are nearly all of the work run in a type of their own, such as bfloat16.
+
+        What passes between the parts is float32, and so are the heads: their rounding would come back with every
+        memory.
+        """
         decoder = self.sam_mask_decoder
-        return ImageFeatures(top, decoder.conv_s1(stride8), decoder.conv_s0(stride4))
+        for part in (self.image_encoder, decoder.conv_s0, decoder.conv_s1):
+            part.to(image_encoder)
+        self.memory_attention.to(memory_attention)
+
+    def encode_image(self, images_bchw: Tensor) -> ImageFeatures:
+        """(B, 3, S, S) float images, normalised with ImageNet's mean and deviation -> float32 features."""
+        decoder = self.sam_mask_decoder
+        stride4, stride8, top = self.image_encoder(images_bchw.to(decoder.conv_s0.weight.dtype))
+        return ImageFeatures(top.float(), decoder.conv_s1(stride8).float(), decoder.conv_s0(stride4).float())
 
     def without_memory(self, features: ImageFeatures) -> Tensor:
         """(B, d_model, h, w): features for a frame that is to be segmented from its prompt alone."""
         return features.top_bchw + self.no_mem_embed.transpose(1, 2)[..., None]
 
     def attend_to_memory(self, features: ImageFeatures, memory: MemoryTokens) -> Tensor:
-        """(B, d_model, h, w): features conditioned on what was seen before."""
+        """(B, d_model, h, w): features, of batch B or 1, conditioned on what was seen before in B memories."""
         top = features.top_bchw
         position = sine_map(self.config.d_model, *top.shape[2:], top.device)
-        return self.memory_attention(top, position, memory.tokens_bmc, memory.position_bmc, memory.num_pointer_tokens)
+        return self.memory_attention(
+            top, position, memory.tokens_bmc, memory.position_bmc, memory.num_pointer_tokens
+        ).float()
 
     def decode_masks(
         self,

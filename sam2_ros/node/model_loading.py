@@ -31,6 +31,7 @@ class SharedNetworks:
             "checkpoint": parameters.checkpoint or None,
             "device": resolve_device(parameters.device),
             "weights": parameters.weights,
+            "precision": parameters.precision,
             "sha256": parameters.checkpoint_sha256 or None,
         }
         key = tuple(wanted.values())

@@ -102,6 +102,12 @@ class NodeParameters:
     device: str = _parameter(
         "auto", "Where the model runs: `auto` (a GPU when there is one), `cpu`, `cuda`, `cuda:1` ..."
     )
+    precision: str = _parameter(
+        "auto",
+        "Type that the heavy parts of the model run in: `auto` = bfloat16 where the device computes it faster and the "
+        "masks stay the same, else float32.",
+        choices=("auto", "float32", "bfloat16"),
+    )
     num_threads: int = _parameter(0, "CPU threads of the model; 0 = as many as PyTorch likes.", minimum=0, maximum=256)
     autostart: bool = _parameter(
         True, "Configure and activate by itself at start. false: wait for a lifecycle manager or `ros2 lifecycle set`."

@@ -70,9 +70,8 @@ def follow(model: SAM2, frame: Frame, tracks: Sequence[Track], policy: BankPolic
         groups[len(selection.spatial), len(selection.pointers)].append((track, tokens))
     predictions: dict[str, MaskPrediction] = {}
     for group in _chunks(groups.values()):
-        features = frame.features.expand(len(group))
-        conditioned = model.attend_to_memory(features, stack_tokens([tokens for _, tokens in group]))
-        batch = model.decode_masks(conditioned, features)
+        conditioned = model.attend_to_memory(frame.features, stack_tokens([tokens for _, tokens in group]))
+        batch = model.decode_masks(conditioned, frame.features.expand(len(group)))
         for row, (track, _) in enumerate(group):
             predictions[track.object_id] = _row(batch, row)
     return predictions

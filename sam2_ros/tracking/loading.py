@@ -12,6 +12,7 @@ from sam2_ros.model.config import MODELS, model_config
 from sam2_ros.model.mask_decoder import StabilityFallback
 from sam2_ros.model.sam2 import SAM2
 from sam2_ros.tracking.image_predictor import ImagePredictor
+from sam2_ros.tracking.precision import choose_precision
 from sam2_ros.tracking.tracker import Tracker
 
 EMBEDDED_WEIGHTS = Path(__file__).resolve().parent.parent / "weights" / "nano.pt"
@@ -29,17 +30,18 @@ def load_tracker(
     corrections_are_conditioning: bool = False,
     buffer_frames: int = 0,
     catchup_budget_ms: float | None = None,
+    precision: str = "auto",
 ) -> Tracker:
     """A tracker ready for its first image.
 
     Args:
-        model, checkpoint, device, postprocess, weights, image_size, sha256: see ``load_network``.
+        model, checkpoint, device, postprocess, weights, image_size, sha256, precision: see ``load_network``.
         lost_after_frames, corrections_are_conditioning, buffer_frames, catchup_budget_ms: see ``Tracker``.
 
     Raises:
         ValueError, sam2_ros.model.checkpoint.CheckpointError: see ``load_network``.
     """
-    network = load_network(model, checkpoint, device, postprocess, weights, image_size, sha256)
+    network = load_network(model, checkpoint, device, postprocess, weights, image_size, sha256, precision=precision)
     return Tracker(network, lost_after_frames, corrections_are_conditioning, buffer_frames, catchup_budget_ms)
 
 
@@ -51,17 +53,18 @@ def load_image_predictor(
     weights: str = "embedded",
     image_size: int | None = None,
     sha256: str | None = None,
+    precision: str = "auto",
 ) -> ImagePredictor:
     """An image predictor ready for ``set_image``; a checkpoint without the memory part will do.
 
     Args:
-        model, checkpoint, device, postprocess, weights, image_size, sha256: see ``load_network``.
+        model, checkpoint, device, postprocess, weights, image_size, sha256, precision: see ``load_network``.
 
     Raises:
         ValueError, sam2_ros.model.checkpoint.CheckpointError: see ``load_network``.
     """
     return ImagePredictor(
-        load_network(model, checkpoint, device, postprocess, weights, image_size, sha256, image_only=True)
+        load_network(model, checkpoint, device, postprocess, weights, image_size, sha256, True, precision)
     )
 
 
@@ -74,6 +77,7 @@ def load_network(
     image_size: int | None = None,
     sha256: str | None = None,
     image_only: bool = False,
+    precision: str = "auto",
 ) -> SAM2:
     """The network with its weights, on its device and ready to run.
 
@@ -89,9 +93,12 @@ def load_network(
         image_size: side of the model's square input in px where it should differ from the table's.
         sha256: what the checkpoint's hash must be, in hexadecimal.
         image_only: the network will see single images: a checkpoint without the memory part will do.
+        precision: of the image encoder and the memory attention: "float32", "bfloat16", or "auto", see
+            ``sam2_ros.tracking.precision``.
 
     Raises:
-        ValueError: unknown model, size or kind of weights, no such device, or arguments that contradict each other.
+        ValueError: unknown model, size, precision or kind of weights, no such device, or arguments that contradict each
+            other.
         sam2_ros.model.checkpoint.CheckpointError: the weights do not fit or cannot be read.
     """
     if weights not in ("embedded", "random"):
@@ -101,7 +108,7 @@ def load_network(
     if checkpoint is None and sha256 is not None:
         raise ValueError("sha256 is given without a checkpoint to compare it with")
     config = None if model is None else model_config(model, image_size)  # a wrong name is told before a file is read
-    _check_device(device)
+    check_device(device)
     source = EMBEDDED_WEIGHTS if checkpoint is None else Path(checkpoint)
     if checkpoint is None and weights == "embedded" and config is not None and config.name != "nano":
         raise ValueError(f"{config.name} has no embedded weights: name a checkpoint file, or use the model nano")
@@ -115,13 +122,16 @@ def load_network(
     if state is not None:
         fill_model(network, state, source, image_only)
     network = network.to(device).eval()
+    chosen = choose_precision(precision, config, torch.device(device))
+    network.compute_in(chosen.image_encoder, chosen.memory_attention)
     if config.name == "nano":
         # Depthwise convolutions are several times faster with channels last.
         network.image_encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
+    """Raises ValueError where PyTorch finds no such device."""
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # torch has no single kind for this

@@ -55,7 +55,7 @@ def test_png_masks_overlay_and_summary(
     assert (summary["frames"], summary["objects"], summary["source"]) == (5, 2, "images")
     assert summary["visible_frames"] == {"object1": 5, "floor": 5}
     assert Path(summary["overlay"]).exists() and Path(summary["masks"]).is_dir()
-    assert made[0][0] == {"model": None, "checkpoint": None, "device": "cpu"}
+    assert made[0][0] == {"model": None, "checkpoint": None, "device": "cpu", "precision": "auto"}
 
 
 def test_rle_masks(images: Path, tmp_path: Path, made: list) -> None:

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from official import NOT_INSTALLED, import_official_builder
+
+from sam2_ros.evaluation.official import NOT_INSTALLED, import_official_builder
 
 REPORT = Path(os.environ["PARITY_REPORT"]) if "PARITY_REPORT" in os.environ else None
 KEY = ("case", "model", "px", "postprocess")

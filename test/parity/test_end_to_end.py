@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
 
 import pytest
-from official import synthetic_frames
 from official_cases import CASES, NUM_FRAMES, Case, built_alike
 from official_play import (
     MIN_IOU,
@@ -21,6 +19,7 @@ from official_play import (
     compare,
     play_ours,
 )
+from synthetic_frames import synthetic_frames
 
 from sam2_ros.tracking.memory_bank import BankPolicy
 
@@ -69,10 +68,10 @@ def as_param(setting: Setting, case: Case):  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.parametrize(("setting", "case"), [as_param(*run) for run in runs()])
-def test_tracking(tmp_path: Path, add_row, setting: Setting, case: Case) -> None:  # type: ignore[no-untyped-def]
+def test_tracking(add_row, setting: Setting, case: Case) -> None:  # type: ignore[no-untyped-def]
     frames = clip(setting.image_size, setting.model)
     official, ours = pair(setting, built_alike(case))
-    expected = OfficialPlay(official, setting, case, frames, tmp_path).play()
+    expected = OfficialPlay(official, setting, case, frames).play()
     actual = play_ours(ours, setting, case, frames)
     assert_not_trivial(expected, case.seen_frames)
     difference = compare(actual, expected)

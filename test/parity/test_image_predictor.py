@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from official import build_official, randomise, synthetic_frames
 from official_image import connected_components, import_official_image, set_feature_size
+from synthetic_frames import synthetic_frames
 
 from sam2_ros import load_image_predictor
+from sam2_ros.evaluation.official import build_official, randomise
 from sam2_ros.tracking.image_predictor import ImagePredictor
 
 TOLERANCE_LOGITS = 1e-3

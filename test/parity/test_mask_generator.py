@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from official import build_official, randomise, synthetic_frames
 from official_image import connected_components, import_official_image, set_feature_size, varied
+from synthetic_frames import synthetic_frames
 
+from sam2_ros.evaluation.official import build_official, randomise
 from sam2_ros.model.sam2 import ImageFeatures
 from sam2_ros.tracking import mask_generator
 from sam2_ros.tracking.generator_settings import GeneratorSettings

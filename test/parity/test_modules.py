@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from official import build_official, randomise
 from torch import Tensor
 
+from sam2_ros.evaluation.official import build_official, randomise
 from sam2_ros.model.config import MODELS, model_config
 from sam2_ros.model.mask_decoder import StabilityFallback
 from sam2_ros.model.prompt_encoder import EncodedPrompts, PointPrompts

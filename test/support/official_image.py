@@ -7,8 +7,9 @@ import contextlib
 import cv2
 import numpy as np
 import torch
-from official import import_official_builder
 from torch import Tensor
+
+from sam2_ros.evaluation.official import import_official_builder
 
 _libraries: list[torch.library.Library] = []  # a definition lives as long as its library
 

@@ -12,13 +12,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from official import build_official, randomise
 from official_cases import (
     NUM_FRAMES,
     Box,
@@ -30,6 +28,7 @@ from official_cases import (
     ShiftScore,
 )
 
+from sam2_ros.evaluation.official import build_official, official_state, randomise
 from sam2_ros.model.config import model_config
 from sam2_ros.model.mask_decoder import StabilityFallback
 from sam2_ros.model.sam2 import SAM2
@@ -217,19 +216,11 @@ def _play_ours(model: SAM2, setting: Setting, case: Case, clip: Clip) -> list[Fr
 class OfficialPlay:
     """One official inference state that is fed frame by frame, as a stream is."""
 
-    def __init__(self, predictor, setting: Setting, case: Case, clip: Clip, folder: Path) -> None:
-        from PIL import Image
-
-        # The official loader wants JPEG files; its lossy images are replaced by the very pixels that ours sees.
-        for index, frame in enumerate(clip.frames):
-            Image.fromarray(frame).save(folder / f"{index:05d}.jpg")
+    def __init__(self, predictor, setting: Setting, case: Case, clip: Clip) -> None:
         self.predictor, self.case, self.clip = predictor, case, clip
         self.weights = "official", setting.model, case.memory
         self.size = clip.frames[0].shape[:2]
-        predictor._get_image_feature = lambda *args, **kwargs: None  # init_state would encode the lossy first frame
-        self.state = predictor.init_state(str(folder))
-        del predictor._get_image_feature
-        self.state["images"] = torch.cat(clip.inputs)
+        self.state = official_state(predictor, clip.frames)
         features = clip.features(predictor.forward_image, *self.weights)
         # Kept for all frames instead of the latest: prompts come back to earlier ones, and cases share a clip.
         self.state["cached_features"] = dict(enumerate(zip(clip.inputs, features, strict=True)))

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from official import randomise
 
+from sam2_ros.evaluation.official import randomise
 from sam2_ros.model.config import MODELS, HieraSpec, ModelConfig
 from sam2_ros.model.mask_decoder import StabilityFallback
 from sam2_ros.model.sam2 import SAM2

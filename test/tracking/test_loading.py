@@ -34,7 +34,7 @@ def test_checkpoint_gives_the_model_it_came_from(tmp_path: Path) -> None:
     path = tmp_path / "tiny.pt"
     model = tiny_model(seed=4)
     torch.save({"model": model.state_dict()}, path)
-    loaded = run(load_tracker(TINY.name, str(path), postprocess=False))
+    loaded = run(load_tracker(TINY.name, str(path), postprocess=False, precision="float32"))
     for result, expected in zip(loaded, run(Tracker(model)), strict=True):
         assert np.array_equal(result["mug"].low_res_logits, expected["mug"].low_res_logits)
 

@@ -1,0 +1,69 @@
+"""``sam2-ros bench``: how fast a model is here, beside the official code where that is installed."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from sam2_ros.commands.progress import Progress
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("--model", default="nano", help="name of a model (default: nano)")
+    parser.add_argument("--objects", type=int, default=1, metavar="N", help="objects at once (default: 1)")
+    parser.add_argument("--frames", type=int, default=5, metavar="N", help="timed, after a steady state (default: 5)")
+    parser.add_argument("--image-size", type=int, metavar="PX", help="side of the model's input (default: its own)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: cpu)")
+    parser.add_argument("--threads", type=int, metavar="N", help="of the CPU (default: as many as PyTorch likes)")
+    parser.add_argument("--width", type=int, default=640, help="of the camera image, px (default: 640)")
+    parser.add_argument("--height", type=int, default=480, help="of the camera image, px (default: 480)")
+    parser.add_argument("--without-official", action="store_true", help="time our own code alone")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="add the rows of the table to that file")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print a table, and the JSON as the last line."""
+    from sam2_ros.evaluation.compare_latency import compare_latency
+
+    progress = Progress()
+    try:
+        comparison = compare_latency(
+            model=args.model,
+            num_objects=args.objects,
+            timed_frames=args.frames,
+            image_size=args.image_size,
+            device=args.device,
+            threads=args.threads,
+            size_hw=(args.height, args.width),
+            with_official=not args.without_official,
+            progress=progress,
+        )
+    except (ValueError, ImportError) as error:
+        print(f"sam2-ros bench: {error}", file=sys.stderr)
+        return 2
+    progress.clear()
+    print(comparison.table())
+    if args.csv is not None:
+        _append(args.csv, comparison.rows())
+    summary = comparison.summary()
+    if args.json is not None:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps(summary, indent=2) + "\n")
+    print(json.dumps(summary))
+    return 0
+
+
+def _append(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    is_new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        if is_new:
+            writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,266 @@
+"""Our tracker beside the official predictor: the same random weights, images and boxes, in one run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sam2_ros.data.tabletop import Tabletop
+from sam2_ros.evaluation.latency import (
+    STAGES,
+    Contender,
+    Masks,
+    Measured,
+    frames_needed,
+    measure,
+    product_tflop_per_s,
+    worst_iou,
+)
+from sam2_ros.evaluation.official import OfficialStream, build_official, import_official_builder, randomise
+from sam2_ros.model.config import ModelConfig, model_config
+from sam2_ros.model.sam2 import SAM2
+from sam2_ros.tracking.loading import check_device, load_network
+from sam2_ros.tracking.precision import Precision, choose_precision
+from sam2_ros.tracking.tracker import Tracker
+
+_SEED, _OBJECT_SCORE_BIAS = 7, 4.0  # of the random weights; the bias lets objects be seen
+_SHORT = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was measured, and on what."""
+
+    model: str
+    image_size: int
+    num_objects: int
+    size_hw: tuple[int, int]  # of the camera image, px
+    device: str
+    threads: int
+    measured: list[Measured]
+    default: str  # name of the contender that a user gets who asks for nothing
+    ceiling_tflop_per_s: dict[str, float]  # by type: one large matrix product
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One for each contender."""
+        reference = self.measured[0]
+        return [
+            {
+                "model": self.model,
+                "image_size": self.image_size,
+                "objects": self.num_objects,
+                "contender": m.name,
+                "ms": round(m.frame_ms_p50, 2),
+                "ratio": round(reference.frame_ms_p50 / m.frame_ms_p50, 2),
+                **{stage: round(ms, 2) for stage, ms in m.stage_ms_p50.items()},
+                "gflop": round(m.gflop, 1),
+                "tflop_per_s": round(m.tflop_per_s, 3),
+                "of_ceiling": round(m.tflop_per_s / self._ceiling(m.name), 2),
+                "worst_iou": round(worst_iou(m.masks, reference.masks), 4),
+                "threads": self.threads,
+                "device": self.device,
+            }
+            for m in self.measured
+        ]
+
+    def table(self) -> str:
+        """The rows as Markdown, with the machine by what it has."""
+        columns = ("contender", "ms", "ratio", *STAGES, "gflop", "tflop_per_s", "of_ceiling", "worst_iou")
+        ceilings = ", ".join(f"{value:.3f} in {name}" for name, value in self.ceiling_tflop_per_s.items())
+        lines = [
+            f"{self.model} at {self.image_size} px, {self.num_objects} object(s), camera image "
+            f"{self.size_hw[1]}x{self.size_hw[0]}; {self.device}, {self.threads} thread(s), torch {torch.__version__}",
+            f"medians of {len(self.measured[0].frame_ms)} frames in steady state; one large matrix product: {ceilings} "
+            "TFLOP/s",
+            "",
+            "| " + " | ".join(columns) + " |",
+            "|" + " --- |" * len(columns),
+        ]
+        lines += ["| " + " | ".join(str(row[column]) for column in columns) + " |" for row in self.rows()]
+        return "\n".join(lines)
+
+    def summary(self) -> dict[str, Any]:
+        """For the JSON. ``speedup_vs_official``: of our default against the best of the official ones, None without."""
+        by_name = {m.name: m for m in self.measured}
+        official = [m.frame_ms_p50 for m in self.measured if m.name.startswith("official")]
+        ours_ms = by_name[self.default].frame_ms_p50
+        return {
+            "model": self.model,
+            "image_size": self.image_size,
+            "objects": self.num_objects,
+            "device": self.device,
+            "threads": self.threads,
+            "default": self.default,
+            "ms": {name: round(m.frame_ms_p50, 2) for name, m in by_name.items()},
+            "speedup_vs_official": round(min(official) / ours_ms, 3) if official else None,
+            "worst_iou": {row["contender"]: row["worst_iou"] for row in self.rows()},
+            "ceiling_tflop_per_s": {name: round(value, 3) for name, value in self.ceiling_tflop_per_s.items()},
+        }
+
+    def _ceiling(self, contender: str) -> float:
+        return self.ceiling_tflop_per_s["bfloat16" if "bfloat16" in contender else "float32"]
+
+
+def compare_latency(
+    model: str,
+    num_objects: int = 1,
+    timed_frames: int = 5,
+    image_size: int | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+    size_hw: tuple[int, int] = (480, 640),
+    with_official: bool = True,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Comparison:
+    """Time a model in float32, in bfloat16, and the official code in both where it knows the model.
+
+    Args:
+        model: a name from the model table. nano has its own weights, the others random ones.
+        num_objects: followed at once.
+        timed_frames: after as many as fill the memory.
+        image_size: side of the model's input in px; None: the model's own.
+        device: "cpu", "cuda", ... On a GPU the official code's compiled predictor takes part.
+        threads: of the CPU; None: as PyTorch likes.
+        size_hw: of the camera image in px.
+        with_official: False: ours alone.
+        progress: is told what is being done.
+
+    Raises:
+        ValueError: an unknown model, size or device, or numbers below 1.
+        ImportError: the official package is wanted and not installed.
+    """
+    if num_objects < 1 or timed_frames < 1:
+        raise ValueError(f"expected at least one object and one frame, got {num_objects} and {timed_frames}")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    config = model_config(model, image_size)
+    check_device(device)
+    where = torch.device(device)
+    warm_frames = config.num_spatial_memories + 1
+    frames = _frames(frames_needed(warm_frames, timed_frames), *size_hw)
+    boxes = list(_boxes(num_objects, *size_hw))
+    default = choose_precision("auto", config, where)
+    contenders: list[Contender] = []
+    weights = None
+    if with_official and config.name != "nano":
+        weights = _random_official(config, device)
+        contenders += _all_official(weights, config, frames, boxes, where)
+    for precision in dict.fromkeys((*(Precision(dtype, dtype) for dtype in _SHORT), default)):
+        contenders.append(_ours(precision, _network(config, device, precision, weights), frames, boxes))
+    with torch.inference_mode():
+        measured = measure(contenders, warm_frames, timed_frames, where, progress)
+        ceilings = {_SHORT[dtype]: product_tflop_per_s(where, dtype) for dtype in _SHORT}
+    return Comparison(
+        model=config.name,
+        image_size=config.image_size,
+        num_objects=num_objects,
+        size_hw=size_hw,
+        device=_name_of(where),
+        threads=torch.get_num_threads(),
+        measured=measured,
+        default=f"ours {default}",
+        ceiling_tflop_per_s=ceilings,
+    )
+
+
+def _frames(count: int, height: int, width: int) -> list[NDArray[np.uint8]]:
+    scene = Tabletop(height_px=height, width_px=width)
+    return [scene.render(index).image_rgb for index in range(count)]
+
+
+def _random_official(config: ModelConfig, device: str) -> torch.nn.Module:
+    if import_official_builder() is None:
+        raise ImportError("the official package is not installed (make venv does it); or compare without it")
+    predictor: torch.nn.Module = build_official(config.name, config.image_size, device=device)
+    randomise(predictor, _SEED, _OBJECT_SCORE_BIAS)
+    return predictor
+
+
+def _all_official(
+    predictor: torch.nn.Module,
+    config: ModelConfig,
+    frames: list[NDArray[np.uint8]],
+    boxes: list[tuple[float, ...]],
+    device: torch.device,
+) -> Iterator[Contender]:
+    for dtype, name in _SHORT.items():
+        yield _official(f"official {name}", predictor, frames, boxes, device, dtype)
+    if device.type == "cuda":
+        compiled = build_official(config.name, config.image_size, device=str(device), compiled=True)
+        compiled.load_state_dict(predictor.state_dict())
+        yield _official("official compiled bfloat16", compiled, frames, boxes, device, torch.bfloat16)
+
+
+def _network(config: ModelConfig, device: str, precision: Precision, weights: torch.nn.Module | None) -> SAM2:
+    own = "embedded" if config.name == "nano" else "random"
+    network = load_network(config.name, device=device, weights=own, image_size=config.image_size, precision="float32")
+    if weights is not None:
+        network.load_state_dict(weights.state_dict())
+    elif own == "random":
+        randomise(network, _SEED, _OBJECT_SCORE_BIAS)
+    network.compute_in(precision.image_encoder, precision.memory_attention)
+    return network
+
+
+def _ours(
+    precision: Precision, network: SAM2, frames: list[NDArray[np.uint8]], boxes: list[tuple[float, ...]]
+) -> Contender:
+    tracker = Tracker(network)
+    for number, box in enumerate(boxes):
+        tracker.add_prompt(str(number), box=box)
+
+    def step(index: int) -> Masks:
+        return {tracked.object_id: tracked.mask for tracked in tracker.step(frames[index])}
+
+    return Contender(f"ours {precision}", network, step)
+
+
+def _official(
+    name: str,
+    predictor: torch.nn.Module,
+    frames: list[NDArray[np.uint8]],
+    boxes: list[tuple[float, ...]],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Contender:
+    stream = OfficialStream(predictor, frames)
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16)
+    prompted = False
+
+    def step(index: int) -> Masks:
+        nonlocal prompted
+        with autocast:
+            if not prompted:  # with the first frame, which both sides then encode in it
+                for number, box in enumerate(boxes):
+                    stream.add_box(str(number), box)
+                prompted = True
+            return stream.step(index)
+
+    return Contender(name, predictor, step)
+
+
+def _boxes(count: int, height: int, width: int) -> Iterator[tuple[float, ...]]:
+    """x0, y0, x1, y1 of as many boxes, in a grid over the image."""
+    columns = int(np.ceil(np.sqrt(count)))
+    rows = -(-count // columns)
+    for number in range(count):
+        x, y = number % columns, number // columns
+        yield (
+            width * (x + 0.2) / columns,
+            height * (y + 0.2) / rows,
+            width * (x + 0.8) / columns,
+            height * (y + 0.8) / rows,
+        )
+
+
+def _name_of(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    found: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    extras = [n for n in ("avx512_f", "avx512_bf16", "amx_bf16") if found.get(n)]
+    return f"{found.get('cpu_name', 'CPU')}{' with ' + ', '.join(extras) if extras else ''}"

@@ -1,0 +1,170 @@
+"""Time per frame and stage, of several trackers in one run: they take turns, so that a busy machine is busy for all.
+
+The parts of the network have the same names in the official code and in ours, so one clock serves both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+STAGES = ("image_encoder", "memory_attention", "sam_mask_decoder", "memory_encoder")
+
+# The counter knows the fused attention of GPUs alone.
+_CPU_ATTENTION = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v)
+}
+
+Masks = Mapping[str, NDArray[np.bool_]]  # object id -> (H, W)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One tracker in the comparison. All go through the same frames."""
+
+    name: str
+    network: nn.Module  # has ``STAGES`` as children
+    step: Callable[[int], Masks]  # takes it into the frame of that index, the one after the last
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one contender took, in steady state."""
+
+    name: str
+    frame_ms: list[float]
+    stage_ms: dict[str, list[float]]  # per frame: all calls of a stage together
+    gflop: float  # of one frame: matrix products, convolutions and attention
+    masks: list[Masks] = field(repr=False)  # of the timed frames
+
+    @property
+    def frame_ms_p50(self) -> float:
+        return median(self.frame_ms)
+
+    @property
+    def stage_ms_p50(self) -> dict[str, float]:
+        return {stage: median(values) for stage, values in self.stage_ms.items()}
+
+    @property
+    def tflop_per_s(self) -> float:
+        return self.gflop / self.frame_ms_p50
+
+
+class StageClock:
+    """Adds up the time that a network spends in each of ``STAGES``."""
+
+    def __init__(self, network: nn.Module, device: torch.device) -> None:
+        self._network, self._device = network, device
+        self.spent_ms = dict.fromkeys(STAGES, 0.0)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Count from zero while this is entered."""
+        self.spent_ms = dict.fromkeys(STAGES, 0.0)
+        for stage in STAGES:
+            part = self._network.get_submodule(stage)
+            part.forward = self._timed(stage, part.forward)
+        try:
+            yield
+        finally:
+            for stage in STAGES:
+                del self._network.get_submodule(stage).forward
+
+    def _timed(self, stage: str, forward: Callable) -> Callable:
+        def timed(*args, **kwargs):  # type: ignore[no-untyped-def]
+            started = now_ms(self._device)
+            result = forward(*args, **kwargs)
+            self.spent_ms[stage] += now_ms(self._device) - started
+            return result
+
+        return timed
+
+
+def now_ms(device: torch.device) -> float:
+    """The time at which everything that was given to the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() * 1e3
+
+
+def measure(
+    contenders: Sequence[Contender],
+    warm_frames: int,
+    timed_frames: int,
+    device: torch.device,
+    progress: Callable[[str], None] = lambda _: None,
+) -> list[Measured]:
+    """Let all go through the frames, taking turns at each; time those after the first ``warm_frames``.
+
+    One more frame counts the floating-point operations. Times by stage are of frames of their own, because waiting for
+    a GPU after each stage makes a frame slower.
+
+    Args:
+        contenders: with their prompts in frame 0.
+        warm_frames: at least as many as there are memories, for a steady state.
+        timed_frames: how many frames are timed as a whole, and how many again by stage.
+        device: where they run.
+        progress: is told what is being done.
+    """
+    total = warm_frames + 2 * timed_frames + 1
+    whole: dict[str, list[float]] = {c.name: [] for c in contenders}
+    stages: dict[str, dict[str, list[float]]] = {c.name: {stage: [] for stage in STAGES} for c in contenders}
+    masks: dict[str, list[Masks]] = {c.name: [] for c in contenders}
+    gflop: dict[str, float] = {}
+    for index in range(total):
+        for contender in contenders:
+            progress(f"frame {index + 1}/{total}, {contender.name}")
+            if index < warm_frames:
+                contender.step(index)
+            elif index < warm_frames + timed_frames:
+                started = now_ms(device)
+                found = contender.step(index)
+                whole[contender.name].append(now_ms(device) - started)
+                masks[contender.name].append(found)
+            elif index < total - 1:
+                clock = StageClock(contender.network, device)
+                with clock.running():
+                    contender.step(index)
+                for stage, spent_ms in clock.spent_ms.items():
+                    stages[contender.name][stage].append(spent_ms)
+            else:
+                with FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
+                    contender.step(index)
+                gflop[contender.name] = counter.get_total_flops() / 1e9
+    return [Measured(c.name, whole[c.name], stages[c.name], gflop[c.name], masks[c.name]) for c in contenders]
+
+
+def frames_needed(warm_frames: int, timed_frames: int) -> int:
+    """How many frames ``measure`` goes through."""
+    return warm_frames + 2 * timed_frames + 1
+
+
+def worst_iou(masks: Sequence[Masks], reference: Sequence[Masks]) -> float:
+    """The lowest IoU of an object in a frame with the reference's; 1 where both are empty."""
+    worst = 1.0
+    for ours, theirs in zip(masks, reference, strict=True):
+        for object_id, expected in theirs.items():
+            union = np.count_nonzero(ours[object_id] | expected)
+            if union:
+                worst = min(worst, np.count_nonzero(ours[object_id] & expected) / union)
+    return worst
+
+
+def product_tflop_per_s(device: torch.device, dtype: torch.dtype, size: int = 4096, repeats: int = 5) -> float:
+    """What the device reaches in one large matrix product: the ceiling for a network of that type."""
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    best_ms = float("inf")
+    for _ in range(repeats + 1):
+        started = now_ms(device)
+        a @ b
+        best_ms = min(best_ms, now_ms(device) - started)
+    return 2 * size**3 / best_ms / 1e9

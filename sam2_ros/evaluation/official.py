@@ -1,0 +1,147 @@
+"""The official SAM 2 code (PyPI package ``sam2``, a third party's upload of commit 2b90b9f), to compare ours with.
+
+The package is an extra of tests and benchmarks; everything here needs it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from sam2_ros.tracking.preprocess import image_to_input
+
+NOT_INSTALLED = "the official package is not installed: run `make venv`"
+_YAML_SUFFIXES = {"tiny": "t", "small": "s", "base_plus": "b+", "large": "l"}
+_kept_alive: list[object] = []  # an operator's definition lives as long as its library object
+
+
+def import_official_builder() -> Callable[..., Any] | None:
+    """``build_sam2_video_predictor``, or None where the package is not installed.
+
+    The package imports torchvision, whose compiled part has no CPU build: its import needs only the operators' names.
+    """
+    try:
+        with contextlib.suppress(RuntimeError):  # already defined
+            library = torch.library.Library("torchvision", "DEF")
+            library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            library.define(
+                "roi_align(Tensor input, Tensor rois, float spatial_scale, int pooled_height, int pooled_width, "
+                "int sampling_ratio, bool aligned) -> Tensor"
+            )
+            _kept_alive.append(library)
+        from sam2 import sam2_video_predictor
+        from sam2.build_sam import build_sam2_video_predictor
+    except ImportError:
+        return None
+    sam2_video_predictor.tqdm = lambda frames, **_: frames  # it would draw a bar for each frame of a stream
+    return build_sam2_video_predictor
+
+
+def build_official(
+    name: str,
+    image_size: int,
+    postprocess: bool = True,
+    overrides: Sequence[str] = (),
+    device: str = "cpu",
+    compiled: bool = False,
+) -> Any:
+    """The official video predictor of one of our model names, with its default initialisation.
+
+    Args:
+        name: "sam2.1_hiera_tiny", "sam2_hiera_large", ...
+        image_size: side of the square model input in px.
+        postprocess: the builder's default settings; False: those of the official benchmark.
+        overrides: hydra's, such as "++model.num_maskmem=4".
+        device: "cpu", "cuda", ...
+        compiled: the predictor that compiles all of its parts (``vos_optimized``); for GPUs.
+
+    Raises:
+        ImportError: the package is not installed.
+    """
+    builder = import_official_builder()
+    if builder is None:
+        raise ImportError(NOT_INSTALLED)
+    family, _, size = name.partition("_hiera_")
+    return builder(
+        f"configs/{family}/{family}_hiera_{_YAML_SUFFIXES[size]}.yaml",
+        device=device,
+        hydra_overrides_extra=[f"++model.image_size={image_size}", *overrides],
+        apply_postprocessing=postprocess,
+        vos_optimized=compiled,
+    )
+
+
+def randomise(model: nn.Module, seed: int, object_score_bias: float) -> None:
+    """Give every parameter and buffer a random value of sensible scale.
+
+    The default initialisation hides errors: position embeddings and biases of zero, layer scales of 1e-6.
+
+    Args:
+        model: official, or ours.
+        seed: the same gives the same weights.
+        object_score_bias: added where the object score comes out; large and positive makes objects present, else a
+            random model finds them absent and all masks are one constant.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+            noise = torch.randn(tensor.shape, generator=generator)
+            if "norm" in name and name.endswith("weight"):
+                tensor.copy_(1 + 0.2 * noise)
+            elif tensor.ndim >= 2 and name.endswith("weight") and "embed" not in name and "token" not in name:
+                # A little less than keeps the variance: above that, rounding grows from frame to frame.
+                tensor.copy_(0.7 * noise / tensor[0].numel() ** 0.5)
+            elif name.endswith("bias"):
+                tensor.copy_(0.2 * noise)
+            else:  # embeddings, tokens, layer scales, the Fourier matrix
+                tensor.copy_(0.5 * noise)
+        model.get_parameter("sam_mask_decoder.pred_obj_score_head.layers.2.bias").add_(object_score_bias)
+
+
+def official_state(predictor: Any, frames: Sequence[NDArray[np.uint8]]) -> dict[str, Any]:
+    """An official inference state of these frames, none of them encoded yet.
+
+    The official loader wants JPEG files; its lossy images are replaced by the very pixels that ours sees.
+
+    Args:
+        predictor: official.
+        frames: (H, W, 3) uint8 RGB, all of one size.
+    """
+    predictor._get_image_feature = lambda *args, **kwargs: None  # init_state would encode the lossy first frame
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            for index, frame in enumerate(frames):
+                cv2.imwrite(str(Path(folder, f"{index:05d}.jpg")), frame[:, :, ::-1])
+            state: dict[str, Any] = predictor.init_state(folder)
+    finally:
+        del predictor._get_image_feature
+    inputs = [image_to_input(frame, predictor.image_size, torch.device("cpu")) for frame in frames]
+    state["images"] = torch.cat(inputs).to(state["images"].device)
+    return state
+
+
+class OfficialStream:
+    """One official inference state that goes through a list of frames one by one, as a stream does."""
+
+    def __init__(self, predictor: Any, frames: Sequence[NDArray[np.uint8]]) -> None:
+        self.predictor, self.state = predictor, official_state(predictor, frames)
+
+    def add_box(self, object_id: str, box_xyxy: Sequence[float]) -> None:
+        """Start an object in the first frame, from a box in pixels."""
+        self.predictor.add_new_points_or_box(self.state, 0, object_id, box=np.asarray(box_xyxy, np.float32))
+
+    def step(self, index: int) -> dict[str, NDArray[np.bool_]]:
+        """Frame ``index``, the one after the last: each object's (H, W) mask."""
+        ((_, ids, logits_n1hw),) = self.predictor.propagate_in_video(
+            self.state, start_frame_idx=index, max_frame_num_to_track=0
+        )
+        return dict(zip(ids, (logits_n1hw[:, 0] > 0).cpu().numpy(), strict=True))

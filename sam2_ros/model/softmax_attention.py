@@ -1,0 +1,43 @@
+"""Softmax attention by whichever way is the fastest for the device and type."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_MAX_SCORES = 2**24  # at once: 32 MiB of bfloat16, about what a last-level cache holds
+
+
+def prefers_products(q: Tensor) -> bool:
+    """Whether two matrix products and a softmax are faster than PyTorch's fused kernel.
+
+    On CPUs that kernel computes bfloat16 at the speed of float32, while their matrix product is several times faster.
+    """
+    return q.device.type == "cpu" and q.dtype == torch.bfloat16 and not torch.is_grad_enabled()
+
+
+def softmax_attention(q_bhnc: Tensor, k_bhmc: Tensor, v_bhmd: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(c)) v: (B, heads, N, c) queries, M keys, values of width d -> (B, heads, N, d)."""
+    if not prefers_products(q_bhnc):
+        return F.scaled_dot_product_attention(q_bhnc, k_bhmc, v_bhmd)
+    q_gnc = (q_bhnc * q_bhnc.shape[-1] ** -0.5).flatten(0, 1)
+    return _by_products(q_gnc, k_bhmc.flatten(0, 1), v_bhmd.flatten(0, 1)).unflatten(0, q_bhnc.shape[:2])
+
+
+def _by_products(q_gnc: Tensor, k_gmc: Tensor, v_gmd: Tensor) -> Tensor:
+    """As many scores at a time as stay in the cache, in one buffer: fresh memory costs more than what is done in it."""
+    groups, n, m = q_gnc.shape[0], q_gnc.shape[1], k_gmc.shape[1]
+    out_gnd = q_gnc.new_empty(groups, n, v_gmd.shape[2])
+    many = max(1, min(groups, _MAX_SCORES // (n * m)))  # whole groups together, or one in slices of rows
+    rows = n if many > 1 else max(1, min(n, _MAX_SCORES // m))
+    buffer = q_gnc.new_empty(many * rows * m)
+    for group in range(0, groups, many):
+        q, k, v = (t[group : group + many] for t in (q_gnc, k_gmc, v_gmd))
+        for row in range(0, n, rows):
+            q_part = q[:, row : row + rows]
+            scores = buffer[: q_part.shape[0] * q_part.shape[1] * m].view(q_part.shape[0], q_part.shape[1], m)
+            torch.bmm(q_part, k.transpose(1, 2), out=scores)
+            torch.softmax(scores, dim=2, out=scores)
+            out_gnd[group : group + many, row : row + rows] = scores @ v
+    return out_gnd

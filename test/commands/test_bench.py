@@ -1,0 +1,53 @@
+"""``sam2-ros bench`` on a model small enough for a test."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from sam2_ros.cli import main
+from sam2_ros.evaluation.official import import_official_builder
+
+SMALL = ["--image-size", "64", "--width", "96", "--height", "64", "--frames", "1", "--threads", "1"]
+
+
+def test_nano_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report, table = tmp_path / "new" / "bench.json", tmp_path / "bench.csv"
+    assert main(["bench", *SMALL, "--objects", "2", "--json", str(report), "--csv", str(table)]) == 0
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert summary == json.loads(report.read_text())
+    assert (summary["model"], summary["objects"], summary["image_size"]) == ("nano", 2, 64)
+    assert summary["speedup_vs_official"] is None
+    assert summary["default"] in summary["ms"]
+    assert min(summary["ms"].values()) > 0
+    assert summary["worst_iou"]["ours float32"] == 1.0
+    with table.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["contender"] for row in rows] == list(summary["ms"])
+    assert all(float(row["image_encoder"]) > 0 and float(row["gflop"]) > 0 for row in rows)
+
+
+@pytest.mark.skipif(import_official_builder() is None, reason="needs the official package: run `make venv`")
+def test_beside_the_official_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--model", "sam2.1_hiera_tiny", *SMALL]) == 0
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    best = min(summary["ms"]["official float32"], summary["ms"]["official bfloat16"])
+    assert summary["speedup_vs_official"] == pytest.approx(best / summary["ms"][summary["default"]], rel=0.01)
+    assert summary["worst_iou"]["ours float32"] > 0.99
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "nanoo"], "unknown model 'nanoo'"),
+        (["--objects", "0"], "at least one object"),
+        (["--device", "cuda:77"], "device: expected cpu"),
+    ],
+)
+def test_bad_input_is_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", *SMALL, *arguments]) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error and "\n" not in error
