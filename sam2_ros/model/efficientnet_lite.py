@@ -46,9 +46,11 @@ class InvertedResidual(nn.Module):
         self.has_shortcut = stride == 1 and dim_in == dim_out
 
     def forward(self, x_bchw: Tensor) -> Tensor:
-        y = x_bchw if self.expand is None else F.relu6(self.expand(x_bchw), inplace=True)
+        dtype = self.project.weight.dtype  # of the products; the sum through the blocks stays in float32
+        y = x_bchw.to(dtype)
+        y = y if self.expand is None else F.relu6(self.expand(y), inplace=True)
         y = self.project(F.relu6(self.depthwise(y), inplace=True))
-        return x_bchw + y if self.has_shortcut else y
+        return x_bchw + y if self.has_shortcut else y.float()
 
 
 class EfficientNetLite(nn.Module):
@@ -67,7 +69,7 @@ class EfficientNetLite(nn.Module):
                 width = width_out
 
     def forward(self, images_bchw: Tensor) -> list[Tensor]:
-        x = F.relu6(self.stem(images_bchw), inplace=True)
+        x = F.relu6(self.stem(images_bchw.to(self.stem.weight.dtype)), inplace=True)
         levels = []
         for index, block in enumerate(self.blocks):
             x = block(x)

@@ -69,7 +69,9 @@ class MultiScaleBlock(nn.Module):
         self.widens = dim_in != dim_out
 
     def forward(self, x_bhwc: Tensor) -> Tensor:
-        normed = self.norm1(x_bhwc)
+        # Products may be in bfloat16. The sum that runs through all blocks stays in float32: it would lose most.
+        dtype = self.attn.qkv.weight.dtype
+        normed = self.norm1(x_bhwc).to(dtype)
         shortcut = x_bhwc
         if self.widens:
             shortcut = self.proj(normed)
@@ -79,7 +81,7 @@ class MultiScaleBlock(nn.Module):
         else:
             attended = self.attn(normed)
         x_bhwc = shortcut + attended
-        return x_bhwc + self.mlp(self.norm2(x_bhwc))
+        return x_bhwc + self.mlp(self.norm2(x_bhwc).to(dtype))
 
 
 class PatchEmbed(nn.Module):
@@ -88,7 +90,7 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(3, dim, kernel_size=7, stride=4, padding=3)
 
     def forward(self, images_bchw: Tensor) -> Tensor:
-        return self.proj(images_bchw).permute(0, 2, 3, 1)
+        return self.proj(images_bchw.to(self.proj.weight.dtype)).permute(0, 2, 3, 1)
 
 
 class Hiera(nn.Module):

@@ -18,7 +18,7 @@ class LateralConv(nn.Module):
         self.conv = nn.Conv2d(dim_in, dim_out, 1)
 
     def forward(self, x_bchw: Tensor) -> Tensor:
-        return self.conv(x_bchw)
+        return self.conv(x_bchw.to(self.conv.weight.dtype))
 
 
 class FpnNeck(nn.Module):

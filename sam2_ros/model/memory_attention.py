@@ -29,11 +29,12 @@ class MemoryAttentionLayer(nn.Module):
     def forward(
         self, x_bnc: Tensor, memory_bmc: Tensor, placed_memory_bmc: Tensor, grid_hw: tuple[int, int], num_unplaced: int
     ) -> Tensor:
-        y = self.norm1(x_bnc)
+        dtype = placed_memory_bmc.dtype  # of the products; the sum that runs through the layers stays in float32
+        y = self.norm1(x_bnc).to(dtype)
         x_bnc = x_bnc + self.self_attn.forward_on_grid(y, y, y, grid_hw)
-        y = self.norm2(x_bnc)
+        y = self.norm2(x_bnc).to(dtype)
         x_bnc = x_bnc + self.cross_attn_image.forward_on_grid(y, placed_memory_bmc, memory_bmc, grid_hw, num_unplaced)
-        return x_bnc + self.linear2(F.relu(self.linear1(self.norm3(x_bnc))))
+        return x_bnc + self.linear2(F.relu(self.linear1(self.norm3(x_bnc).to(dtype))))
 
 
 class MemoryAttention(nn.Module):
@@ -61,11 +62,13 @@ class MemoryAttention(nn.Module):
             num_pointer_tokens: how many tokens at the end have no place in the image.
 
         Returns:
-            (B, d_model, h, w), in the weights' type.
+            (B, d_model, h, w).
         """
         grid_hw = features_bchw.shape[2], features_bchw.shape[3]
-        dtype = self.norm.weight.dtype
-        x_bnc = (features_bchw + 0.1 * position_1chw).flatten(2).transpose(1, 2).to(dtype)
+        first = self.layers[0]
+        assert isinstance(first, MemoryAttentionLayer)
+        dtype = first.linear1.weight.dtype
+        x_bnc = (features_bchw + 0.1 * position_1chw).flatten(2).transpose(1, 2)
         placed_memory_bmc = (memory_bmc + memory_position_bmc).to(dtype)
         memory_bmc = memory_bmc.to(dtype)
         for layer in self.layers:

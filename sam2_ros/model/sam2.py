@@ -96,20 +96,20 @@ class SAM2(nn.Module):
             self.obj_ptr_tpos_proj = nn.Linear(dim, memory_dim)
 
     def compute_in(self, image_encoder: torch.dtype, memory_attention: torch.dtype) -> None:
-        """Let the two parts that are nearly all of the work run in a type of their own, such as bfloat16.
+        """Let products of the two parts that are nearly all of the work be in a type of their own, such as bfloat16.
 
-        What passes between the parts is float32, and so are the heads: their rounding would come back with every
+        Norms, the sums through the blocks and the heads stay in float32: their rounding would come back with every
         memory.
         """
         decoder = self.sam_mask_decoder
         for part in (self.image_encoder, decoder.conv_s0, decoder.conv_s1):
-            part.to(image_encoder)
-        self.memory_attention.to(memory_attention)
+            _convert_products(part, image_encoder)
+        _convert_products(self.memory_attention, memory_attention)
 
     def encode_image(self, images_bchw: Tensor) -> ImageFeatures:
         """(B, 3, S, S) float images, normalised with ImageNet's mean and deviation -> float32 features."""
         decoder = self.sam_mask_decoder
-        stride4, stride8, top = self.image_encoder(images_bchw.to(decoder.conv_s0.weight.dtype))
+        stride4, stride8, top = self.image_encoder(images_bchw)
         return ImageFeatures(top.float(), decoder.conv_s1(stride8).float(), decoder.conv_s0(stride4).float())
 
     def without_memory(self, features: ImageFeatures) -> Tensor:
@@ -120,9 +120,7 @@ class SAM2(nn.Module):
         """(B, d_model, h, w): features, of batch B or 1, conditioned on what was seen before in B memories."""
         top = features.top_bchw
         position = sine_map(self.config.d_model, *top.shape[2:], top.device)
-        return self.memory_attention(
-            top, position, memory.tokens_bmc, memory.position_bmc, memory.num_pointer_tokens
-        ).float()
+        return self.memory_attention(top, position, memory.tokens_bmc, memory.position_bmc, memory.num_pointer_tokens)
 
     def decode_masks(
         self,
@@ -233,3 +231,9 @@ class SAM2(nn.Module):
         else:
             position_pc = self.no_mem_embed.new_zeros(len(ages), config.memory_dim)
         return position_pc.repeat_interleave(config.tokens_per_pointer, dim=0)[None]
+
+
+def _convert_products(part: nn.Module, dtype: torch.dtype) -> None:
+    for module in part.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            module.to(dtype)

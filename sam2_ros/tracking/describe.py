@@ -41,7 +41,7 @@ def _tracked_mask(track: Track, prediction: MaskPrediction, logits_hw: NDArray[n
         score=float(prediction.object_score_logits_b1.sigmoid()),
         mask_quality=float(prediction.iou_b),
         mask=mask,
-        area_px=int(mask.sum()),
+        area_px=int(np.count_nonzero(mask)),
         box_xyxy=tight_box_xyxy(mask),
         centroid_xy=centroid_xy(mask),
         low_res_logits=prediction.logits_b1hw[0, 0].cpu().numpy(),

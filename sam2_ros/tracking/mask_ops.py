@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 
 def tight_box_xyxy(mask: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
     """Smallest box around the True pixels, x1 and y1 exclusive; None for an empty mask."""
-    columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
-    if not len(columns):
-        return None
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+    x, y, width, height = cv2.boundingRect(_as_image(mask))
+    return (x, y, x + width, y + height) if width else None
 
 
 def centroid_xy(mask: NDArray[np.bool_]) -> tuple[float, float] | None:
     """Mean position of the True pixels in pixels; None for an empty mask."""
-    area = int(mask.sum())
-    if not area:
-        return None
-    x = float(mask.sum(0) @ np.arange(mask.shape[1])) / area
-    y = float(mask.sum(1) @ np.arange(mask.shape[0])) / area
-    return x, y
+    moments = cv2.moments(_as_image(mask), binaryImage=True)  # sums of whole numbers: exact
+    area = moments["m00"]
+    return (moments["m10"] / area, moments["m01"] / area) if area else None
+
+
+def _as_image(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """As OpenCV takes it, which goes through a mask several times faster than numpy's sums along an axis."""
+    return np.ascontiguousarray(mask).view(np.uint8)
 
 
 def label_image(
@@ -43,6 +44,6 @@ def label_image(
     highest_hw = np.zeros((height, width), np.float32)
     for label, logits in zip(labels, logits_hw, strict=True):
         wins = logits > highest_hw
-        winner_hw[wins] = label
+        np.copyto(winner_hw, label, where=wins)
         np.maximum(highest_hw, logits, out=highest_hw)
     return winner_hw
