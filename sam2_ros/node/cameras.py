@@ -8,9 +8,9 @@ import rclpy
 from rclpy.context import Context
 
 from sam2_ros.node.model_loading import SharedNetworks, load_configured_tracker
+from sam2_ros.node.model_thread import ModelThread
 from sam2_ros.node.parameters import camera_names, parse
 from sam2_ros.node.sam2_node import Sam2Node
-from sam2_ros.node.turns import Turns
 
 
 def make_nodes(context: Context | None = None) -> list[Sam2Node]:
@@ -20,12 +20,12 @@ def make_nodes(context: Context | None = None) -> list[Sam2Node]:
     if not names:
         return [Sam2Node(context=context)]
     load = functools.partial(load_configured_tracker, networks=SharedNetworks())
-    turn = Turns()
+    model_thread = ModelThread()
     return [
         # As arguments, because those of the process (__ns) come before what the constructor says, but behind these.
         Sam2Node(
             tracker_factory=load,
-            turn=turn,
+            model_thread=model_thread,
             context=context,
             cli_args=["--ros-args", "-r", f"__ns:={namespace.rstrip('/')}/{name}"],
         )

@@ -10,7 +10,6 @@ import functools
 import signal
 import traceback
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import rclpy
@@ -31,6 +30,7 @@ from sam2_ros.node.events import Event, EventType
 from sam2_ros.node.image_graph import look_at_image_topic
 from sam2_ros.node.inputs import Inputs
 from sam2_ros.node.model_loading import describe_model, load_configured_tracker, warm_up
+from sam2_ros.node.model_thread import ModelThread
 from sam2_ros.node.object_book import TrackerLike
 from sam2_ros.node.optional_tf2 import Transforms
 from sam2_ros.node.outputs import Outputs
@@ -64,19 +64,19 @@ def never_silent(transition: Transition) -> Transition:
 class Sam2Node(LifecycleNode):
     """The node. ``tracker_factory`` makes the tracker from the parameters; tests pass one without a network.
 
-    ``turn``: for nodes whose trackers share a network.
+    ``model_thread``: for nodes whose trackers share a network.
     """
 
     def __init__(
         self,
         *,
         tracker_factory: Callable[[NodeParameters], TrackerLike] = load_configured_tracker,
-        turn: AbstractContextManager[None] | None = None,
+        model_thread: ModelThread | None = None,
         **node_options: Any,
     ) -> None:
         super().__init__("sam2_node", **node_options)
         self._tracker_factory = tracker_factory
-        self._turn = turn if turn is not None else nullcontext()
+        self._model_thread = model_thread if model_thread is not None else ModelThread()
         self._log_handler = RosLogHandler(self.get_logger())
         self._log_handler.install()
         ros_parameters.declare(self)
@@ -108,9 +108,8 @@ class Sam2Node(LifecycleNode):
         wanted = describe_model(parameters)
         self.get_logger().info(f"loading {wanted} for device {parameters.device} ...")
         try:
-            with self._turn:
-                tracker = self._tracker_factory(parameters)
-                warm_up_s = warm_up(tracker)
+            tracker = self._model_thread.run(lambda: self._tracker_factory(parameters))
+            warm_up_s = self._model_thread.run(lambda: warm_up(tracker))
         except Exception as error:  # whatever the loader raises: a missing file, wrong keys, no such device
             return self._refuse_to_configure(f"could not load {wanted}: {type(error).__name__}: {error}")
         if not self.context.ok():  # Ctrl-C while the model was loading
@@ -125,7 +124,7 @@ class Sam2Node(LifecycleNode):
             publish=self._outputs.publish,
             notify=self._on_event,
             parameters=self._current_parameters,
-            turn=self._turn,
+            model_thread=self._model_thread,
             now_ns=lambda: self.get_clock().now().nanoseconds,
         )
         self._session.start()

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from sam2_ros.node.events import Event, EventSource
 from sam2_ros.node.mailbox import Arrival, Command, Mailbox, SessionStoppedError
+from sam2_ros.node.model_thread import ModelThread
 from sam2_ros.node.object_book import TrackerLike, TrackingView
 from sam2_ros.node.parameters import NodeParameters
 from sam2_ros.node.prompts import PromptOutcome, PromptRequest
@@ -46,10 +46,10 @@ class PromptTicket:
 class Session:
     """Feeds a tracker from a stream. ``decode`` makes (H, W, 3) RGB of an image message; ``publish`` gets each result.
 
-    Both run on the worker. ``decode`` raises ValueError for an image it cannot read. ``notify`` gets each event, on any
-    thread. ``turn`` is held while the model is used, for sessions that share one. ``now_ns`` is the clock that stamps
-    are compared with. Nothing an image or a command does ends the worker; should it end all the same, ``failure`` says
-    why and every command is answered with that.
+    Both run where the model does: on ``model_thread``, which sessions may share, or on the worker without one.
+    ``decode`` raises ValueError for an image it cannot read. ``notify`` gets each event, on any thread. ``now_ns`` is
+    the clock that stamps are compared with. Nothing an image or a command does ends the worker; should it end all the
+    same, ``failure`` says why and every command is answered with that.
     """
 
     def __init__(
@@ -60,11 +60,11 @@ class Session:
         publish: Callable[[TrackingView], None],
         notify: Callable[[Event], None] = lambda event: None,
         parameters: Callable[[], NodeParameters] = NodeParameters,
-        turn: AbstractContextManager[None] | None = None,
+        model_thread: ModelThread | None = None,
         now_ns: Callable[[], int] = time.time_ns,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._turn = turn if turn is not None else nullcontext()
+        self._model_thread = model_thread
         self.events = EventSource(notify)
         self._stats = StatsCollector(clock)
         self._work = SessionWork(
@@ -169,10 +169,12 @@ class Session:
     def _work_once(self) -> bool:
         """Wait for work and do it; False when there will be none any more."""
         self._mailbox.wait()
-        with self._turn:  # and take what is the newest then
-            work = self._mailbox.take()
-            if work is not None:
-                self._do(*work)
+        return self._take_and_do() if self._model_thread is None else self._model_thread.run(self._take_and_do)
+
+    def _take_and_do(self) -> bool:
+        work = self._mailbox.take()  # what is the newest now that the model is free
+        if work is not None:
+            self._do(*work)
         return work is not None
 
     def _do(self, commands: list[Command], image: Arrival | None) -> None:

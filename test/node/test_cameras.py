@@ -22,9 +22,9 @@ from sam2_ros.msg import TrackedObjectArray
 from sam2_ros.node import cameras
 from sam2_ros.node.conversions import array_to_image
 from sam2_ros.node.model_loading import SharedNetworks, load_configured_tracker
+from sam2_ros.node.model_thread import ModelThread
 from sam2_ros.node.parameters import ParameterError, camera_names, parse
 from sam2_ros.node.session import Session
-from sam2_ros.node.turns import Turns
 
 DEADLINE_S = 20.0
 
@@ -149,7 +149,7 @@ def test_trackers_share_the_network_they_both_want(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_newest_image_counts_when_the_turn_comes_and_no_camera_is_passed_over(fake_tracker: Any) -> None:
-    turn, done = Turns(), threading.Event()
+    model_thread, busy, go_on, done = ModelThread(), threading.Event(), threading.Event(), threading.Event()
     shown: list[str] = []
 
     def publish(view: Any) -> None:
@@ -162,16 +162,25 @@ def test_the_newest_image_counts_when_the_turn_comes_and_no_camera_is_passed_ove
         session.offer(SimpleNamespace(header=name, pixels=pixels), 1_000_000_000)
 
     sessions = [
-        Session(type(fake_tracker)(), decode=lambda message: message.pixels, publish=publish, turn=turn)
+        Session(type(fake_tracker)(), decode=lambda message: message.pixels, publish=publish, model_thread=model_thread)
         for _ in range(2)
     ]
     for session in sessions:
         session.start()
-    with turn:  # as if a third camera had it
-        show(sessions[0], "left 1")
-        show(sessions[1], "right 1")
-        for number in range(2, 6):
-            show(sessions[0], f"left {number}")
+
+    def use() -> None:
+        busy.set()
+        assert go_on.wait(DEADLINE_S)
+
+    third_camera = threading.Thread(target=model_thread.run, args=(use,))
+    third_camera.start()
+    assert busy.wait(DEADLINE_S)
+    show(sessions[0], "left 1")
+    show(sessions[1], "right 1")
+    for number in range(2, 6):
+        show(sessions[0], f"left {number}")
+    go_on.set()
+    third_camera.join(DEADLINE_S)
     assert done.wait(DEADLINE_S)
     assert sorted(shown) == ["left 5", "right 1"]
     for session in sessions:

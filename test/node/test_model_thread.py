@@ -1,0 +1,56 @@
+"""Workers that share a model take turns, on one thread."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from sam2_ros.node.model_thread import ModelThread
+
+DEADLINE_S = 20.0
+
+
+def until_queued(model_thread: ModelThread, count: int) -> None:
+    waiting = threading.Event()
+    for _ in range(2000):
+        if model_thread._executor._work_queue.qsize() == count:
+            return
+        waiting.wait(0.01)
+    raise AssertionError(f"{count} never stood in the queue")
+
+
+def test_who_came_first_goes_first_and_all_on_one_thread() -> None:
+    model_thread, begun, go_on = ModelThread(), threading.Event(), threading.Event()
+    order: list[str] = []
+    idents: set[int] = set()
+
+    def first() -> None:
+        begun.set()
+        assert go_on.wait(DEADLINE_S)
+        order.append("first")
+
+    def work(name: str) -> None:
+        idents.add(threading.get_ident())
+        order.append(name)
+
+    threads = [threading.Thread(target=model_thread.run, args=(first,))]
+    threads += [threading.Thread(target=model_thread.run, args=(lambda name=name: work(name),)) for name in "abcde"]
+    threads[0].start()
+    assert begun.wait(DEADLINE_S)
+    for place, thread in enumerate(threads[1:], start=1):
+        thread.start()
+        until_queued(model_thread, place)
+    go_on.set()
+    for thread in threads:
+        thread.join(DEADLINE_S)
+    assert order == ["first", *"abcde"]
+    assert len(idents) == 1 and threading.get_ident() not in idents
+
+
+def test_answers_and_errors_come_back() -> None:
+    model_thread = ModelThread()
+    assert model_thread.run(lambda: 7) == 7
+    with pytest.raises(ZeroDivisionError):
+        model_thread.run(lambda: 1 / 0)
+    assert model_thread.run(lambda: 8) == 8
