@@ -46,11 +46,9 @@ class InvertedResidual(nn.Module):
         self.has_shortcut = stride == 1 and dim_in == dim_out
 
     def forward(self, x_bchw: Tensor) -> Tensor:
-        dtype = self.project.weight.dtype  # of the products; the sum through the blocks stays in float32
-        y = x_bchw.to(dtype)
-        y = y if self.expand is None else F.relu6(self.expand(y), inplace=True)
+        y = x_bchw if self.expand is None else F.relu6(self.expand(x_bchw), inplace=True)
         y = self.project(F.relu6(self.depthwise(y), inplace=True))
-        return x_bchw + y if self.has_shortcut else y.float()
+        return x_bchw + y if self.has_shortcut else y
 
 
 class EfficientNetLite(nn.Module):
