@@ -52,7 +52,9 @@ def make_pair(model: str, image_size: int, postprocess: bool, folder: Path, regi
     predictor_class, _ = import_official_image()
     official = predictor_class(network, max_hole_area=region_area, max_sprinkle_area=region_area)
     set_feature_size(official, image_size)
-    ours = load_image_predictor(model, checkpoint=checkpoint, image_size=image_size, postprocess=postprocess)
+    ours = load_image_predictor(
+        model, checkpoint=checkpoint, image_size=image_size, postprocess=postprocess, precision="float32"
+    )
     if region_area:
         ours = ImagePredictor(ours.model, max_hole_area=region_area, max_sprinkle_area=region_area)
     return Pair(official, ours, model, image_size, postprocess)

@@ -48,7 +48,7 @@ class Networks:
         randomise(self.official, seed=7, object_score_bias=4.0)
         varied(self.official)
         torch.save({"model": self.official.state_dict()}, folder / "random.pt")
-        self.ours = load_network(model, folder / "random.pt", image_size=image_size)
+        self.ours = load_network(model, folder / "random.pt", image_size=image_size, precision="float32")
         self.image_rgb = synthetic_frames(1, height, seed=3, width_px=width)[0]
 
     def official_features(self, image_rgb: np.ndarray) -> EncodedImage:
