@@ -23,6 +23,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--width", type=int, default=640, help="of the camera image, px (default: 640)")
     parser.add_argument("--height", type=int, default=480, help="of the camera image, px (default: 480)")
     parser.add_argument("--without-official", action="store_true", help="time our own code alone")
+    parser.add_argument(
+        "--emulated", action="store_true", help="time bfloat16 also where it is emulated, a hundred times slower"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="add the rows of the table to that file")
 
@@ -42,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
             threads=args.threads,
             size_hw=(args.height, args.width),
             with_official=not args.without_official,
+            emulated=args.emulated,
             progress=progress,
         )
     except (ValueError, ImportError) as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from sam2_ros.evaluation.official import OfficialStream, build_official, import_
 from sam2_ros.model.config import ModelConfig, model_config
 from sam2_ros.model.sam2 import SAM2
 from sam2_ros.tracking.loading import check_device, load_network
-from sam2_ros.tracking.precision import Precision, choose_precision
+from sam2_ros.tracking.precision import Precision, choose_precision, has_fast_bfloat16
 from sam2_ros.tracking.tracker import Tracker
 
 _SEED, _OBJECT_SCORE_BIAS = 7, 4.0  # of the random weights; the bias lets objects be seen
@@ -72,11 +72,12 @@ class Comparison:
         """The rows as Markdown, with the machine by what it has."""
         columns = ("contender", "ms", "ratio", *STAGES, "gflop", "tflop_per_s", "of_ceiling", "worst_iou")
         ceilings = ", ".join(f"{value:.3f} in {name}" for name, value in self.ceiling_tflop_per_s.items())
+        emulated = "" if "bfloat16" in self.ceiling_tflop_per_s else "; bfloat16 is emulated here and was left out"
         lines = [
             f"{self.model} at {self.image_size} px, {self.num_objects} object(s), camera image "
             f"{self.size_hw[1]}x{self.size_hw[0]}; {self.device}, {self.threads} thread(s), torch {torch.__version__}",
             f"medians of {len(self.measured[0].frame_ms)} frames in steady state; one large matrix product: {ceilings} "
-            "TFLOP/s",
+            f"TFLOP/s{emulated}",
             "",
             "| " + " | ".join(columns) + " |",
             "|" + " --- |" * len(columns),
@@ -115,6 +116,7 @@ def compare_latency(
     threads: int | None = None,
     size_hw: tuple[int, int] = (480, 640),
     with_official: bool = True,
+    emulated: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Comparison:
     """Time a model in float32, in bfloat16, and the official code in both where it knows the model.
@@ -128,6 +130,7 @@ def compare_latency(
         threads: of the CPU; None: as PyTorch likes.
         size_hw: of the camera image in px.
         with_official: False: ours alone.
+        emulated: bfloat16 also where the device has no instructions for it, and is a hundred times slower.
         progress: is told what is being done.
 
     Raises:
@@ -145,16 +148,17 @@ def compare_latency(
     frames = _frames(frames_needed(warm_frames, timed_frames), *size_hw)
     boxes = list(_boxes(num_objects, *size_hw))
     default = choose_precision("auto", config, where)
+    dtypes = list(_SHORT) if emulated or has_fast_bfloat16(where) else [torch.float32]
     contenders: list[Contender] = []
     weights = None
     if with_official and config.name != "nano":
         weights = _random_official(config, device)
-        contenders += _all_official(weights, config, frames, boxes, where)
-    for precision in dict.fromkeys((*(Precision(dtype, dtype) for dtype in _SHORT), default)):
+        contenders += _all_official(weights, config, frames, boxes, where, dtypes)
+    for precision in dict.fromkeys((*(Precision(dtype, dtype) for dtype in dtypes), default)):
         contenders.append(_ours(precision, _network(config, device, precision, weights), frames, boxes))
     with torch.inference_mode():
         measured = measure(contenders, warm_frames, timed_frames, where, progress)
-        ceilings = {_SHORT[dtype]: product_tflop_per_s(where, dtype) for dtype in _SHORT}
+        ceilings = {_SHORT[dtype]: product_tflop_per_s(where, dtype) for dtype in dtypes}
     return Comparison(
         model=config.name,
         image_size=config.image_size,
@@ -187,9 +191,10 @@ def _all_official(
     frames: list[NDArray[np.uint8]],
     boxes: list[tuple[float, ...]],
     device: torch.device,
+    dtypes: Sequence[torch.dtype],
 ) -> Iterator[Contender]:
-    for dtype, name in _SHORT.items():
-        yield _official(f"official {name}", predictor, frames, boxes, device, dtype)
+    for dtype in dtypes:
+        yield _official(f"official {_SHORT[dtype]}", predictor, frames, boxes, device, dtype)
     if device.type == "cuda":
         compiled = build_official(config.name, config.image_size, device=str(device), compiled=True)
         compiled.load_state_dict(predictor.state_dict())

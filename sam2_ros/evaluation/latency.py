@@ -24,6 +24,8 @@ _CPU_ATTENTION = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v)
 }
 
+_LARGEST_PRODUCT, _LONG_PRODUCT_MS = 8192, 200.0  # of the ceiling: side of the matrices, and time that is enough
+
 Masks = Mapping[str, NDArray[np.bool_]]  # object id -> (H, W)
 
 
@@ -159,12 +161,16 @@ def worst_iou(masks: Sequence[Masks], reference: Sequence[Masks]) -> float:
     return worst
 
 
-def product_tflop_per_s(device: torch.device, dtype: torch.dtype, size: int = 4096, repeats: int = 5) -> float:
+def product_tflop_per_s(device: torch.device, dtype: torch.dtype) -> float:
     """What the device reaches in one large matrix product: the ceiling for a network of that type."""
-    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    best_ms = float("inf")
-    for _ in range(repeats + 1):
-        started = now_ms(device)
+    size, best_ms = 256, 0.0
+    while size < _LARGEST_PRODUCT and best_ms < _LONG_PRODUCT_MS:  # a slow type is known by a small product
+        size *= 2
+        a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
         a @ b
-        best_ms = min(best_ms, now_ms(device) - started)
+        best_ms = float("inf")
+        for _ in range(3):
+            started = now_ms(device)
+            a @ b
+            best_ms = min(best_ms, now_ms(device) - started)
     return 2 * size**3 / best_ms / 1e9

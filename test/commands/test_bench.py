@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sam2_ros.cli import main
+from sam2_ros.evaluation import compare_latency
 from sam2_ros.evaluation.official import import_official_builder
 
 SMALL = ["--image-size", "64", "--width", "96", "--height", "64", "--frames", "1", "--threads", "1"]
@@ -34,9 +35,26 @@ def test_nano_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_beside_the_official_code(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "--model", "sam2.1_hiera_tiny", *SMALL]) == 0
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
-    best = min(summary["ms"]["official float32"], summary["ms"]["official bfloat16"])
+    best = min(ms for name, ms in summary["ms"].items() if name.startswith("official"))
     assert summary["speedup_vs_official"] == pytest.approx(best / summary["ms"][summary["default"]], rel=0.01)
     assert summary["worst_iou"]["ours float32"] > 0.99
+
+
+@pytest.mark.parametrize(
+    ("fast", "arguments", "there"), [(False, [], False), (False, ["--emulated"], True), (True, [], True)]
+)
+def test_bfloat16_is_timed_where_it_is_not_emulated(
+    fast: bool,
+    arguments: list[str],
+    there: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(compare_latency, "has_fast_bfloat16", lambda device: fast)
+    assert main(["bench", "--without-official", *SMALL, *arguments]) == 0
+    *table, last = capsys.readouterr().out.splitlines()
+    assert ("ours bfloat16" in json.loads(last)["ms"]) == there
+    assert ("bfloat16 is emulated here" in "".join(table)) != there
 
 
 @pytest.mark.parametrize(
