@@ -14,6 +14,7 @@ _COMMANDS = {
     "eval": "measure accuracy on masked videos",
     "train": "train a model",
     "bench": "measure how fast a model is here, beside the official code",
+    "export": "write a model as ONNX files, for other runtimes",
 }
 
 

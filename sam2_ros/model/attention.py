@@ -31,8 +31,8 @@ class Attention(nn.Module):
     def split_heads(self, x_bnc: Tensor) -> Tensor:
         return x_bnc.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
 
-    def attend(self, q_bhnc: Tensor, k_bhnc: Tensor, v_bhnc: Tensor) -> Tensor:
-        out_bhnc = softmax_attention(q_bhnc, k_bhnc, v_bhnc)
+    def attend(self, q_bhnc: Tensor, k_bhnc: Tensor, v_bhnc: Tensor, valid_bm: Tensor | None = None) -> Tensor:
+        out_bhnc = softmax_attention(q_bhnc, k_bhnc, v_bhnc, valid_bm)
         return self.out_proj(out_bhnc.transpose(1, 2).flatten(2))
 
     def forward(self, q_bnc: Tensor, k_bmc: Tensor, v_bmc: Tensor) -> Tensor:
@@ -52,11 +52,17 @@ class RotaryAttention(Attention):
     """
 
     def forward_on_grid(
-        self, q_bnc: Tensor, k_bmc: Tensor, v_bmc: Tensor, grid_hw: tuple[int, int], num_unplaced: int = 0
+        self,
+        q_bnc: Tensor,
+        k_bmc: Tensor,
+        v_bmc: Tensor,
+        grid_hw: tuple[int, int],
+        num_unplaced: int = 0,
+        valid_bm: Tensor | None = None,
     ) -> Tensor:
         """As ``forward``, with N = grid_hw[0] * grid_hw[1] and M = R * N + num_unplaced.
 
-        Queries of batch 1 serve every batch element of the keys.
+        Queries of batch 1 serve every batch element of the keys. Keys that are False in ``valid_bm`` are left out.
         """
         q = self.split_heads(self.q_proj(q_bnc))
         k = self.split_heads(self.k_proj(k_bmc))
@@ -64,9 +70,9 @@ class RotaryAttention(Attention):
         placed = k.shape[2] - num_unplaced
         q = rotate_pairs(q, cos, sin).expand(k.shape[0], -1, -1, -1)
         k = torch.cat((rotate_pairs(k[:, :, :placed], cos, sin), k[:, :, placed:]), dim=2)
-        if self.num_heads == 1 and v_bmc.shape[2] < q.shape[3] and prefers_products(q):
+        if valid_bm is None and self.num_heads == 1 and v_bmc.shape[2] < q.shape[3] and prefers_products(q):
             # Weights of one head add up to one: the values can be averaged at their own, smaller, width and projected
             # afterwards. The fused kernel wants keys and values of one width.
             mean_bnc = softmax_attention(q, k, v_bmc[:, None])[:, 0]
             return self.out_proj(self.v_proj(mean_bnc))
-        return self.attend(q, k, self.split_heads(self.v_proj(v_bmc)))
+        return self.attend(q, k, self.split_heads(self.v_proj(v_bmc)), valid_bm)

@@ -27,13 +27,21 @@ class MemoryAttentionLayer(nn.Module):
         self.norm3 = nn.LayerNorm(dim)
 
     def forward(
-        self, x_bnc: Tensor, memory_bmc: Tensor, placed_memory_bmc: Tensor, grid_hw: tuple[int, int], num_unplaced: int
+        self,
+        x_bnc: Tensor,
+        memory_bmc: Tensor,
+        placed_memory_bmc: Tensor,
+        grid_hw: tuple[int, int],
+        num_unplaced: int,
+        valid_bm: Tensor | None,
     ) -> Tensor:
         dtype = placed_memory_bmc.dtype  # of the products; the sum that runs through the layers stays in float32
         y = self.norm1(x_bnc).to(dtype)
         x_bnc = x_bnc + self.self_attn.forward_on_grid(y, y, y, grid_hw)
         y = self.norm2(x_bnc).to(dtype)
-        x_bnc = x_bnc + self.cross_attn_image.forward_on_grid(y, placed_memory_bmc, memory_bmc, grid_hw, num_unplaced)
+        x_bnc = x_bnc + self.cross_attn_image.forward_on_grid(
+            y, placed_memory_bmc, memory_bmc, grid_hw, num_unplaced, valid_bm
+        )
         return x_bnc + self.linear2(F.relu(self.linear1(self.norm3(x_bnc).to(dtype))))
 
 
@@ -50,6 +58,7 @@ class MemoryAttention(nn.Module):
         memory_bmc: Tensor,
         memory_position_bmc: Tensor,
         num_pointer_tokens: int,
+        valid_bm: Tensor | None = None,
     ) -> Tensor:
         """Condition stride-16 features on memory.
 
@@ -60,6 +69,8 @@ class MemoryAttention(nn.Module):
             memory_bmc: (B, R * h * w + num_pointer_tokens, memory_dim): R memory maps, then pointer tokens.
             memory_position_bmc: added to the keys; same shape, or batch 1.
             num_pointer_tokens: how many tokens at the end have no place in the image.
+            valid_bm: (B, R * h * w + num_pointer_tokens) bool: False for tokens that only fill a fixed number of
+                slots; None: all count.
 
         Returns:
             (B, d_model, h, w).
@@ -72,5 +83,5 @@ class MemoryAttention(nn.Module):
         placed_memory_bmc = (memory_bmc + memory_position_bmc).to(dtype)
         memory_bmc = memory_bmc.to(dtype)
         for layer in self.layers:
-            x_bnc = layer(x_bnc, memory_bmc, placed_memory_bmc, grid_hw, num_pointer_tokens)
+            x_bnc = layer(x_bnc, memory_bmc, placed_memory_bmc, grid_hw, num_pointer_tokens, valid_bm)
         return self.norm(x_bnc).transpose(1, 2).unflatten(2, grid_hw)

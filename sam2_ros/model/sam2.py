@@ -19,7 +19,7 @@ from sam2_ros.model.mask_decoder import MaskDecoder, StabilityFallback
 from sam2_ros.model.memory_attention import MemoryAttention
 from sam2_ros.model.memory_encoder import MemoryEncoder
 from sam2_ros.model.position_encoding import sine_map, sine_of_time
-from sam2_ros.model.prompt_encoder import PointPrompts, PromptEncoder
+from sam2_ros.model.prompt_encoder import EncodedPrompts, PointPrompts, PromptEncoder
 
 ABSENT_LOGIT = -1024.0  # mask logits of an object that is not in the frame
 _SURE_LOGIT = 10.0  # a mask given by the user has logits of plus or minus this
@@ -47,6 +47,9 @@ class MemoryTokens:
     tokens_bmc: Tensor  # (B, R * h * w + num_pointer_tokens, memory_dim)
     position_bmc: Tensor  # same shape or batch 1
     num_pointer_tokens: int
+    # Of each batch element, what the positions were made of: time slots of its maps, ages of its pointers.
+    slots: tuple[tuple[int, ...], ...] = ()
+    ages: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -118,9 +121,21 @@ class SAM2(nn.Module):
 
     def attend_to_memory(self, features: ImageFeatures, memory: MemoryTokens) -> Tensor:
         """(B, d_model, h, w): features, of batch B or 1, conditioned on what was seen before in B memories."""
-        top = features.top_bchw
-        position = sine_map(self.config.d_model, *top.shape[2:], top.device)
-        return self.memory_attention(top, position, memory.tokens_bmc, memory.position_bmc, memory.num_pointer_tokens)
+        return self.attend_to_tokens(
+            features.top_bchw, memory.tokens_bmc, memory.position_bmc, memory.num_pointer_tokens
+        )
+
+    def attend_to_tokens(
+        self,
+        top_bchw: Tensor,
+        tokens_bmc: Tensor,
+        position_bmc: Tensor,
+        num_pointer_tokens: int,
+        valid_bm: Tensor | None = None,
+    ) -> Tensor:
+        """``attend_to_memory`` with tensors; ``valid_bm`` marks the tokens of slots that hold something."""
+        place_1chw = sine_map(self.config.d_model, *top_bchw.shape[2:], top_bchw.device)
+        return self.memory_attention(top_bchw, place_1chw, tokens_bmc, position_bmc, num_pointer_tokens, valid_bm)
 
     def decode_masks(
         self,
@@ -139,17 +154,22 @@ class SAM2(nn.Module):
             mask_logits_b1hw: (B, 1, S/4, S/4) earlier logits to refine, if any.
             multimask: decode three candidates and choose by predicted IoU; for none or one point.
         """
-        batch = conditioned_bchw.shape[0]
-        encoder = self.sam_prompt_encoder
+        prompts = self.sam_prompt_encoder(points, mask_logits_b1hw, conditioned_bchw.shape[0])
+        return self.decode_encoded(conditioned_bchw, features, prompts, multimask)
+
+    def decode_encoded(
+        self, conditioned_bchw: Tensor, features: ImageFeatures, prompts: EncodedPrompts, multimask: bool
+    ) -> MaskPrediction:
+        """``decode_masks`` from the prompt encoder's output on."""
         decoded = self.sam_mask_decoder(
             conditioned_bchw,
-            encoder.dense_position(),
-            encoder(points, mask_logits_b1hw, batch),
+            self.sam_prompt_encoder.dense_position(),
+            prompts,
             features.stride4_bchw,
             features.stride8_bchw,
             multimask,
         )
-        rows = torch.arange(batch, device=conditioned_bchw.device)
+        rows = torch.arange(conditioned_bchw.shape[0], device=conditioned_bchw.device)
         best_b = decoded.ious_bm.argmax(dim=1)
         visible_b1 = decoded.object_score_logits_b1 > 0
         chosen_b1hw = decoded.logits_bmhw[rows, best_b][:, None].float()
@@ -193,7 +213,7 @@ class SAM2(nn.Module):
         return F.interpolate(logits, (size, size), mode="bilinear", antialias=True, align_corners=False)
 
     def encode_memory(
-        self, features: ImageFeatures, logits_b1hw: Tensor, object_score_logits_b1: Tensor, prompted: bool
+        self, features: ImageFeatures, logits_b1hw: Tensor, object_score_logits_b1: Tensor, prompted: bool | Tensor
     ) -> Tensor:
         """(B, memory_dim, h, w): the memory of a frame and the mask found in it.
 
@@ -201,33 +221,36 @@ class SAM2(nn.Module):
             features: of that frame.
             logits_b1hw: (B, 1, S/4, S/4) mask logits.
             object_score_logits_b1: absent objects' memories are marked (2.1).
-            prompted: the mask came from a user's prompt.
+            prompted: the mask came from a user's prompt; a tensor of one bool where that is an input of a graph.
         """
         size = self.config.image_size
         logits = F.interpolate(logits_b1hw.float(), (size, size), mode="bilinear", align_corners=False)
-        binarize = prompted and self.binarize_prompted_masks
-        mask = (logits > 0).float() if binarize else logits.sigmoid()
+        if isinstance(prompted, Tensor) and self.binarize_prompted_masks:
+            mask = torch.where(prompted, (logits > 0).float(), logits.sigmoid())
+        else:
+            mask = (logits > 0).float() if prompted and self.binarize_prompted_masks else logits.sigmoid()
         memory_bchw = self.memory_encoder(features.top_bchw, mask * (2 * _SURE_LOGIT) - _SURE_LOGIT)
         if self.config.no_object_memory_embed:
             absent_b1 = (object_score_logits_b1 <= 0).to(memory_bchw.dtype)
             memory_bchw = memory_bchw + (absent_b1 * self.no_obj_embed_spatial)[..., None, None]
         return memory_bchw
 
-    def memory_positions(self, slots: tuple[int, ...]) -> Tensor:
+    def memory_positions(self, slots: tuple[int, ...] | Tensor) -> Tensor:
         """(1, R * h * w, memory_dim): place in the image plus time slot, of R memories one after another.
 
         Slot 0 is the frame just before, ``num_spatial_memories - 1`` a conditioning frame.
         """
         side = self.config.feature_size
         place_nc = sine_map(self.config.memory_dim, side, side, self.no_mem_embed.device)[0].flatten(1).T
-        return torch.cat([place_nc + self.maskmem_tpos_enc[slot, 0] for slot in slots])[None]
+        slots_r = torch.as_tensor(slots, device=place_nc.device)
+        return (place_nc + self.maskmem_tpos_enc[slots_r, 0]).flatten(0, 1)[None]
 
-    def pointer_positions(self, ages: tuple[int, ...]) -> Tensor:
+    def pointer_positions(self, ages: tuple[int, ...] | Tensor) -> Tensor:
         """(1, P * tokens_per_pointer, memory_dim): encoding of P pointers by their age in frames."""
         config = self.config
         if config.pointer_time_encoding:
-            times = torch.tensor(ages, dtype=torch.float32, device=self.no_mem_embed.device) / (config.max_pointers - 1)
-            position_pc = self.obj_ptr_tpos_proj(sine_of_time(times, config.d_model))
+            ages_p = torch.as_tensor(ages, dtype=torch.float32, device=self.no_mem_embed.device)
+            position_pc = self.obj_ptr_tpos_proj(sine_of_time(ages_p / (config.max_pointers - 1), config.d_model))
         else:
             position_pc = self.no_mem_embed.new_zeros(len(ages), config.memory_dim)
         return position_pc.repeat_interleave(config.tokens_per_pointer, dim=0)[None]

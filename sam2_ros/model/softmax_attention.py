@@ -17,8 +17,13 @@ def prefers_products(q: Tensor) -> bool:
     return q.device.type == "cpu" and q.dtype == torch.bfloat16 and not torch.is_grad_enabled()
 
 
-def softmax_attention(q_bhnc: Tensor, k_bhmc: Tensor, v_bhmd: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(c)) v: (B, heads, N, c) queries, M keys, values of width d -> (B, heads, N, d)."""
+def softmax_attention(q_bhnc: Tensor, k_bhmc: Tensor, v_bhmd: Tensor, valid_bm: Tensor | None = None) -> Tensor:
+    """softmax(q k^T / sqrt(c)) v: (B, heads, N, c) queries, M keys, values of width d -> (B, heads, N, d).
+
+    ``valid_bm``: (B, M) bool, False for keys that are not to be looked at; None: all are.
+    """
+    if valid_bm is not None:
+        return F.scaled_dot_product_attention(q_bhnc, k_bhmc, v_bhmd, attn_mask=valid_bm[:, None, None])
     if not prefers_products(q_bhnc):
         return F.scaled_dot_product_attention(q_bhnc, k_bhmc, v_bhmd)
     q_gnc = (q_bhnc * q_bhnc.shape[-1] ** -0.5).flatten(0, 1)

@@ -35,14 +35,11 @@ def gather_tokens(model: SAM2, selection: MemorySelection, frames: Mapping[int, 
         maps.append(spatial.float().flatten(2).transpose(1, 2))
     pointer_bpc = torch.stack([frames[choice.frame].pointer_bc for choice in selection.pointers], dim=1)
     pointer_bmc = pointer_bpc.reshape(pointer_bpc.shape[0], -1, model.config.memory_dim)
-    position = torch.cat(
-        (
-            model.memory_positions(tuple(choice.slot for choice in selection.spatial)),
-            model.pointer_positions(tuple(choice.age for choice in selection.pointers)),
-        ),
-        dim=1,
-    )
-    return MemoryTokens(torch.cat((*maps, pointer_bmc), dim=1), position, pointer_bmc.shape[1])
+    slots = tuple(choice.slot for choice in selection.spatial)
+    ages = tuple(choice.age for choice in selection.pointers)
+    position = torch.cat((model.memory_positions(slots), model.pointer_positions(ages)), dim=1)
+    tokens = torch.cat((*maps, pointer_bmc), dim=1)
+    return MemoryTokens(tokens, position, pointer_bmc.shape[1], (slots,), (ages,))
 
 
 def stack_tokens(tokens: Sequence[MemoryTokens]) -> MemoryTokens:
@@ -51,4 +48,6 @@ def stack_tokens(tokens: Sequence[MemoryTokens]) -> MemoryTokens:
         torch.cat([t.tokens_bmc for t in tokens]),
         torch.cat([t.position_bmc for t in tokens]),
         tokens[0].num_pointer_tokens,
+        tuple(slots for t in tokens for slots in t.slots),
+        tuple(ages for t in tokens for ages in t.ages),
     )
