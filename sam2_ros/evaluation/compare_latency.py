@@ -130,7 +130,7 @@ def compare_latency(
         threads: of the CPU; None: as PyTorch likes.
         size_hw: of the camera image in px.
         with_official: False: ours alone.
-        emulated: bfloat16 also where the device has no instructions for it, and is a hundred times slower.
+        emulated: also bfloat16 without instructions for it, which is a hundred times slower.
         progress: is told what is being done.
 
     Raises:
@@ -139,8 +139,7 @@ def compare_latency(
     """
     if num_objects < 1 or timed_frames < 1:
         raise ValueError(f"expected at least one object and one frame, got {num_objects} and {timed_frames}")
-    if threads is not None:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(threads or torch.get_num_threads())
     config = model_config(model, image_size)
     check_device(device)
     where = torch.device(device)
