@@ -128,14 +128,13 @@ def compare_latency(
         image_size: side of the model's input in px; None: the model's own.
         device: "cpu", "cuda", ... On a GPU the official code's compiled predictor takes part.
         threads: of the CPU; None: as PyTorch likes.
-        size_hw: of the camera image in px.
-        with_official: False: ours alone.
+        size_hw, with_official: of the camera image in px; False times ours alone.
         emulated: also bfloat16 without instructions for it, which is a hundred times slower.
         progress: is told what is being done.
 
     Raises:
         ValueError: an unknown model, size or device, or numbers below 1.
-        ImportError: the official package is wanted and not installed.
+        ImportError: the official package is not there.
     """
     if num_objects < 1 or timed_frames < 1:
         raise ValueError(f"expected at least one object and one frame, got {num_objects} and {timed_frames}")
@@ -148,13 +147,12 @@ def compare_latency(
     boxes = list(_boxes(num_objects, *size_hw))
     default = choose_precision("auto", config, where)
     dtypes = list(_SHORT) if emulated or has_fast_bfloat16(where) else [torch.float32]
-    contenders: list[Contender] = []
-    weights = None
+    contenders, weights = list[Contender](), None
     if with_official and config.name != "nano":
         weights = _random_official(config, device)
         contenders += _all_official(weights, config, frames, boxes, where, dtypes)
-    for precision in dict.fromkeys((*(Precision(dtype, dtype) for dtype in dtypes), default)):
-        contenders.append(_ours(precision, _network(config, device, precision, weights), frames, boxes))
+    for ours in dict.fromkeys((*(Precision(dtype, dtype) for dtype in dtypes), default)):
+        contenders.append(_ours(ours, _network(config, device, ours, weights), frames, boxes))
     with torch.inference_mode():
         measured = measure(contenders, warm_frames, timed_frames, where, progress)
         ceilings = {_SHORT[dtype]: product_tflop_per_s(where, dtype) for dtype in dtypes}
