@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,10 @@ from sam2_ros.tracking.loading import load_network
 from sam2_ros.tracking.mask_generator import AutomaticMaskGenerator, GeneratedMask
 
 HEIGHT, WIDTH = 150, 200
+TOLERANCE_IOU = 1e-4  # of predicted ones
 MAX_ODD_PIXELS = 8  # whose logit is at the threshold to within rounding
+# Of a mask, after a second look: a random decoder makes much of rounding, twice over; another mask differs in all of it.
+ODD_SHARE_OF_SECOND_LOOK = 0.05
 # A random network's scores mean nothing: thresholds at which some masks stay and others go.
 COMMON = {"points_per_side": 5, "pred_iou_thresh": 0.51, "stability_score_thresh": 0.3, "box_nms_thresh": 0.95}
 MODELS = {"sam2.1_hiera_tiny": 12.0, "sam2_hiera_tiny": 6.0}  # mask thresholds at which the masks are not all alike
@@ -69,11 +72,13 @@ class Networks:
         found = AutomaticMaskGenerator(self.ours, GeneratorSettings(**settings)).generate(self.image_rgb)
         assert len(expected) >= least, f"only {len(expected)} masks passed: nothing is shown by that"
         assert len(found) == len(expected)
-        for ours, theirs in zip(found, expected, strict=True):
-            assert_same(ours, theirs)
+        pairs = list(zip(in_order_of(expected, found), expected, strict=True))
+        for ours, theirs in pairs:
+            second_look = ODD_SHARE_OF_SECOND_LOOK * theirs["area"] if settings.get("use_m2m") else 0
+            assert_same(ours, theirs, max(MAX_ODD_PIXELS, int(second_look)))
         return (
-            max(abs(o.predicted_iou - t["predicted_iou"]) for o, t in zip(found, expected, strict=True)),
-            min(iou(o.mask, t["segmentation"]) for o, t in zip(found, expected, strict=True)),
+            max(abs(ours.predicted_iou - theirs["predicted_iou"]) for ours, theirs in pairs),
+            min(iou(ours.mask, theirs["segmentation"]) for ours, theirs in pairs),
         )
 
 
@@ -81,11 +86,22 @@ def iou(first: np.ndarray, second: np.ndarray) -> float:
     return float((first & second).sum() / (first | second).sum())
 
 
-def assert_same(ours: GeneratedMask, theirs: dict[str, Any]) -> None:
+def in_order_of(expected: list[dict[str, Any]], found: Sequence[GeneratedMask]) -> list[GeneratedMask]:
+    """Ours, where masks may change places whose predicted IoUs, which give the order, are equal but for rounding."""
+    left = list(found)
+    ordered = []
+    for theirs in expected:
+        equal = [ours for ours in left if abs(ours.predicted_iou - left[0].predicted_iou) < TOLERANCE_IOU]
+        ordered.append(max(equal, key=lambda ours: iou(ours.mask, theirs["segmentation"])))
+        left = [ours for ours in left if ours is not ordered[-1]]
+    return ordered
+
+
+def assert_same(ours: GeneratedMask, theirs: dict[str, Any], max_odd: int) -> None:
     odd = int((ours.mask != theirs["segmentation"]).sum())
-    assert odd <= MAX_ODD_PIXELS, f"{odd} pixels differ of {theirs['area']}"
-    assert ours.predicted_iou == pytest.approx(theirs["predicted_iou"], abs=1e-4)
-    assert ours.stability_score == pytest.approx(theirs["stability_score"], abs=2 * MAX_ODD_PIXELS / theirs["area"])
+    assert odd <= max_odd, f"{odd} pixels differ of {theirs['area']}"
+    assert ours.predicted_iou == pytest.approx(theirs["predicted_iou"], abs=TOLERANCE_IOU)
+    assert ours.stability_score == pytest.approx(theirs["stability_score"], abs=2 * max_odd / theirs["area"])
     assert ours.point_xy == pytest.approx(theirs["point_coords"][0])
     x0, y0, x1, y1 = ours.crop_xyxy
     assert (x0, y0, x1 - x0, y1 - y0) == tuple(theirs["crop_box"])
@@ -111,8 +127,7 @@ def test_the_same_masks_in_the_same_order(
     networks: Networks, case: str, add_row: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if "use_m2m" in CASES[case]:
-        # A random decoder makes so much of rounding (3e-6 of the features), the more so twice over, that masks change
-        # places in the order and by a percent: here both get the features of one encoder.
+        # Both get the features of one encoder, whose rounding (3e-6) would come through twice as well.
         monkeypatch.setattr(mask_generator, "encode", lambda _, image_rgb: networks.official_features(image_rgb))
     worst, smallest = networks.compare(CASES[case], least=4)
     add_row(f"everything: {case}", networks.model, networks.image_size, True, worst, smallest)
