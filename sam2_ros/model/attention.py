@@ -70,9 +70,10 @@ class RotaryAttention(Attention):
         placed = k.shape[2] - num_unplaced
         q = rotate_pairs(q, cos, sin).expand(k.shape[0], -1, -1, -1)
         k = torch.cat((rotate_pairs(k[:, :, :placed], cos, sin), k[:, :, placed:]), dim=2)
-        if valid_bm is None and self.num_heads == 1 and v_bmc.shape[2] < q.shape[3] and prefers_products(q):
+        value_width = v_bmc.shape[2]
+        if valid_bm is None and self.num_heads == 1 and value_width < q.shape[3] and prefers_products(q, value_width):
             # Weights of one head add up to one: the values can be averaged at their own, smaller, width and projected
-            # afterwards. The fused kernel wants keys and values of one width.
+            # afterwards.
             mean_bnc = softmax_attention(q, k, v_bmc[:, None])[:, 0]
             return self.out_proj(self.v_proj(mean_bnc))
         return self.attend(q, k, self.split_heads(self.v_proj(v_bmc)), valid_bm)

@@ -9,12 +9,14 @@ from torch import Tensor
 _MAX_SCORES = 2**24  # at once: 32 MiB of bfloat16, about what a last-level cache holds
 
 
-def prefers_products(q: Tensor) -> bool:
+def prefers_products(q: Tensor, value_width: int) -> bool:
     """Whether two matrix products and a softmax are faster than PyTorch's fused kernel.
 
-    On CPUs that kernel computes bfloat16 at the speed of float32, while their matrix product is several times faster.
+    On CPUs that kernel computes bfloat16 at the speed of float32, while their matrix product is several times faster;
+    and it wants values as wide as the keys, where narrower ones would be less work.
     """
-    return q.device.type == "cpu" and q.dtype == torch.bfloat16 and not torch.is_grad_enabled()
+    is_less_work = q.dtype == torch.bfloat16 or value_width < q.shape[-1]
+    return q.device.type == "cpu" and is_less_work and not torch.is_grad_enabled()
 
 
 def softmax_attention(q_bhnc: Tensor, k_bhmc: Tensor, v_bhmd: Tensor, valid_bm: Tensor | None = None) -> Tensor:
@@ -24,7 +26,7 @@ def softmax_attention(q_bhnc: Tensor, k_bhmc: Tensor, v_bhmd: Tensor, valid_bm: 
     """
     if valid_bm is not None:
         return F.scaled_dot_product_attention(q_bhnc, k_bhmc, v_bhmd, attn_mask=valid_bm[:, None, None])
-    if not prefers_products(q_bhnc):
+    if not prefers_products(q_bhnc, v_bhmd.shape[-1]):
         return F.scaled_dot_product_attention(q_bhnc, k_bhmc, v_bhmd)
     q_gnc = (q_bhnc * q_bhnc.shape[-1] ** -0.5).flatten(0, 1)
     return _by_products(q_gnc, k_bhmc.flatten(0, 1), v_bhmd.flatten(0, 1)).unflatten(0, q_bhnc.shape[:2])

@@ -29,12 +29,13 @@ def test_products_agree_with_the_fused_kernel(
     torch.testing.assert_close(actual.float(), expected, rtol=0.02, atol=0.02)
 
 
-def test_products_are_for_bfloat16_without_gradients_alone() -> None:
+def test_products_are_for_bfloat16_and_narrow_values_without_gradients() -> None:
     q = torch.zeros(1, 1, 2, 4)
-    assert not prefers_products(q.bfloat16())  # there is a gradient to keep the way for
+    assert not prefers_products(q.bfloat16(), 4)  # there is a gradient to keep the way for
     with torch.inference_mode():
-        assert prefers_products(q.bfloat16())
-        assert not prefers_products(q)
+        assert prefers_products(q.bfloat16(), 4)
+        assert prefers_products(q, 3)
+        assert not prefers_products(q, 4)
 
 
 def test_gradients_pass_in_bfloat16() -> None:
@@ -43,15 +44,16 @@ def test_gradients_pass_in_bfloat16() -> None:
     assert q.grad is not None
 
 
-@torch.inference_mode()
 def test_values_are_averaged_before_they_are_projected() -> None:
     """Exact algebra: with one head the weights add up to one, the projection's bias included."""
     torch.manual_seed(3)
     attention = RotaryAttention(32, num_heads=1, key_value_dim=8)
     q, k, v = (random_bhnc(2, n, c, seed=n + c)[:] for n, c in ((6, 32), (14, 8), (14, 8)))
-    expected = attention.forward_on_grid(q, k, v, (2, 3), num_unplaced=2)
-    attention.to(torch.bfloat16)
-    actual = attention.forward_on_grid(q.bfloat16(), k.bfloat16(), v.bfloat16(), (2, 3), num_unplaced=2)
+    expected = attention.forward_on_grid(q, k, v, (2, 3), num_unplaced=2).detach()  # with gradients: the fused kernel
+    with torch.inference_mode():
+        torch.testing.assert_close(attention.forward_on_grid(q, k, v, (2, 3), num_unplaced=2), expected)
+        attention.to(torch.bfloat16)
+        actual = attention.forward_on_grid(q.bfloat16(), k.bfloat16(), v.bfloat16(), (2, 3), num_unplaced=2)
     torch.testing.assert_close(actual.float(), expected, rtol=0.05, atol=0.02)
 
 
