@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sam2_ros.commands.progress import Progress
+from sam2_ros.commands.shared import add_memory_options
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, metavar="N", help="of the CPU (default: as many as PyTorch likes)")
     parser.add_argument("--width", type=int, default=640, help="of the camera image, px (default: 640)")
     parser.add_argument("--height", type=int, default=480, help="of the camera image, px (default: 480)")
+    add_memory_options(parser)
     parser.add_argument("--without-official", action="store_true", help="time our own code alone")
     parser.add_argument(
         "--emulated", action="store_true", help="time bfloat16 also where it is emulated, a hundred times slower"
@@ -33,6 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure, print a table, and the JSON as the last line."""
     from sam2_ros.evaluation.compare_latency import compare_latency
+    from sam2_ros.model.config import Approximations
 
     progress = Progress()
     try:
@@ -46,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
             size_hw=(args.height, args.width),
             with_official=not args.without_official,
             emulated=args.emulated,
+            approximations=Approximations(args.memory_pooling, args.recent_memories),
             progress=progress,
         )
     except (ValueError, ImportError) as error:

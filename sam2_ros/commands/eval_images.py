@@ -13,6 +13,7 @@ from sam2_ros.commands.eval_options import (
     write_report,
 )
 from sam2_ros.commands.progress import Progress
+from sam2_ros.commands.shared import network_arguments
 
 DESCRIPTION = (
     "Click each instance of at least 1024 px in its middle, then in the middle of what is wrong, and give the IoU "
@@ -38,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="columns image,group: scores for each group of images as well; an image may have several rows",
     )
     add_sequences_option(parser)
-    add_model_options(parser, 'the floor "disc"')
+    add_model_options(parser, 'the floor "disc"', with_memory=False)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
     groups = None if args.groups is None else read_groups(args.groups)
     if groups is not None:
         check_groups(images, groups)  # before the long work, not after it
-    predictor = image_predictor_by_name(args.model, args.checkpoint, args.device, args.precision)
+    predictor = image_predictor_by_name(**network_arguments(args))
     progress = Progress()
     results = evaluate_images(
         predictor,

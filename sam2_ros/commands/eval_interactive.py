@@ -14,6 +14,7 @@ from sam2_ros.commands.eval_options import (
     write_report,
 )
 from sam2_ros.commands.progress import Progress
+from sam2_ros.commands.shared import network_arguments
 
 DESCRIPTION = (
     "Correct the tracker with three clicks a frame, as the SAM 2 paper does: offline, in the worst frame of the pass "
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(f"--passes: expected 1 to {MAX_FRAMES}, got {args.passes}")
     progress = Progress()
     sequences = open_sequences(args.root, sequence_names(args.sequences))
-    tracker = tracker_by_name(args.model, args.checkpoint, args.device, args.precision)
+    tracker = tracker_by_name(**network_arguments(args))
     results = []
     for sequence in sequences:
         for value in objects_of(sequence):

@@ -6,6 +6,7 @@ import argparse
 
 from sam2_ros.commands.eval_options import add_model_options, model_label, model_settings, write_report
 from sam2_ros.commands.progress import Progress
+from sam2_ros.commands.shared import network_arguments
 
 DESCRIPTION = (
     "Track drawn clips that each hold one thing that SAM 2 names as a limit: a shot change, look-alikes, a long "
@@ -25,7 +26,7 @@ def run(args: argparse.Namespace) -> None:
     from sam2_ros.evaluation.limits import LimitScore, evaluate_limits, limits_report
     from sam2_ros.evaluation.trackers import FLOORS, tracker_by_name
 
-    trackers = {model_label(args): tracker_by_name(args.model, args.checkpoint, args.device, args.precision)}
+    trackers = {model_label(args): tracker_by_name(**network_arguments(args))}
     trackers |= {name: tracker_by_name(name) for name in FLOORS if name != args.model}
     progress = Progress()
     table = evaluate_limits(

@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sam2_ros.commands.shared import add_network_options
+from sam2_ros.commands.shared import add_memory_options, add_network_options
 
 
-def add_model_options(parser: argparse.ArgumentParser, floors: str) -> None:
-    """Add ``--model``, ``--checkpoint``, ``--device`` and ``--json``; ``floors`` is how the help names them."""
+def add_model_options(parser: argparse.ArgumentParser, floors: str, with_memory: bool = True) -> None:
+    """Add what chooses a network and how it runs, and ``--json``; ``floors`` is how the help names them."""
     add_network_options(parser, floors)
+    if with_memory:
+        add_memory_options(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores there")
 
 
@@ -42,7 +44,9 @@ def model_label(args: argparse.Namespace) -> str:
 def model_settings(args: argparse.Namespace) -> dict[str, Any]:
     """What was measured, for the JSON."""
     checkpoint = None if args.checkpoint is None else str(args.checkpoint)
-    return {"model": model_label(args), "checkpoint": checkpoint, "precision": args.precision}
+    settings = {"model": model_label(args), "checkpoint": checkpoint, "precision": args.precision}
+    others = ("image_size", "memory_pooling", "recent_memories")
+    return settings | {name: getattr(args, name) for name in others if name in args}
 
 
 def write_report(summary: Mapping[str, Any], path: Path | None, rows: str) -> None:

@@ -14,6 +14,7 @@ from sam2_ros.commands.eval_options import (
     write_report,
 )
 from sam2_ros.commands.progress import Progress
+from sam2_ros.commands.shared import network_arguments
 
 if TYPE_CHECKING:
     from sam2_ros.evaluation.vos import SequenceResult
@@ -47,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
     sequences = open_sequences(args.root, sequence_names(args.sequences))
     progress = Progress()
     evaluator = VosEvaluator(
-        lambda: tracker_by_name(args.model, args.checkpoint, args.device, args.precision),
+        lambda: tracker_by_name(**network_arguments(args)),
         args.prompt,
         args.out,
         lambda name, done, total, fps: progress(f"{name} {done}/{total}, {fps:.1f} fps"),

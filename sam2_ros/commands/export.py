@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sam2_ros.commands.progress import Progress
-from sam2_ros.commands.shared import print_summary
+from sam2_ros.commands.shared import add_memory_options, print_summary
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -18,6 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the files go")
     parser.add_argument("--image-size", type=int, metavar="PX", help="side of the model's input (default: its own)")
     parser.add_argument("--weights", default="embedded", help="embedded, or random for a try")
+    add_memory_options(parser)
     parser.add_argument(
         "--conditioning-frames",
         type=int,
@@ -41,12 +42,18 @@ def run(args: argparse.Namespace) -> int:
     def make() -> dict[str, Any]:
         from sam2_ros.export.check import check_export
         from sam2_ros.export.onnx_files import export_onnx
+        from sam2_ros.model.config import Approximations
         from sam2_ros.tracking.loading import load_network
 
         if args.check_frames < 0:
             raise ValueError(f"--check-frames: expected 0 or more, got {args.check_frames}")
         network = load_network(
-            args.model, args.checkpoint, weights=args.weights, image_size=args.image_size, precision="float32"
+            args.model,
+            args.checkpoint,
+            weights=args.weights,
+            image_size=args.image_size,
+            precision="float32",
+            approximations=Approximations(args.memory_pooling, args.recent_memories),
         )
         written = export_onnx(network, args.out, args.conditioning_frames, progress)
         summary: dict[str, Any] = {"model": network.config.name, "files": [str(path) for path in written]}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sam2_ros.commands.shared import add_network_options, print_summary
+from sam2_ros.commands.shared import add_network_options, network_arguments, print_summary
 
 if TYPE_CHECKING:
     from sam2_ros.data.prompt_text import PromptSpec
@@ -81,9 +81,7 @@ def _segment(args: argparse.Namespace) -> dict[str, Any]:
     image_rgb = read_image_rgb(args.image)
     from sam2_ros import load_image_predictor  # after the cheap checks: torch takes seconds to import
 
-    predictor = load_image_predictor(
-        model=args.model, checkpoint=args.checkpoint, device=args.device, precision=args.precision
-    )
+    predictor = load_image_predictor(**network_arguments(args))
     started_s = time.perf_counter()
     if args.everything:
         things = _everything(predictor, image_rgb, args.points_per_side, args.crop_layers)

@@ -11,7 +11,7 @@ from typing import Any
 
 
 def add_network_options(parser: argparse.ArgumentParser, floors: str = "") -> None:
-    """Add ``--model``, ``--checkpoint`` and ``--device``; ``floors`` is how the help names other choices of a model."""
+    """Add what chooses a network and how it runs; ``floors`` is how the help names other choices of a model."""
     name = f"name of a model, or {floors}" if floors else "name of a model"
     parser.add_argument("--model", help=f"{name} (default: the one the checkpoint is for, else nano)")
     parser.add_argument("--checkpoint", type=Path, help="weights to use in place of the package's own")
@@ -21,6 +21,28 @@ def add_network_options(parser: argparse.ArgumentParser, floors: str = "") -> No
         default="auto",
         help="auto, float32 or bfloat16, of the heavy parts (default: auto, what is fast with the same masks)",
     )
+    parser.add_argument("--image-size", type=int, metavar="PX", help="side of the model's input (default: its own)")
+
+
+def add_memory_options(parser: argparse.ArgumentParser) -> None:
+    """Add what makes a tracker look at less memory; docs/speed.md has what it costs and brings."""
+    parser.add_argument(
+        "--memory-pooling", type=int, default=1, metavar="N", help="look at N x N memory tokens as one (default: 1)"
+    )
+    parser.add_argument(
+        "--recent-memories", type=int, metavar="N", help="spatial memories of the frames before (default: all it knows)"
+    )
+
+
+def network_arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """What ``add_network_options``, and ``add_memory_options`` for trackers, mean to ``load_tracker``."""
+    names = ("model", "checkpoint", "device", "precision", "image_size")
+    arguments: dict[str, Any] = {name: getattr(args, name) for name in names}
+    if "memory_pooling" in args:
+        from sam2_ros.model.config import Approximations
+
+        arguments["approximations"] = Approximations(args.memory_pooling, args.recent_memories)
+    return arguments
 
 
 def print_summary(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sam2_ros.commands.shared import add_network_options, print_summary
+from sam2_ros.commands.shared import add_memory_options, add_network_options, network_arguments, print_summary
 
 if TYPE_CHECKING:
     from sam2_ros.commands.track_bag import BagSource
@@ -54,6 +54,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="masks/00000.png ... with the objects' labels, or masks.json in COCO RLE (default: png)",
     )
     add_network_options(parser)
+    add_memory_options(parser)
     parser.add_argument("--max-frames", type=int, metavar="N", help="stop after so many frames")
     parser.add_argument("--no-overlay", action="store_true", help="write no overlay.mp4")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the last line's JSON there too")
@@ -100,9 +101,7 @@ def _track(args: argparse.Namespace) -> dict[str, Any]:
         stack.callback(source.close)
         from sam2_ros import load_tracker  # after the cheap checks: torch takes seconds to import
 
-        tracker = load_tracker(
-            model=args.model, checkpoint=args.checkpoint, device=args.device, precision=args.precision
-        )
+        tracker = load_tracker(**network_arguments(args))
         _add_prompts(tracker, specs, args.prompt_mask)
         outputs = _outputs(args, source)
         for output in outputs.values():

@@ -22,7 +22,7 @@ from sam2_ros.evaluation.latency import (
     worst_iou,
 )
 from sam2_ros.evaluation.official import OfficialStream, build_official, import_official_builder, randomise
-from sam2_ros.model.config import ModelConfig, model_config
+from sam2_ros.model.config import Approximations, ModelConfig, approximate, model_config
 from sam2_ros.model.sam2 import SAM2
 from sam2_ros.tracking.loading import check_device, load_network
 from sam2_ros.tracking.precision import Precision, choose_precision, has_fast_bfloat16
@@ -117,6 +117,7 @@ def compare_latency(
     size_hw: tuple[int, int] = (480, 640),
     with_official: bool = True,
     emulated: bool = False,
+    approximations: Approximations | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Comparison:
     """Time a model in float32, in bfloat16, and the official code in both where it knows the model.
@@ -130,6 +131,7 @@ def compare_latency(
         threads: of the CPU; None: as PyTorch likes.
         size_hw, with_official: of the camera image in px; False times ours alone.
         emulated: also bfloat16 without instructions for it, which is a hundred times slower.
+        approximations: our default with these takes part as well.
         progress: is told what is being done.
 
     Raises:
@@ -147,12 +149,8 @@ def compare_latency(
     boxes = list(_boxes(num_objects, *size_hw))
     default = choose_precision("auto", config, where)
     dtypes = list(_SHORT) if emulated or has_fast_bfloat16(where) else [torch.float32]
-    contenders, weights = list[Contender](), None
-    if with_official and config.name != "nano":
-        weights = _random_official(config, device)
-        contenders += _all_official(weights, config, frames, boxes, where, dtypes)
-    for ours in dict.fromkeys((*(Precision(dtype, dtype) for dtype in dtypes), default)):
-        contenders.append(_ours(ours, _network(config, device, ours, weights), frames, boxes))
+    approximated = approximate(config, approximations or Approximations())
+    contenders = list(_contenders(config, approximated, frames, boxes, where, dtypes, with_official))
     with torch.inference_mode():
         measured = measure(contenders, warm_frames, timed_frames, where, progress)
         ceilings = {_SHORT[dtype]: product_tflop_per_s(where, dtype) for dtype in dtypes}
@@ -167,6 +165,27 @@ def compare_latency(
         default=f"ours {default}",
         ceiling_tflop_per_s=ceilings,
     )
+
+
+def _contenders(
+    config: ModelConfig,
+    approximated: ModelConfig,
+    frames: list[NDArray[np.uint8]],
+    boxes: list[tuple[float, ...]],
+    device: torch.device,
+    dtypes: Sequence[torch.dtype],
+    with_official: bool,
+) -> Iterator[Contender]:
+    weights = None
+    if with_official and config.name != "nano":
+        weights = _random_official(config, str(device))
+        yield from _all_official(weights, config, frames, boxes, device, dtypes)
+    default = choose_precision("auto", config, device)
+    for ours in dict.fromkeys((*(Precision(dtype, dtype) for dtype in dtypes), default)):
+        yield _ours(f"ours {ours}", _network(config, str(device), ours, weights), frames, boxes)
+    if approximated != config:
+        network = _network(approximated, str(device), default, weights)
+        yield _ours(f"ours {default}, approximated", network, frames, boxes)
 
 
 def _frames(count: int, height: int, width: int) -> list[NDArray[np.uint8]]:
@@ -200,7 +219,14 @@ def _all_official(
 
 def _network(config: ModelConfig, device: str, precision: Precision, weights: torch.nn.Module | None) -> SAM2:
     own = "embedded" if config.name == "nano" else "random"
-    network = load_network(config.name, device=device, weights=own, image_size=config.image_size, precision="float32")
+    network = load_network(
+        config.name,
+        device=device,
+        weights=own,
+        image_size=config.image_size,
+        precision="float32",
+        approximations=config.approximations,
+    )
     if weights is not None:
         network.load_state_dict(weights.state_dict())
     elif own == "random":
@@ -209,9 +235,7 @@ def _network(config: ModelConfig, device: str, precision: Precision, weights: to
     return network
 
 
-def _ours(
-    precision: Precision, network: SAM2, frames: list[NDArray[np.uint8]], boxes: list[tuple[float, ...]]
-) -> Contender:
+def _ours(name: str, network: SAM2, frames: list[NDArray[np.uint8]], boxes: list[tuple[float, ...]]) -> Contender:
     tracker = Tracker(network)
     for number, box in enumerate(boxes):
         tracker.add_prompt(str(number), box=box)
@@ -219,7 +243,7 @@ def _ours(
     def step(index: int) -> Masks:
         return {tracked.object_id: tracked.mask for tracked in tracker.step(frames[index])}
 
-    return Contender(f"ours {precision}", network, step)
+    return Contender(name, network, step)
 
 
 def _official(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,10 +62,11 @@ class DiscPredictor:
         return ImagePrediction(mask[None], np.ones(1, np.float32), np.zeros((1, 1, 1), np.float32))
 
 
-def image_predictor_by_name(
-    model: str | None, checkpoint: Path | None = None, device: str = "cpu", precision: str = "auto"
-) -> PointPredictor:
+def image_predictor_by_name(model: str | None, checkpoint: Path | None = None, **network: Any) -> PointPredictor:
     """A model of the package by its name, or the floor "disc"; without a name as ``load_image_predictor``.
+
+    Args:
+        model, checkpoint, network: arguments of ``load_image_predictor``; the floor needs no more than its name.
 
     Raises:
         ValueError: the floor was given a checkpoint, a floor for videos was asked for, or the name is unknown.
@@ -78,7 +79,5 @@ def image_predictor_by_name(
         return DiscPredictor()
     from sam2_ros.tracking.loading import load_image_predictor
 
-    predictor: PointPredictor = load_image_predictor(
-        model=model, checkpoint=checkpoint, device=device, precision=precision
-    )
+    predictor: PointPredictor = load_image_predictor(model=model, checkpoint=checkpoint, **network)
     return predictor

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,10 +41,11 @@ class VideoTracker(Protocol):
         ...
 
 
-def tracker_by_name(
-    model: str | None, checkpoint: Path | None = None, device: str = "cpu", precision: str = "auto"
-) -> VideoTracker:
+def tracker_by_name(model: str | None, checkpoint: Path | None = None, **network: Any) -> VideoTracker:
     """A model of the package by its name, or one of the floors "hold" and "flow"; without a name as ``load_tracker``.
+
+    Args:
+        model, checkpoint, network: arguments of ``load_tracker``; floors need no more than a name.
 
     Raises:
         ValueError: a floor was given a checkpoint, or the name is unknown.
@@ -55,7 +56,7 @@ def tracker_by_name(
         return FLOORS[model]()
     from sam2_ros import load_tracker  # torch is not needed for the floors
 
-    tracker: VideoTracker = load_tracker(model=model, checkpoint=checkpoint, device=device, precision=precision)
+    tracker: VideoTracker = load_tracker(model=model, checkpoint=checkpoint, **network)
     return tracker
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sam2_ros.model.prompt_encoder import EncodedPrompts, PointPrompts
 from sam2_ros.model.sam2 import SAM2, ImageFeatures
+from sam2_ros.tracking.memory_bank import BankPolicy
 
 INPUTS = {
     "image_encoder": ("image",),
@@ -50,8 +51,8 @@ class Slots:
     @classmethod
     def of(cls, model: SAM2, conditioning_frames: int) -> Slots:
         """All frames before this one that the model looks at, and so many conditioning frames."""
-        config = model.config
-        return cls(config.num_spatial_memories - 1 + conditioning_frames, config.max_pointers - 1 + conditioning_frames)
+        policy = BankPolicy.of(model.config)
+        return cls(policy.reach + conditioning_frames, policy.max_pointers - 1 + conditioning_frames)
 
 
 class ImageEncoderGraph(nn.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from sam2_ros.model.pooled_memory import pool_maps, weight_of_squares
 from sam2_ros.model.position_encoding import rotary_table, rotate_pairs
 from sam2_ros.model.softmax_attention import prefers_products, softmax_attention
 
@@ -31,8 +32,15 @@ class Attention(nn.Module):
     def split_heads(self, x_bnc: Tensor) -> Tensor:
         return x_bnc.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
 
-    def attend(self, q_bhnc: Tensor, k_bhnc: Tensor, v_bhnc: Tensor, valid_bm: Tensor | None = None) -> Tensor:
-        out_bhnc = softmax_attention(q_bhnc, k_bhnc, v_bhnc, valid_bm)
+    def attend(
+        self,
+        q_bhnc: Tensor,
+        k_bhnc: Tensor,
+        v_bhnc: Tensor,
+        valid_bm: Tensor | None = None,
+        bias_m: Tensor | None = None,
+    ) -> Tensor:
+        out_bhnc = softmax_attention(q_bhnc, k_bhnc, v_bhnc, valid_bm, bias_m)
         return self.out_proj(out_bhnc.transpose(1, 2).flatten(2))
 
     def forward(self, q_bnc: Tensor, k_bmc: Tensor, v_bmc: Tensor) -> Tensor:
@@ -49,7 +57,15 @@ class RotaryAttention(Attention):
 
     Keys may hold several maps of the queries' size one after another (one per memory) and, at their end, tokens
     without a place in the image (object pointers), which stay unturned.
+
+    Args:
+        dim, num_heads, key_value_dim: as in ``Attention``.
+        pooling: squares of so many by so many keys of a map are looked at as one; 1 is exact.
     """
+
+    def __init__(self, dim: int, num_heads: int, key_value_dim: int | None = None, pooling: int = 1) -> None:
+        super().__init__(dim, num_heads, key_value_dim=key_value_dim)
+        self.pooling = pooling
 
     def forward_on_grid(
         self,
@@ -70,10 +86,17 @@ class RotaryAttention(Attention):
         placed = k.shape[2] - num_unplaced
         q = rotate_pairs(q, cos, sin).expand(k.shape[0], -1, -1, -1)
         k = torch.cat((rotate_pairs(k[:, :, :placed], cos, sin), k[:, :, placed:]), dim=2)
+        bias_m = None
+        if self.pooling > 1:
+            k = pool_maps(k.flatten(0, 1), grid_hw, num_unplaced, self.pooling).unflatten(0, k.shape[:2])
+            v_bmc = pool_maps(v_bmc, grid_hw, num_unplaced, self.pooling)
+            if valid_bm is not None:  # whole maps are valid or not
+                valid_bm = pool_maps(valid_bm[..., None].float(), grid_hw, num_unplaced, self.pooling)[..., 0] > 0
+            bias_m = weight_of_squares(v_bmc.shape[1], num_unplaced, self.pooling, q)
         value_width = v_bmc.shape[2]
         if valid_bm is None and self.num_heads == 1 and value_width < q.shape[3] and prefers_products(q, value_width):
             # Weights of one head add up to one: the values can be averaged at their own, smaller, width and projected
             # afterwards.
-            mean_bnc = softmax_attention(q, k, v_bmc[:, None])[:, 0]
+            mean_bnc = softmax_attention(q, k, v_bmc[:, None], bias_m=bias_m)[:, 0]
             return self.out_proj(self.v_proj(mean_bnc))
-        return self.attend(q, k, self.split_heads(self.v_proj(v_bmc)), valid_bm)
+        return self.attend(q, k, self.split_heads(self.v_proj(v_bmc)), valid_bm, bias_m)

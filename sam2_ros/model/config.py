@@ -23,6 +23,14 @@ class EfficientNetLiteSpec:
 
 
 @dataclass(frozen=True)
+class Approximations:
+    """Less work for slightly other masks; docs/speed.md has what each costs and brings. The default is exact."""
+
+    memory_pooling: int = 1  # squares of so many by so many memory tokens are looked at as one (arXiv 2411.18933)
+    recent_memories: int | None = None  # spatial memories of the frames before this one; None: as many as in training
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """Everything that decides the shapes of one model. The defaults are those of every released SAM 2.1 size."""
 
@@ -41,6 +49,7 @@ class ModelConfig:
     max_conditioning_in_attention: int | None = None  # ``max_cond_frames_in_attn``, 2 or more; None = all that are kept
     pointer_time_encoding: bool = True  # 2.1: signed temporal encoding of object pointers
     no_object_memory_embed: bool = True  # 2.1: a learned embedding marks memories of absent objects
+    approximations: Approximations = Approximations()
 
     @property
     def feature_size(self) -> int:
@@ -106,3 +115,22 @@ def model_config(name: str, image_size: int | None = None) -> ModelConfig:
     if image_size <= 0 or image_size % 32:
         raise ValueError(f"image_size must be a positive multiple of 32 px, got {image_size}")
     return replace(config, image_size=image_size)
+
+
+def approximate(config: ModelConfig, approximations: Approximations) -> ModelConfig:
+    """The same model with less work.
+
+    Raises:
+        ValueError: squares that do not divide the feature map, or more or fewer memories than the model can look at.
+    """
+    pooling, recent = approximations.memory_pooling, approximations.recent_memories
+    if pooling < 1 or config.feature_size % pooling:
+        raise ValueError(
+            f"memory_pooling: expected a divisor of {config.feature_size}, the side of {config.name}'s feature map at "
+            f"{config.image_size} px, got {pooling}"
+        )
+    if recent is not None and not 1 <= recent < config.num_spatial_memories:
+        raise ValueError(
+            f"recent_memories: expected 1 to {config.num_spatial_memories - 1} for {config.name}, got {recent}"
+        )
+    return replace(config, approximations=approximations)

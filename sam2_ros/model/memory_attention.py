@@ -18,8 +18,8 @@ class MemoryAttentionLayer(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         dim = config.d_model
-        self.self_attn = RotaryAttention(dim, num_heads=1)
-        self.cross_attn_image = RotaryAttention(dim, num_heads=1, key_value_dim=config.memory_dim)
+        self.self_attn = RotaryAttention(dim, 1)
+        self.cross_attn_image = RotaryAttention(dim, 1, config.memory_dim, config.approximations.memory_pooling)
         self.linear1 = nn.Linear(dim, config.memory_ffn_dim)
         self.linear2 = nn.Linear(config.memory_ffn_dim, dim)
         self.norm1 = nn.LayerNorm(dim)

@@ -19,20 +19,26 @@ def prefers_products(q: Tensor, value_width: int) -> bool:
     return q.device.type == "cpu" and is_less_work and not torch.is_grad_enabled()
 
 
-def softmax_attention(q_bhnc: Tensor, k_bhmc: Tensor, v_bhmd: Tensor, valid_bm: Tensor | None = None) -> Tensor:
-    """softmax(q k^T / sqrt(c)) v: (B, heads, N, c) queries, M keys, values of width d -> (B, heads, N, d).
+def softmax_attention(
+    q_bhnc: Tensor, k_bhmc: Tensor, v_bhmd: Tensor, valid_bm: Tensor | None = None, bias_m: Tensor | None = None
+) -> Tensor:
+    """softmax(q k^T / sqrt(c) + bias) v: (B, heads, N, c) queries, M keys, values of width d -> (B, heads, N, d).
 
-    ``valid_bm``: (B, M) bool, False for keys that are not to be looked at; None: all are.
+    Args:
+        q_bhnc, k_bhmc, v_bhmd: queries, keys and values.
+        valid_bm: (B, M) bool, False for keys that are not to be looked at; None: all are.
+        bias_m: (M,), added to the scores of each key; None: nothing is.
     """
-    if valid_bm is not None:
-        return F.scaled_dot_product_attention(q_bhnc, k_bhmc, v_bhmd, attn_mask=valid_bm[:, None, None])
-    if not prefers_products(q_bhnc, v_bhmd.shape[-1]):
-        return F.scaled_dot_product_attention(q_bhnc, k_bhmc, v_bhmd)
-    q_gnc = (q_bhnc * q_bhnc.shape[-1] ** -0.5).flatten(0, 1)
-    return _by_products(q_gnc, k_bhmc.flatten(0, 1), v_bhmd.flatten(0, 1)).unflatten(0, q_bhnc.shape[:2])
+    if valid_bm is None and prefers_products(q_bhnc, v_bhmd.shape[-1]):
+        q_gnc = (q_bhnc * q_bhnc.shape[-1] ** -0.5).flatten(0, 1)
+        return _by_products(q_gnc, k_bhmc.flatten(0, 1), v_bhmd.flatten(0, 1), bias_m).unflatten(0, q_bhnc.shape[:2])
+    mask = None if valid_bm is None else valid_bm[:, None, None]
+    if bias_m is not None:
+        mask = bias_m[None, None, None] if mask is None else torch.where(mask, bias_m, -torch.inf)
+    return F.scaled_dot_product_attention(q_bhnc, k_bhmc, v_bhmd, attn_mask=mask)
 
 
-def _by_products(q_gnc: Tensor, k_gmc: Tensor, v_gmd: Tensor) -> Tensor:
+def _by_products(q_gnc: Tensor, k_gmc: Tensor, v_gmd: Tensor, bias_m: Tensor | None) -> Tensor:
     """As many scores at a time as stay in the cache, in one buffer: fresh memory costs more than what is done in it."""
     groups, n, m = q_gnc.shape[0], q_gnc.shape[1], k_gmc.shape[1]
     out_gnd = q_gnc.new_empty(groups, n, v_gmd.shape[2])
@@ -45,6 +51,8 @@ def _by_products(q_gnc: Tensor, k_gmc: Tensor, v_gmd: Tensor) -> Tensor:
             q_part = q[:, row : row + rows]
             scores = buffer[: q_part.shape[0] * q_part.shape[1] * m].view(q_part.shape[0], q_part.shape[1], m)
             torch.bmm(q_part, k.transpose(1, 2), out=scores)
+            if bias_m is not None:
+                scores += bias_m
             torch.softmax(scores, dim=2, out=scores)
             out_gnd[group : group + many, row : row + rows] = scores @ v
     return out_gnd

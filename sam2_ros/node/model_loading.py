@@ -24,6 +24,7 @@ class SharedNetworks:
 
     def load(self, parameters: NodeParameters) -> Any:
         """The network that the parameters name. Raises what ``load_network`` raises, which names path and reason."""
+        from sam2_ros.model.config import Approximations
         from sam2_ros.tracking.loading import load_network
 
         wanted: dict[str, Any] = {
@@ -33,6 +34,8 @@ class SharedNetworks:
             "weights": parameters.weights,
             "precision": parameters.precision,
             "sha256": parameters.checkpoint_sha256 or None,
+            "image_size": parameters.image_size or None,
+            "approximations": Approximations(parameters.memory_pooling, parameters.recent_memories or None),
         }
         key = tuple(wanted.values())
         network = self._known.get(key)

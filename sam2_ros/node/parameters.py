@@ -108,6 +108,27 @@ class NodeParameters:
         "masks stay the same, else float32.",
         choices=("auto", "float32", "bfloat16"),
     )
+    image_size: int = _parameter(
+        0,
+        "Side of the square that images are stretched to for the model, px, a multiple of 32; 0 = the model's own. "
+        "Smaller is faster and coarser.",
+        minimum=0,
+        maximum=4096,
+    )
+    memory_pooling: int = _parameter(
+        1,
+        "Look at N x N memory tokens as one: faster with several objects, slightly other masks; 1 = exact. N must "
+        "divide the side of the feature map, `image_size` / 16.",
+        minimum=1,
+        maximum=16,
+    )
+    recent_memories: int = _parameter(
+        0,
+        "How many of the frames before this one an object's memory is looked at; 0 = all that the model knows (nano 3, "
+        "SAM 2 6). Fewer are faster.",
+        minimum=0,
+        maximum=16,
+    )
     num_threads: int = _parameter(0, "CPU threads of the model; 0 = as many as PyTorch likes.", minimum=0, maximum=256)
     autostart: bool = _parameter(
         True, "Configure and activate by itself at start. false: wait for a lifecycle manager or `ros2 lifecycle set`."

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sam2_ros.model.checkpoint import CheckpointError, fill_model, infer_model_name, read_state_dict, some_names
-from sam2_ros.model.config import MODELS, model_config
+from sam2_ros.model.config import MODELS, Approximations, approximate, model_config
 from sam2_ros.model.mask_decoder import StabilityFallback
 from sam2_ros.model.sam2 import SAM2
 from sam2_ros.tracking.image_predictor import ImagePredictor
@@ -31,17 +31,21 @@ def load_tracker(
     buffer_frames: int = 0,
     catchup_budget_ms: float | None = None,
     precision: str = "auto",
+    approximations: Approximations | None = None,
 ) -> Tracker:
     """A tracker ready for its first image.
 
     Args:
-        model, checkpoint, device, postprocess, weights, image_size, sha256, precision: see ``load_network``.
+        model, checkpoint, device, postprocess, weights, image_size, sha256, precision, approximations: see
+            ``load_network``.
         lost_after_frames, corrections_are_conditioning, buffer_frames, catchup_budget_ms: see ``Tracker``.
 
     Raises:
         ValueError, sam2_ros.model.checkpoint.CheckpointError: see ``load_network``.
     """
-    network = load_network(model, checkpoint, device, postprocess, weights, image_size, sha256, precision=precision)
+    network = load_network(
+        model, checkpoint, device, postprocess, weights, image_size, sha256, False, precision, approximations
+    )
     return Tracker(network, lost_after_frames, corrections_are_conditioning, buffer_frames, catchup_budget_ms)
 
 
@@ -78,6 +82,7 @@ def load_network(
     sha256: str | None = None,
     image_only: bool = False,
     precision: str = "auto",
+    approximations: Approximations | None = None,
 ) -> SAM2:
     """The network with its weights, on its device and ready to run.
 
@@ -95,18 +100,14 @@ def load_network(
         image_only: the network will see single images: a checkpoint without the memory part will do.
         precision: of the image encoder and the memory attention: "float32", "bfloat16", or "auto", see
             ``sam2_ros.tracking.precision``.
+        approximations: of the memory; None is exact.
 
     Raises:
         ValueError: unknown model, size, precision or kind of weights, no such device, or arguments that contradict each
             other.
         sam2_ros.model.checkpoint.CheckpointError: the weights do not fit or cannot be read.
     """
-    if weights not in ("embedded", "random"):
-        raise ValueError(f'weights: expected "embedded" or "random", got {weights!r}')
-    if checkpoint is not None and weights == "random":
-        raise ValueError(f'weights is "random" and a checkpoint is given ({checkpoint}): use one of them')
-    if checkpoint is None and sha256 is not None:
-        raise ValueError("sha256 is given without a checkpoint to compare it with")
+    _check_source(weights, checkpoint, sha256)
     config = None if model is None else model_config(model, image_size)  # a wrong name is told before a file is read
     check_device(device)
     source = EMBEDDED_WEIGHTS if checkpoint is None else Path(checkpoint)
@@ -115,6 +116,7 @@ def load_network(
     state = read_state_dict(source, sha256) if weights == "embedded" else None
     if config is None:
         config = model_config("nano" if state is None else _model_of(state, source), image_size)
+    config = config if approximations is None else approximate(config, approximations)
     # Nano's outlines shift with the threshold: it would nearly always fall back to its three candidates, which are
     # taught with single clicks only, so that corrections would be lost on it.
     fallback = StabilityFallback() if postprocess and config.name != "nano" else None
@@ -128,6 +130,15 @@ def load_network(
         # Depthwise convolutions are several times faster with channels last.
         network.image_encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
+
+
+def _check_source(weights: str, checkpoint: str | Path | None, sha256: str | None) -> None:
+    if weights not in ("embedded", "random"):
+        raise ValueError(f'weights: expected "embedded" or "random", got {weights!r}')
+    if checkpoint is not None and weights == "random":
+        raise ValueError(f'weights is "random" and a checkpoint is given ({checkpoint}): use one of them')
+    if checkpoint is None and sha256 is not None:
+        raise ValueError("sha256 is given without a checkpoint to compare it with")
 
 
 def check_device(device: str) -> None:

@@ -48,6 +48,7 @@ class BankPolicy:
     max_pointers: int
     max_conditioning: int = 8
     max_in_attention: int | None = None  # None = all that are kept
+    num_recent: int | None = None  # an approximation: spatial memories of fewer frames; None = num_spatial - 1
 
     def __post_init__(self) -> None:
         if self.max_in_attention is not None and self.max_in_attention < 2:
@@ -61,7 +62,13 @@ class BankPolicy:
             config.num_spatial_memories,
             config.max_pointers,
             max_in_attention=config.max_conditioning_in_attention,
+            num_recent=config.approximations.recent_memories,
         )
+
+    @property
+    def reach(self) -> int:
+        """How many frames before this one are attended to with their spatial memory."""
+        return self.num_spatial - 1 if self.num_recent is None else self.num_recent
 
     @property
     def num_conditioning(self) -> int:
@@ -74,7 +81,7 @@ class BankPolicy:
         recent = {*recent, *conditioning} - set(prompted)
         spatial = [SpatialChoice(f, self.num_spatial - 1) for f in prompted]
         # Oldest first: slot 0 is the frame just before.
-        for slot in range(self.num_spatial - 2, -1, -1):
+        for slot in range(self.reach - 1, -1, -1):
             if frame - slot - 1 in recent:
                 spatial.append(SpatialChoice(frame - slot - 1, slot))
         pointers = [PointerChoice(f, frame - f) for f in prompted]
@@ -94,11 +101,11 @@ class BankPolicy:
 
     def without_spatial(self, next_frame: int, recent: Collection[int]) -> list[int]:
         """Tracked frames whose spatial memory no frame from ``next_frame`` on attends to."""
-        return [f for f in recent if f < next_frame - (self.num_spatial - 1)]
+        return [f for f in recent if f < next_frame - self.reach]
 
     def expired(self, next_frame: int, recent: Collection[int]) -> list[int]:
         """Tracked frames of which nothing is attended to from ``next_frame`` on."""
-        return [f for f in recent if f < next_frame - max(self.num_spatial - 1, self.max_pointers - 1)]
+        return [f for f in recent if f < next_frame - max(self.reach, self.max_pointers - 1)]
 
     def surplus_conditioning(self, conditioning: Collection[int]) -> list[int]:
         """Frames that are to be conditioning frames no longer: the oldest ones after the first."""

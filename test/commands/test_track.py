@@ -13,6 +13,7 @@ from sam2_ros.cli import main
 from sam2_ros.data.coco_rle import decode_rle
 from sam2_ros.data.index_png import read_index_png, write_index_png
 from sam2_ros.data.video import open_source
+from sam2_ros.model.config import Approximations
 
 
 @pytest.fixture
@@ -55,7 +56,8 @@ def test_png_masks_overlay_and_summary(
     assert (summary["frames"], summary["objects"], summary["source"]) == (5, 2, "images")
     assert summary["visible_frames"] == {"object1": 5, "floor": 5}
     assert Path(summary["overlay"]).exists() and Path(summary["masks"]).is_dir()
-    assert made[0][0] == {"model": None, "checkpoint": None, "device": "cpu", "precision": "auto"}
+    asked_for = {"model": None, "checkpoint": None, "device": "cpu", "precision": "auto", "image_size": None}
+    assert made[0][0] == {**asked_for, "approximations": Approximations()}
 
 
 def test_rle_masks(images: Path, tmp_path: Path, made: list) -> None:

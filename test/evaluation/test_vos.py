@@ -195,7 +195,8 @@ def test_command_hands_model_and_checkpoint_on(
     monkeypatch.setitem(vars(sam2_ros), "load_tracker", lambda **kwargs: asked.append(kwargs) or colour_tracker_class())
     arguments = ["eval", "vos", "--root", str(coloured_sequence), "--out", str(tmp_path / "out"), "--prompt", "click1"]
     assert main([*arguments, "--model", "nano", "--checkpoint", "my.pt", "--device", "cpu"]) == 0
-    assert asked == [{"model": "nano", "checkpoint": Path("my.pt"), "device": "cpu", "precision": "auto"}]
+    (network,) = asked
+    assert (network["model"], network["checkpoint"], network["device"]) == ("nano", Path("my.pt"), "cpu")
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import torch
 from tiny_model import TINY, tiny_model
 
 from sam2_ros.model.checkpoint import CheckpointError
-from sam2_ros.model.config import MODELS
-from sam2_ros.node.model_loading import describe_model, load_configured_tracker
+from sam2_ros.model.config import MODELS, Approximations, ModelConfig
+from sam2_ros.node.model_loading import SharedNetworks, describe_model, load_configured_tracker
 from sam2_ros.node.parameters import parse
 
 
@@ -26,6 +26,10 @@ def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def load(**values: object) -> Any:
     return load_configured_tracker(parse({"device": "cpu", **values}))
+
+
+def load_network_config(**values: object) -> ModelConfig:
+    return SharedNetworks().load(parse({"device": "cpu", "weights": "random", **values})).config
 
 
 def test_auto_is_the_model_of_the_checkpoint_and_nano_without_one(checkpoint: Path) -> None:
@@ -43,6 +47,13 @@ def test_the_hash_of_the_checkpoint_is_checked(checkpoint: Path) -> None:
     assert load(checkpoint=str(checkpoint), checkpoint_sha256=right).model_name == TINY.name
     with pytest.raises(CheckpointError, match="has another sha256"):
         load(checkpoint=str(checkpoint), checkpoint_sha256=right[::-1])
+
+
+def test_how_much_it_computes_can_be_chosen() -> None:
+    config = load_network_config()
+    assert config.image_size == 320 and config.approximations == Approximations()
+    config = load_network_config(image_size=256, memory_pooling=2, recent_memories=1)
+    assert config.image_size == 256 and config.approximations == Approximations(2, 1)
 
 
 @pytest.mark.parametrize(

@@ -124,12 +124,21 @@ def test_a_limit_below_two_is_refused() -> None:
         BankPolicy(4, 6, max_in_attention=1)
 
 
+def test_fewer_memories_are_the_latest_in_the_slots_that_they_always_had() -> None:
+    selection = replace(OFFICIAL, num_recent=2).select(40, [3], range(4, 40))
+    assert spatial(selection) == [(3, 6), (38, 1), (39, 0)]
+    assert pointers(selection) == pointers(OFFICIAL.select(40, [3], range(4, 40)))
+
+
 def test_policy_of_a_model() -> None:
     config = replace(MODELS["sam2.1_hiera_tiny"], max_conditioning_in_attention=4)
     assert BankPolicy.of(config) == BankPolicy(num_spatial=7, max_pointers=16, max_in_attention=4)
 
 
-@pytest.mark.parametrize("policy", [OFFICIAL, SMALL, BankPolicy(num_spatial=5, max_pointers=2), BankPolicy(1, 1)])
+@pytest.mark.parametrize(
+    "policy",
+    [OFFICIAL, SMALL, BankPolicy(num_spatial=5, max_pointers=2), BankPolicy(1, 1), BankPolicy(7, 16, num_recent=2)],
+)
 @pytest.mark.parametrize("prompted", [{0}, {0, 1, 2}, {0, 7, 8, 25}, {0, 39}])
 def test_a_bounded_bank_selects_what_an_unbounded_one_does(policy: BankPolicy, prompted: set) -> None:
     everything: dict[int, bool] = {}  # tracked frame: has its map
@@ -150,7 +159,7 @@ def test_a_bounded_bank_selects_what_an_unbounded_one_does(policy: BankPolicy, p
         for old in policy.without_spatial(frame + 1, bounded):
             bounded[old] = False
         assert len(bounded) <= max(policy.num_spatial, policy.max_pointers) - 1
-        assert sum(bounded.values()) <= policy.num_spatial - 1
+        assert sum(bounded.values()) <= policy.reach
 
 
 @pytest.mark.parametrize(
