@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from sam2_ros.commands.progress import Progress
-from sam2_ros.commands.shared import add_memory_options
+from sam2_ros.commands.shared import add_memory_options, print_summary
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -34,37 +33,37 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print a table, and the JSON as the last line."""
+    return print_summary("bench", lambda: _measure(args), args.json, (ValueError, ImportError, OSError))
+
+
+def _measure(args: argparse.Namespace) -> dict[str, Any]:
     from sam2_ros.evaluation.compare_latency import compare_latency
+    from sam2_ros.evaluation.official import NOT_INSTALLED, import_official_builder
     from sam2_ros.model.config import Approximations
 
+    with_official = not args.without_official and args.model != "nano"
+    if with_official and import_official_builder() is None:
+        print(f"sam2-ros bench: {NOT_INSTALLED}; ours is timed alone", file=sys.stderr)
+        with_official = False
     progress = Progress()
-    try:
-        comparison = compare_latency(
-            model=args.model,
-            num_objects=args.objects,
-            timed_frames=args.frames,
-            image_size=args.image_size,
-            device=args.device,
-            threads=args.threads,
-            size_hw=(args.height, args.width),
-            with_official=not args.without_official,
-            emulated=args.emulated,
-            approximations=Approximations(args.memory_pooling, args.recent_memories),
-            progress=progress,
-        )
-    except (ValueError, ImportError) as error:
-        print(f"sam2-ros bench: {error}", file=sys.stderr)
-        return 2
+    comparison = compare_latency(
+        model=args.model,
+        num_objects=args.objects,
+        timed_frames=args.frames,
+        image_size=args.image_size,
+        device=args.device,
+        threads=args.threads,
+        size_hw=(args.height, args.width),
+        with_official=with_official,
+        emulated=args.emulated,
+        approximations=Approximations(args.memory_pooling, args.recent_memories),
+        progress=progress,
+    )
     progress.clear()
     print(comparison.table())
     if args.csv is not None:
         _append(args.csv, comparison.rows())
-    summary = comparison.summary()
-    if args.json is not None:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(summary, indent=2) + "\n")
-    print(json.dumps(summary))
-    return 0
+    return comparison.summary()
 
 
 def _append(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sam2_ros.commands.shared import add_memory_options, add_network_options
+from sam2_ros.model.config import MODELS
 
 
 def add_model_options(parser: argparse.ArgumentParser, floors: str, with_memory: bool = True) -> None:
@@ -44,7 +45,10 @@ def model_label(args: argparse.Namespace) -> str:
 def model_settings(args: argparse.Namespace) -> dict[str, Any]:
     """What was measured, for the JSON."""
     checkpoint = None if args.checkpoint is None else str(args.checkpoint)
-    settings = {"model": model_label(args), "checkpoint": checkpoint, "precision": args.precision}
+    settings: dict[str, Any] = {"model": model_label(args), "checkpoint": checkpoint}
+    if args.model is not None and args.model not in MODELS:
+        return settings  # a floor, for which the other options mean nothing
+    settings["precision"] = args.precision
     others = ("image_size", "memory_pooling", "recent_memories")
     return settings | {name: getattr(args, name) for name in others if name in args}
 

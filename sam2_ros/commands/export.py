@@ -38,6 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write, check, and print the JSON as the last line."""
     progress = Progress()
+    agrees: list[bool] = []
 
     def make() -> dict[str, Any]:
         from sam2_ros.export.check import check_export
@@ -59,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
         summary: dict[str, Any] = {"model": network.config.name, "files": [str(path) for path in written]}
         if args.check_frames:
             agreement = check_export(network, args.out, args.check_frames, progress)
+            agrees.append(agreement.is_good)
             summary |= {
                 "frames": args.check_frames,
                 "worst_logit_difference": agreement.worst_logit,
@@ -67,7 +69,8 @@ def run(args: argparse.Namespace) -> int:
         progress.clear()
         return summary
 
-    try:
-        return print_summary("export", make, None, (ValueError, ImportError, OSError))
-    finally:
-        sys.stderr.flush()
+    status = print_summary("export", make, None, (ValueError, ImportError, OSError))
+    if status == 0 and not all(agrees):
+        print("sam2-ros export: the files give other masks than PyTorch; do not use them", file=sys.stderr)
+        return 1
+    return status

@@ -21,7 +21,7 @@ from sam2_ros.evaluation.latency import (
     product_tflop_per_s,
     worst_iou,
 )
-from sam2_ros.evaluation.official import OfficialStream, build_official, import_official_builder, randomise
+from sam2_ros.evaluation.official import OfficialStream, build_official, randomise
 from sam2_ros.model.config import Approximations, ModelConfig, approximate, model_config
 from sam2_ros.model.sam2 import SAM2
 from sam2_ros.tracking.loading import check_device, load_network
@@ -54,6 +54,7 @@ class Comparison:
                 "model": self.model,
                 "image_size": self.image_size,
                 "objects": self.num_objects,
+                "camera": f"{self.size_hw[1]}x{self.size_hw[0]}",
                 "contender": m.name,
                 "ms": round(m.frame_ms_p50, 2),
                 "ratio": round(reference.frame_ms_p50 / m.frame_ms_p50, 2),
@@ -140,11 +141,13 @@ def compare_latency(
     """
     if num_objects < 1 or timed_frames < 1:
         raise ValueError(f"expected at least one object and one frame, got {num_objects} and {timed_frames}")
+    if threads is not None and threads < 1:
+        raise ValueError(f"expected at least one thread, got {threads}")
     torch.set_num_threads(threads or torch.get_num_threads())
     config = model_config(model, image_size)
     check_device(device)
     where = torch.device(device)
-    warm_frames = config.num_spatial_memories + 1
+    warm_frames = max(config.num_spatial_memories, config.max_pointers) + 1
     frames = _frames(frames_needed(warm_frames, timed_frames), *size_hw)
     boxes = list(_boxes(num_objects, *size_hw))
     default = choose_precision("auto", config, where)
@@ -185,7 +188,7 @@ def _contenders(
         yield _ours(f"ours {ours}", _network(config, str(device), ours, weights), frames, boxes)
     if approximated != config:
         network = _network(approximated, str(device), default, weights)
-        yield _ours(f"ours {default}, approximated", network, frames, boxes)
+        yield _ours(f"ours {default}, {approximated.approximations}", network, frames, boxes)
 
 
 def _frames(count: int, height: int, width: int) -> list[NDArray[np.uint8]]:
@@ -194,8 +197,6 @@ def _frames(count: int, height: int, width: int) -> list[NDArray[np.uint8]]:
 
 
 def _random_official(config: ModelConfig, device: str) -> torch.nn.Module:
-    if import_official_builder() is None:
-        raise ImportError("the official package is not installed (make venv does it); or compare without it")
     predictor: torch.nn.Module = build_official(config.name, config.image_size, device=device)
     randomise(predictor, _SEED, _OBJECT_SCORE_BIAS)
     return predictor

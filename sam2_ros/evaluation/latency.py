@@ -72,14 +72,17 @@ class StageClock:
     def running(self) -> Iterator[None]:
         """Count from zero while this is entered."""
         self.spent_ms = dict.fromkeys(STAGES, 0.0)
-        for stage in STAGES:
-            part = self._network.get_submodule(stage)
+        parts = {stage: self._network.get_submodule(stage) for stage in STAGES}
+        own = {stage: vars(part).get("forward") for stage, part in parts.items()}  # the official compiled ones are such
+        for stage, part in parts.items():
             part.forward = self._timed(stage, part.forward)
         try:
             yield
         finally:
-            for stage in STAGES:
-                del self._network.get_submodule(stage).forward
+            for stage, part in parts.items():
+                del part.forward
+                if (forward := own[stage]) is not None:
+                    part.forward = forward
 
     def _timed(self, stage: str, forward: Callable) -> Callable:
         def timed(*args, **kwargs):  # type: ignore[no-untyped-def]
@@ -139,10 +142,16 @@ def measure(
                 for stage, spent_ms in clock.spent_ms.items():
                     stages[contender.name][stage].append(spent_ms)
             else:
-                with FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
+                with _eager(), FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
                     contender.step(index)
                 gflop[contender.name] = counter.get_total_flops() / 1e9
     return [Measured(c.name, whole[c.name], stages[c.name], gflop[c.name], masks[c.name]) for c in contenders]
+
+
+def _eager() -> contextlib.AbstractContextManager[object]:
+    """Compiled code is not looked into by the counter."""
+    set_stance = getattr(torch.compiler, "set_stance", None)  # since torch 2.6
+    return contextlib.nullcontext() if set_stance is None else set_stance("force_eager")
 
 
 def frames_needed(warm_frames: int, timed_frames: int) -> int:

@@ -21,13 +21,18 @@ class Agreement:
     """How near the graphs come to PyTorch."""
 
     worst_logit: float  # largest difference of a mask logit
-    min_iou: float  # of the masks in a frame
+    min_iou: float  # of an object's masks in a frame
+
+    @property
+    def is_good(self) -> bool:
+        """Rounding moves outlines a little, the more as it comes back with every memory; errors move masks."""
+        return self.min_iou >= 0.95
 
 
 def check_export(
     model: SAM2, folder: Path, num_frames: int = 24, progress: Callable[[str], None] = lambda _: None
 ) -> Agreement:
-    """Follow a thing through moving noise with both: from a box, with a click in between.
+    """Follow two things through moving noise with both: one from a box, with a click in between, one from a mask.
 
     Args:
         model: the network that was exported.
@@ -45,6 +50,8 @@ def check_export(
     trackers = [Tracker(network) for network in (model, graphs)]
     picture = np.random.default_rng(0).integers(0, 256, (_SIZE_PX[0] // 8, _SIZE_PX[1] // 8, 3), np.uint8)
     picture = picture.repeat(8, axis=0).repeat(8, axis=1)
+    y, x = np.ogrid[: _SIZE_PX[0], : _SIZE_PX[1]]
+    disc = (x - 240) ** 2 + (y - 120) ** 2 < 50**2
     worst_logit, min_iou = 0.0, 1.0
     for index in range(num_frames):
         progress(f"frame {index + 1}/{num_frames} with ONNX Runtime")
@@ -52,12 +59,13 @@ def check_export(
         for tracker in trackers:
             if index == 0:
                 tracker.add_prompt("thing", box=(80, 60, 200, 180))
+                tracker.add_prompt("other", mask=disc)
             elif index == _CORRECTED_FRAME:
                 tracker.add_prompt("thing", points=[(160, 120)], labels=[1])
-        expected, actual = (tracker.step(image)["thing"] for tracker in trackers)
-        assert expected.low_res_logits is not None and actual.low_res_logits is not None
-        worst_logit = max(worst_logit, float(np.abs(expected.low_res_logits - actual.low_res_logits).max()))
-        union = np.count_nonzero(expected.mask | actual.mask)
-        if union:
-            min_iou = min(min_iou, np.count_nonzero(expected.mask & actual.mask) / union)
+        for expected, actual in zip(*(tracker.step(image) for tracker in trackers), strict=True):
+            assert expected.low_res_logits is not None and actual.low_res_logits is not None
+            worst_logit = max(worst_logit, float(np.abs(expected.low_res_logits - actual.low_res_logits).max()))
+            union = np.count_nonzero(expected.mask | actual.mask)
+            if union:
+                min_iou = min(min_iou, np.count_nonzero(expected.mask & actual.mask) / union)
     return Agreement(worst_logit, min_iou)

@@ -153,7 +153,7 @@ class MaskPromptGraph(nn.Module):
 
     def forward(self, mask: Tensor) -> tuple[Tensor, Tensor]:
         """A given mask, (1, 1, S, S) of 0 and 1: what to decode its pointer from, and its own logits."""
-        return self.model.mask_downsample(mask), self.model.mask_as_logits(mask)
+        return self.model.prepare_mask(mask)
 
 
 class MemoryEncoderGraph(nn.Module):

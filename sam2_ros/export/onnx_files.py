@@ -22,6 +22,7 @@ from sam2_ros.export.graphs import (
     Slots,
 )
 from sam2_ros.model.sam2 import SAM2
+from sam2_ros.tracking.memory_bank import BankPolicy
 from sam2_ros.tracking.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
 DESCRIPTION = "model.json"
@@ -90,6 +91,8 @@ def export_onnx(
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise ImportError(_NOT_INSTALLED) from error
+    if not hasattr(torch.compiler, "is_exporting"):
+        raise ImportError(f"export needs PyTorch 2.7 or newer, got {torch.__version__}")
     if conditioning_frames < 1:
         raise ValueError(f"conditioning frames: expected 1 or more, got {conditioning_frames}")
     slots = Slots.of(model, conditioning_frames)
@@ -128,6 +131,7 @@ def describe(model: SAM2, slots: Slots) -> dict[str, Any]:
         "d_model": config.d_model,
         "memory_dim": config.memory_dim,
         "num_spatial_memories": config.num_spatial_memories,
+        "recent_memories": BankPolicy.of(config).reach,
         "max_pointers": config.max_pointers,
         "memory_slots": slots.memories,
         "pointer_slots": slots.pointers,

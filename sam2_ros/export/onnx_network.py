@@ -117,6 +117,10 @@ class OnnxNetwork(SAM2):
             torch.tensor([previous is not None]),
         )
 
+    def prepare_mask(self, mask_b1hw: Tensor) -> tuple[Tensor, Tensor]:
+        earlier, logits = zip(*(self._run("mask_prompt", mask) for mask in mask_b1hw.split(1)), strict=True)
+        return torch.cat(earlier), torch.cat(logits)
+
     def encode_memory(
         self, features: ImageFeatures, logits_b1hw: Tensor, object_score_logits_b1: Tensor, prompted: bool | Tensor
     ) -> Tensor:

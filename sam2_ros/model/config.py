@@ -29,6 +29,10 @@ class Approximations:
     memory_pooling: int = 1  # squares of so many by so many memory tokens are looked at as one (arXiv 2411.18933)
     recent_memories: int | None = None  # spatial memories of the frames before this one; None: as many as in training
 
+    def __str__(self) -> str:
+        fewer = "" if self.recent_memories is None else f", {self.recent_memories} recent memories"
+        return f"memory pooled by {self.memory_pooling}{fewer}"
+
 
 @dataclass(frozen=True)
 class ModelConfig:

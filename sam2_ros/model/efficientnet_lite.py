@@ -5,6 +5,7 @@ Batch norms are folded into the convolutions: ImageNet statistics stay as they a
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -31,7 +32,10 @@ class SamePadConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         total = self.kernel_size[0] - self.stride[0]
-        weight = F.pad(self.weight, (1, 0, 1, 0)) if total % 2 else self.weight
+        weight = self.weight
+        if total % 2:  # not by F.pad, which does not survive ONNX export on a weight
+            weight = torch.cat((torch.zeros_like(weight[:, :, :1]), weight), dim=2)
+            weight = torch.cat((torch.zeros_like(weight[..., :1]), weight), dim=3)
         return F.conv2d(x, weight, self.bias, self.stride, (total + 1) // 2, 1, self.groups)
 
 

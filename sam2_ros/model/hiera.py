@@ -74,7 +74,7 @@ class MultiScaleBlock(nn.Module):
         normed = self.norm1(x_bhwc).to(dtype)
         shortcut = x_bhwc
         if self.widens:
-            shortcut = self.proj(normed)
+            shortcut = self.proj(normed).to(x_bhwc.dtype)
             shortcut = pool_2x2(shortcut) if self.pool else shortcut
         if self.window:
             attended = join_windows(self.attn(split_windows(normed, self.window)), *shortcut.shape[1:3])

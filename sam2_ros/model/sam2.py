@@ -190,12 +190,9 @@ class SAM2(nn.Module):
             features: of the frame.
             mask_b1hw: (B, 1, S, S) of 0 and 1 at model size.
         """
-        mask = mask_b1hw.float()
-        pointer = self.decode_masks(
-            features.top_bchw, features, mask_logits_b1hw=self.mask_downsample(mask), multimask=False
-        ).pointer_bc
-        present_b1 = mask.flatten(1).any(dim=1, keepdim=True)
-        logits = self.mask_as_logits(mask)
+        earlier, logits = self.prepare_mask(mask_b1hw.float())
+        pointer = self.decode_masks(features.top_bchw, features, mask_logits_b1hw=earlier, multimask=False).pointer_bc
+        present_b1 = mask_b1hw.flatten(1).any(dim=1, keepdim=True)
         ones_b1 = torch.ones_like(present_b1, dtype=torch.float32)
         return MaskPrediction(
             logits_b1hw=logits,
@@ -206,11 +203,15 @@ class SAM2(nn.Module):
             candidate_ious_bm=ones_b1,
         )
 
-    def mask_as_logits(self, mask_b1hw: Tensor) -> Tensor:
-        """(B, 1, S, S) of 0 and 1 -> (B, 1, S/4, S/4) logits, as if the decoder had given this mask."""
+    def prepare_mask(self, mask_b1hw: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 1, S, S) float32 of 0 and 1 -> twice (B, 1, S/4, S/4).
+
+        What its pointer is decoded from, and logits as if the decoder had given this mask.
+        """
         size = self.config.image_size // 4
-        logits = mask_b1hw.float() * (2 * _SURE_LOGIT) - _SURE_LOGIT
-        return F.interpolate(logits, (size, size), mode="bilinear", antialias=True, align_corners=False)
+        logits = mask_b1hw * (2 * _SURE_LOGIT) - _SURE_LOGIT
+        logits = F.interpolate(logits, (size, size), mode="bilinear", antialias=True, align_corners=False)
+        return self.mask_downsample(mask_b1hw), logits
 
     def encode_memory(
         self, features: ImageFeatures, logits_b1hw: Tensor, object_score_logits_b1: Tensor, prompted: bool | Tensor

@@ -39,6 +39,7 @@ class Event:
     object_id: str = ""  # "" when it is about all objects
     label: int = 0  # 0 when it is about all objects, or the object never had one
     header: Any = None  # of the image at which it happened
+    time_went_back: bool = False  # a RESET that nobody asked for: what has come since then is of the new time
 
 
 _BY_ACTION = {
@@ -87,9 +88,9 @@ class EventSource:
         self._known.clear()
         self._emit(Event(EventType.CLEARED, f"removed: {', '.join(object_ids) or 'nothing, there was no object'}"))
 
-    def reset(self, why: str) -> None:
+    def reset(self, why: str, time_went_back: bool = False) -> None:
         self._known.clear()
-        self._emit(Event(EventType.RESET, why))
+        self._emit(Event(EventType.RESET, why, time_went_back=time_went_back))
 
     def saved(self, path: str, count: int) -> None:
         """The session was written to a file. From any thread."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -18,11 +20,25 @@ class ModelThread:
     It also keeps the model fast where there is one worker only. OpenMP keeps a team of threads for every thread that
     ever computed, loading a network included. As soon as all teams together have more members than there are cores, it
     stops waiting actively between the pieces of a computation, and a step took half as long again on two cores.
+
+    A daemon thread, unlike those of an executor: a device that hangs does not keep the process from ending.
     """
 
     def __init__(self) -> None:
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sam2_model")
+        self._tasks: SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = SimpleQueue()
+        threading.Thread(target=self._work, name="sam2_model", daemon=True).start()
 
     def run(self, task: Callable[[], T]) -> T:
         """Wait for its turn, run it, and return what it returns or raise what it raises. Not from within a task."""
-        return self._executor.submit(task).result()
+        answer: Future[T] = Future()
+        self._tasks.put((task, answer))
+        return answer.result()
+
+    def _work(self) -> None:
+        while True:
+            task, answer = self._tasks.get()
+            try:
+                answer.set_result(task())
+            except BaseException as error:  # whoever waits is told
+                answer.set_exception(error)
+            del task, answer  # or their images and networks would live until the next one

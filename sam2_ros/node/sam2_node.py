@@ -215,7 +215,7 @@ class Sam2Node(LifecycleNode):
         return self._guard.current
 
     def _on_event(self, event: Event) -> None:
-        if event.type is EventType.RESET:  # before anybody hears of it
+        if event.type is EventType.RESET and not event.time_went_back:  # before anybody hears of it
             self._depth.forget()
         events = self._events
         if events is not None:

@@ -149,18 +149,18 @@ class SessionWork:
         self._events.cleared(removed)
         return removed
 
-    def reset(self, why: str) -> tuple[str, ...]:
+    def reset(self, why: str, time_went_back: bool = False) -> tuple[str, ...]:
         removed = self._book.reset()
         self._stats.restart_dropped()
         self.view = NO_VIEW
-        self._events.reset(why)
+        self._events.reset(why, time_went_back)
         return removed
 
     def restart(self, back_s: float) -> None:
         """Time has jumped back."""
         why = f"image stamps went back by {back_s:.2f} s (a bag that starts again?): tracking is reset"
         logger.warning("%s", why)
-        self.reset(why)
+        self.reset(why, time_went_back=True)
 
     def segment_in_slices(self, request: SegmentRequest) -> Generator[None, None, Segmentation]:
         return (yield from segment_in_slices(self._tracker.image_predictor(), request, self.view))

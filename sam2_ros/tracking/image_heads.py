@@ -89,7 +89,7 @@ def _points(model: SAM2, image: EncodedImage, prompts: Sequence[Prompt]) -> Poin
 def logits_of_mask(model: SAM2, mask: NDArray[np.bool_]) -> Tensor:
     """(S/4, S/4): a mask (H, W) as the logits that the decoder would have given for it."""
     mask_11hw = mask_to_input(mask, model.config.image_size, model.no_mem_embed.device)
-    return model.mask_as_logits(mask_11hw)[0, 0]
+    return model.prepare_mask(mask_11hw)[1][0, 0]
 
 
 def at_image_size(

@@ -102,12 +102,17 @@ def from_plain(model: SAM2, policy: BankPolicy, plain: object) -> StreamState:
 def _identity(model: SAM2) -> str:
     config = model.config
     memory = f"{config.num_spatial_memories} maps and {config.max_pointers} pointers"
+    if config.approximations.recent_memories is not None:
+        memory += f" (recent_memories {config.approximations.recent_memories})"
     return f"{config.name} at {config.image_size} px, {memory} of {config.memory_dim} and {config.d_model} values"
 
 
 def _fingerprint(model: SAM2) -> str:
-    """Tells other weights apart by a few values of every tensor: whatever part was trained, some of them change."""
-    values = torch.cat([tensor.detach().flatten()[:8].float() for tensor in model.state_dict().values()])
+    """Tells other weights apart by a few values of every tensor: whatever part was trained, some of them change.
+
+    As bfloat16, which some of them are on some machines: a session may go on on another one.
+    """
+    values = torch.cat([tensor.detach().flatten()[:8].bfloat16().float() for tensor in model.state_dict().values()])
     return hashlib.sha256(values.cpu().numpy().tobytes()).hexdigest()[:16]
 
 

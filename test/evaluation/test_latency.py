@@ -70,6 +70,15 @@ def test_the_clock_leaves_the_network_as_it_was(clock: list[float]) -> None:
     assert all("forward" not in vars(network.get_submodule(stage)) for stage in STAGES)
 
 
+def test_a_compiled_part_is_compiled_again_after_the_clock() -> None:
+    network = Network([0.0], (1, 1, 1, 1))
+    compiled = network.get_submodule(STAGES[0]).forward
+    network.get_submodule(STAGES[0]).forward = compiled  # as the official compiled predictor keeps its own
+    with StageClock(network, CPU).running():
+        pass
+    assert vars(network.get_submodule(STAGES[0]))["forward"] is compiled
+
+
 def test_attention_of_a_cpu_is_counted() -> None:
     network = Network([0.0], (0, 0, 0, 0))
     q = torch.randn(1, 2, 16, 8)

@@ -104,7 +104,7 @@ def test_graph_of_a_given_mask(model: SAM2, folder: Path) -> None:
     previous, logits = session.run(None, {"mask": mask.numpy()})
     with torch.inference_mode():
         np.testing.assert_allclose(previous, model.mask_downsample(mask).numpy(), atol=1e-5)
-        np.testing.assert_allclose(logits, model.mask_as_logits(mask).numpy(), atol=1e-4)
+        np.testing.assert_allclose(logits, model.prepare_mask(mask)[1].numpy(), atol=1e-4)
 
 
 def test_description_names_what_the_files_have(folder: Path) -> None:

@@ -14,7 +14,7 @@ DEADLINE_S = 20.0
 def until_queued(model_thread: ModelThread, count: int) -> None:
     waiting = threading.Event()
     for _ in range(2000):
-        if model_thread._executor._work_queue.qsize() == count:
+        if model_thread._tasks.qsize() == count:
             return
         waiting.wait(0.01)
     raise AssertionError(f"{count} never stood in the queue")
@@ -46,6 +46,10 @@ def test_who_came_first_goes_first_and_all_on_one_thread() -> None:
         thread.join(DEADLINE_S)
     assert order == ["first", *"abcde"]
     assert len(idents) == 1 and threading.get_ident() not in idents
+
+
+def test_a_model_that_hangs_does_not_keep_the_process_from_ending() -> None:
+    assert ModelThread().run(lambda: threading.current_thread().daemon)
 
 
 def test_answers_and_errors_come_back() -> None:

@@ -114,6 +114,7 @@ def test_a_reset_by_time_says_why(make_rig: Callable[..., SessionRig]) -> None:
     rig.wait_for(2)
     (event,) = rig.events
     assert event.type is EventType.RESET and "went back by 95.00 s" in event.message
+    assert event.time_went_back  # depth that came since is of the new time, and is kept
 
 
 def test_a_camera_of_200_hz(make_rig: Callable[..., SessionRig], caplog: pytest.LogCaptureFixture) -> None:

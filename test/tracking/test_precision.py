@@ -56,6 +56,15 @@ def test_loaded_network_has_the_types_asked_for() -> None:
     assert {p.dtype for p in load_network("nano", precision="float32").parameters()} == {FLOAT32}
 
 
+@torch.inference_mode()
+def test_sums_through_the_blocks_stay_in_float32() -> None:
+    """Also where a block widens them; and a GPU's layer norm takes one type alone."""
+    model = tiny_model(TINY)
+    model.compute_in(BFLOAT16, BFLOAT16)
+    levels = model.image_encoder.trunk(torch.zeros(1, 3, TINY.image_size, TINY.image_size))
+    assert {level.dtype for level in levels} == {FLOAT32}
+
+
 @pytest.mark.parametrize("types", [Precision(FLOAT32, BFLOAT16), Precision(BFLOAT16, BFLOAT16)], ids=str)
 def test_masks_stay_nearly_the_same(types: Precision) -> None:
     def masks(chosen: Precision) -> np.ndarray:
