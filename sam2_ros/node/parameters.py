@@ -117,7 +117,7 @@ class NodeParameters:
     )
     memory_pooling: int = _parameter(
         1,
-        "Look at N x N memory tokens as one: faster with several objects, slightly other masks; 1 = exact. N must "
+        "Look at N x N memory tokens as one: faster with SAM 2's sizes, slightly other masks; 1 = exact. N must "
         "divide the side of the feature map, `image_size` / 16.",
         minimum=1,
         maximum=16,
