@@ -55,6 +55,7 @@ def load_configured_tracker(parameters: NodeParameters, networks: SharedNetworks
     return Tracker(
         (networks or SharedNetworks()).load(parameters),
         lost_after_frames=parameters.lost_after_frames,
+        recover_after_frames=parameters.recover_after_frames,
         buffer_frames=parameters.buffer_frames,
         catchup_budget_ms=parameters.catchup_budget_ms,
     )

@@ -159,6 +159,17 @@ class NodeParameters:
     lost_after_frames: int = _parameter(
         30, "An object that was not visible for more frames than this is LOST instead of OCCLUDED.", minimum=1
     )
+    recover_after_frames: int = _parameter(
+        2, "An OCCLUDED or LOST object is TRACKED again once it is visible in so many frames in a row.", minimum=1
+    )
+    warn_age_ms: float = _parameter(
+        0.0, "/diagnostics: WARN above this p95 age of masks; 0 = never.", minimum=0, live=True
+    )
+    error_age_ms: float = _parameter(0.0, "As `warn_age_ms`, for ERROR.", minimum=0, live=True)
+    warn_memory_mb: int = _parameter(
+        0, "/diagnostics: WARN above this resident memory; 0 = never.", minimum=0, live=True
+    )
+    error_memory_mb: int = _parameter(0, "As `warn_memory_mb`, for ERROR.", minimum=0, live=True)
     process_every_frame: bool = _parameter(
         False,
         "Process every image in order instead of the newest one, for exact replay of bags: up to 64 images queue up, "

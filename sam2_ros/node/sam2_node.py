@@ -92,7 +92,7 @@ class Sam2Node(LifecycleNode):
         self._depth = DepthSource(self._current_parameters)
         self._guard = ros_parameters.ParameterGuard(self, is_configured=lambda: self._session is not None)
         self._requests = Services(self, self._session_or_reason, self._current_parameters)
-        self._reporter = DiagnosticsReporter(self.get_fully_qualified_name().strip("/"))
+        self._reporter = DiagnosticsReporter(self.get_fully_qualified_name().strip("/"), self._current_parameters)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # Steady: also without a /clock. It wakes the executor as well, which can sleep through a SIGTERM otherwise.
         self._heartbeat = self.create_timer(HEARTBEAT_S, self._beat, clock=Clock(clock_type=ClockType.STEADY_TIME))

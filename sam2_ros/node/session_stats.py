@@ -29,6 +29,9 @@ class SessionStats:
     last_error: str  # of the latest failed image; "" when none failed
     latency_ms: NDArray[np.float64]  # (N,) of the latest images: from arrival until everything was published
     inference_ms: NDArray[np.float64]  # (N,) of the latest images
+    waiting_ms: NDArray[np.float64]  # (N,) from arrival until the model began
+    publishing_ms: NDArray[np.float64]  # (N,) from the model's end until everything was published
+    age_ms: NDArray[np.float64]  # (N,) from the image's stamp until then; of images with a stamp
 
 
 class StatsCollector:
@@ -42,6 +45,9 @@ class StatsCollector:
         self._last_error_logged_s = -REPEAT_ERROR_S
         self._latency_ms: deque[float] = deque(maxlen=LATENCIES_KEPT)
         self._inference_ms: deque[float] = deque(maxlen=LATENCIES_KEPT)
+        self._waiting_ms: deque[float] = deque(maxlen=LATENCIES_KEPT)
+        self._publishing_ms: deque[float] = deque(maxlen=LATENCIES_KEPT)
+        self._age_ms: deque[float] = deque(maxlen=LATENCIES_KEPT)
 
     @property
     def dropped(self) -> int:
@@ -64,11 +70,21 @@ class StatsCollector:
         with self._lock:
             self._dropped = 0
 
-    def note_processed(self, arrival_s: float, inference_ms: float) -> None:
+    def now_s(self) -> float:
+        """The clock that arrivals are told by."""
+        return self._clock()
+
+    def note_processed(self, arrival_s: float, inferred_s: float, inference_ms: float, age_ms: float | None) -> None:
+        """Everything was published. ``inferred_s``: when the model was done; ``age_ms``: None without a stamp."""
+        published_s = self._clock()
         with self._lock:
             self._processed += 1
-            self._latency_ms.append((self._clock() - arrival_s) * 1e3)
+            self._latency_ms.append((published_s - arrival_s) * 1e3)
             self._inference_ms.append(inference_ms)
+            self._waiting_ms.append(max((inferred_s - arrival_s) * 1e3 - inference_ms, 0.0))
+            self._publishing_ms.append((published_s - inferred_s) * 1e3)
+            if age_ms is not None:
+                self._age_ms.append(age_ms)
 
     def note_failure(self, text: str, *, with_traceback: bool = True) -> None:
         """Count it, and log it unless the same was logged a moment ago: a stream repeats its errors."""
@@ -93,4 +109,7 @@ class StatsCollector:
                 last_error=self._last_error,
                 latency_ms=np.array(self._latency_ms),
                 inference_ms=np.array(self._inference_ms),
+                waiting_ms=np.array(self._waiting_ms),
+                publishing_ms=np.array(self._publishing_ms),
+                age_ms=np.array(self._age_ms),
             )

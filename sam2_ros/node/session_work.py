@@ -83,6 +83,7 @@ class SessionWork:
         result = self._step(image, image_rgb)
         if result is None:
             return
+        inferred_s = self._stats.now_s()
         for object_id, why in result.rejected:
             logger.warning("the prompt for %s was refused when it met its image: %s", object_id, why)
         self._book.observe(result, image.stamp_ns)
@@ -96,7 +97,8 @@ class SessionWork:
         except Exception as error:
             self._stats.note_failure(f"result could not be published: {type(error).__name__}: {error}")
             return
-        self._stats.note_processed(image.arrival_s, result.inference_ms)
+        age_ms = (self._now_ns() - image.stamp_ns) / 1e6 if image.stamp_ns else None
+        self._stats.note_processed(image.arrival_s, inferred_s, result.inference_ms, age_ms)
 
     def _step(self, image: Arrival, image_rgb: NDArray[np.uint8]) -> FrameResult | None:
         try:

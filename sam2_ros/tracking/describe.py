@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from sam2_ros.model.sam2 import MaskPrediction
+from sam2_ros.model.sam2 import ABSENT_LOGIT, MaskPrediction
 from sam2_ros.tracking.mask_ops import centroid_xy, label_image, tight_box_xyxy
 from sam2_ros.tracking.preprocess import logits_to_image_size
 from sam2_ros.tracking.track import Track
-from sam2_ros.tracking.types import TrackedMask
+from sam2_ros.tracking.types import ObjectState, TrackedMask
 
 
 def describe(
@@ -25,6 +25,8 @@ def describe(
         for track in segmented:
             prediction = predictions[track.object_id]
             logits_hw = logits_to_image_size(prediction.logits_b1hw[:, 0], height, width)[0].cpu().numpy()
+            if track.state != ObjectState.TRACKED:  # also one that is visible for too short a time to believe it
+                logits_hw = np.full_like(logits_hw, ABSENT_LOGIT)
             objects[track.object_id] = _tracked_mask(track, prediction, logits_hw)
             yield logits_hw
 

@@ -34,6 +34,7 @@ class Engine:
     policy: BankPolicy
     lost_after_frames: int
     corrections_are_conditioning: bool
+    recover_after_frames: int = 1
 
     def advance(
         self, frame: Frame, tracks: Sequence[Track], prompts: Mapping[str, tuple[GivenPrompt, ...]]
@@ -76,7 +77,8 @@ class Engine:
                 is_anchor |= bool(given) and self.corrections_are_conditioning
                 updated.remember(self.policy, frame.index, memories[track.object_id], is_anchor)
                 visible = bool(predictions[track.object_id].object_score_logits_b1 > 0)
-                updated.update_state(frame.index, visible, self.lost_after_frames)
+                recover_after = 1 if given else self.recover_after_frames  # a user who points at it knows
+                updated.update_state(frame.index, visible, self.lost_after_frames, recover_after)
                 after[track.object_id] = updated
         return Advanced(after, predictions, failed)
 

@@ -32,13 +32,15 @@ def load_tracker(
     catchup_budget_ms: float | None = None,
     precision: str = "auto",
     approximations: Approximations | None = None,
+    recover_after_frames: int = 1,
 ) -> Tracker:
     """A tracker ready for its first image.
 
     Args:
         model, checkpoint, device, postprocess, weights, image_size, sha256, precision, approximations: see
             ``load_network``.
-        lost_after_frames, corrections_are_conditioning, buffer_frames, catchup_budget_ms: see ``Tracker``.
+        lost_after_frames, corrections_are_conditioning, buffer_frames, catchup_budget_ms, recover_after_frames: see
+            ``Tracker``.
 
     Raises:
         ValueError, sam2_ros.model.checkpoint.CheckpointError: see ``load_network``.
@@ -46,7 +48,14 @@ def load_tracker(
     network = load_network(
         model, checkpoint, device, postprocess, weights, image_size, sha256, False, precision, approximations
     )
-    return Tracker(network, lost_after_frames, corrections_are_conditioning, buffer_frames, catchup_budget_ms)
+    return Tracker(
+        network,
+        lost_after_frames,
+        corrections_are_conditioning,
+        buffer_frames,
+        catchup_budget_ms,
+        recover_after_frames,
+    )
 
 
 def load_image_predictor(

@@ -19,6 +19,7 @@ class Track:
     last_seen_frame: int = -1
     conditioning: dict[int, FrameMemory] = field(default_factory=dict)
     recent: dict[int, FrameMemory] = field(default_factory=dict)
+    visible_in_a_row: int = 0  # frames; starts again in a loaded session
 
     def copy(self) -> Track:
         """A track of its own; the memories themselves are shared, nothing writes to them."""
@@ -56,10 +57,14 @@ class Track:
         for old in policy.without_spatial(next_frame, self.recent):
             self.recent[old] = replace(self.recent[old], spatial_bchw=None)
 
-    def update_state(self, frame: int, is_visible: bool, lost_after_frames: int) -> None:
-        if is_visible or self.state == ObjectState.PENDING:  # whoever pointed at it saw it
+    def update_state(self, frame: int, is_visible: bool, lost_after_frames: int, recover_after_frames: int = 1) -> None:
+        """One that is out of sight must be visible in ``recover_after_frames`` frames in a row to be TRACKED again."""
+        self.visible_in_a_row = self.visible_in_a_row + 1 if is_visible else 0
+        is_missing = self.state in (ObjectState.OCCLUDED, ObjectState.LOST)
+        is_seen = is_visible and (not is_missing or self.visible_in_a_row >= recover_after_frames)
+        if is_seen or self.state == ObjectState.PENDING:  # whoever pointed at it saw it
             self.last_seen_frame = frame
-        if is_visible:
+        if is_seen:
             self.state = ObjectState.TRACKED
         elif frame - self.last_seen_frame > lost_after_frames:
             self.state = ObjectState.LOST

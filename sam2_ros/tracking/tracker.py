@@ -47,6 +47,8 @@ class Tracker:
             device.
         catchup_budget_ms: time that a ``step`` takes to bring objects up to now whose past was changed; None: as long
             as it takes. Two frames are gone through in any case.
+        recover_after_frames: an object that is OCCLUDED or LOST is TRACKED again, and has a mask, when it was visible
+            in so many frames in a row, or was prompted.
     """
 
     def __init__(
@@ -56,11 +58,14 @@ class Tracker:
         corrections_are_conditioning: bool = False,
         buffer_frames: int = 0,
         catchup_budget_ms: float | None = None,
+        recover_after_frames: int = 1,
     ) -> None:
+        if recover_after_frames < 1:
+            raise ValueError(f"recover_after_frames: expected 1 or more, got {recover_after_frames}")
         if buffer_frames < 0:
             raise ValueError(f"buffer_frames: expected 0 or more, got {buffer_frames}")
         policy = BankPolicy.of(model.config)
-        self._engine = Engine(model, policy, lost_after_frames, corrections_are_conditioning)
+        self._engine = Engine(model, policy, lost_after_frames, corrections_are_conditioning, recover_after_frames)
         self._buffer_frames = buffer_frames
         self._catchup_budget_ms = catchup_budget_ms
         self._state = StreamState()

@@ -32,6 +32,11 @@ def load_network_config(**values: object) -> ModelConfig:
     return SharedNetworks().load(parse({"device": "cpu", "weights": "random", **values})).config
 
 
+def test_when_an_object_is_believed_to_be_back_can_be_chosen() -> None:
+    assert load(weights="random")._engine.recover_after_frames == 2
+    assert load(weights="random", recover_after_frames=5)._engine.recover_after_frames == 5
+
+
 def test_auto_is_the_model_of_the_checkpoint_and_nano_without_one(checkpoint: Path) -> None:
     assert load(checkpoint=str(checkpoint)).model_name == TINY.name
     assert load(weights="random").model_name == "nano"

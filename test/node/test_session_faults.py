@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from session_rig import SessionRig, click
@@ -115,6 +116,15 @@ def test_a_reset_by_time_says_why(make_rig: Callable[..., SessionRig]) -> None:
     (event,) = rig.events
     assert event.type is EventType.RESET and "went back by 95.00 s" in event.message
     assert event.time_went_back  # depth that came since is of the new time, and is kept
+
+
+def test_an_image_of_4k_and_a_small_one_after_it(make_rig: Callable[..., SessionRig]) -> None:
+    rig = make_rig()
+    rig.prompt(click("a"))
+    large, small = (np.zeros((*size, 3), np.uint8) for size in ((2160, 3840), (480, 640)))
+    assert rig.show(large, 1.0).result.label_image.shape == (2160, 3840)
+    assert rig.show(small, 2.0).result.label_image.shape == (480, 640)
+    assert rig.session.stats().failed == 0
 
 
 def test_a_camera_of_200_hz(make_rig: Callable[..., SessionRig], caplog: pytest.LogCaptureFixture) -> None:

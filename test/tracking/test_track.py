@@ -76,3 +76,20 @@ def test_states_when_two_unseen_frames_are_allowed(first_frame: int, visible: li
         track.update_state(first_frame + offset, bool(is_visible), lost_after_frames=2)
         actual.append(track.state)
     assert actual == states
+
+
+@pytest.mark.parametrize(
+    ("visible", "states"),
+    [
+        ([1, 0, 1, 1, 1], [TRACKED, OCCLUDED, OCCLUDED, TRACKED, TRACKED]),
+        ([1, 0, 1, 0, 1, 0], [TRACKED, OCCLUDED, OCCLUDED, LOST, LOST, LOST]),  # a flicker is no sighting
+        ([1, 1, 0, 0, 1, 1], [TRACKED, TRACKED, OCCLUDED, OCCLUDED, LOST, TRACKED]),
+    ],
+)
+def test_a_missing_object_must_be_visible_twice_in_a_row(visible: list, states: list) -> None:
+    track = Track("mug", 1)
+    actual = []
+    for frame, is_visible in enumerate(visible):
+        track.update_state(frame, bool(is_visible), lost_after_frames=2, recover_after_frames=2)
+        actual.append(track.state)
+    assert actual == states

@@ -119,6 +119,24 @@ def test_removed_object_is_gone_and_the_others_do_not_notice(tracker: Tracker, m
         np.testing.assert_allclose(result["stays"].low_res_logits, expected["stays"].low_res_logits, rtol=0, atol=5e-3)
 
 
+def test_an_object_that_flickers_has_no_mask_until_it_is_believed_or_prompted() -> None:
+    model = tiny_model()
+    tracker = Tracker(model, recover_after_frames=2)
+    tracker.add_prompt("a", **CLICK)
+    seen = [tracker.step(FRAMES[0])]
+    for shift in (-40.0, +40.0, 0.0, -40.0):
+        shift_object_score(model, shift)
+        seen.append(tracker.step(FRAMES[len(seen)]))
+    shift_object_score(model, +40.0)
+    tracker.add_prompt("a", points=[(20, 20)], labels=[1])
+    seen.append(tracker.step(FRAMES[len(seen)]))
+    states = [result["a"].state.name for result in seen]
+    assert states == ["TRACKED", "OCCLUDED", "OCCLUDED", "TRACKED", "OCCLUDED", "TRACKED"]
+    assert [result["a"].mask.any() for result in seen] == [True, False, False, True, False, True]
+    assert [result.label_image.any() for result in seen] == [True, False, False, True, False, True]
+    assert seen[2]["a"].score > 0.5  # the model does see it
+
+
 @pytest.mark.parametrize("call", ["remove", "label_of"])
 def test_unknown_id_is_a_key_error_that_lists_the_known(tracker: Tracker, call: str) -> None:
     tracker.add_prompt("mug", **CLICK)
