@@ -127,6 +127,16 @@ def test_an_image_of_4k_and_a_small_one_after_it(make_rig: Callable[..., Session
     assert rig.session.stats().failed == 0
 
 
+def test_stamps_that_are_zero_or_come_twice_change_nothing(make_rig: Callable[..., SessionRig]) -> None:
+    rig = make_rig()
+    rig.prompt(click("a"))
+    for stamp_s in (5.0, 5.0, 0.0, 0.0, 5.0):
+        view = rig.show(np.zeros((8, 10, 3), np.uint8), stamp_s)
+        assert [item.tracked.object_id for item in view.objects] == ["a"]
+    assert rig.session.stats().failed == 0
+    assert EventType.RESET not in [event.type for event in rig.events]
+
+
 def test_a_camera_of_200_hz(make_rig: Callable[..., SessionRig], caplog: pytest.LogCaptureFixture) -> None:
     rig = make_rig()
     with caplog.at_level(logging.WARNING):
