@@ -163,9 +163,9 @@ class NodeParameters:
         2, "An OCCLUDED or LOST object is TRACKED again once it is visible in so many frames in a row.", minimum=1
     )
     warn_age_ms: float = _parameter(
-        0.0, "/diagnostics: WARN above this p95 age of masks; 0 = never.", minimum=0, live=True
+        0.0, "/diagnostics: WARN above this p95 age of masks; 0 = never.", minimum=0.0, maximum=1e6, live=True
     )
-    error_age_ms: float = _parameter(0.0, "As `warn_age_ms`, for ERROR.", minimum=0, live=True)
+    error_age_ms: float = _parameter(0.0, "As `warn_age_ms`, for ERROR.", minimum=0.0, maximum=1e6, live=True)
     warn_memory_mb: int = _parameter(
         0, "/diagnostics: WARN above this resident memory; 0 = never.", minimum=0, live=True
     )

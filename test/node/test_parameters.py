@@ -69,3 +69,10 @@ def test_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == parameters.render_yaml()
     assert parameters.main(["html"]) == 2
     assert "markdown, yaml" in capsys.readouterr().err
+
+
+def test_ranges_are_such_that_ros_can_describe_them() -> None:
+    """Its range of doubles has two ends; one of integers may be left open here."""
+    ends = {spec.name: (spec.minimum, spec.maximum) for spec in schema() if isinstance(spec.default, float)}
+    assert ends
+    assert not {name for name, (low, high) in ends.items() if (low is None) != (high is None)}
