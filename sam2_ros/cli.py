@@ -7,6 +7,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from sam2_ros.tracking.heap import keep_heap
+
 _COMMANDS = {
     "demo": "track a rendered tabletop or a video through real ROS 2 processes",
     "track": "track objects in a video, a camera, a folder of images or a recording, without ROS",
@@ -30,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             module.configure(subparser)
             subparser.set_defaults(run=module.run)
     args = parser.parse_args(arguments)
+    keep_heap()
     return int(args.run(args))
 
 
