@@ -1,6 +1,7 @@
 """What waits for the session's worker: images, of which the newest counts or every one, and commands. ROS-free.
 
-Images overwrite each other in one slot or, with ``process_every_frame``, queue up to a limit. Commands queue up.
+Images overwrite each other in one slot or, with ``process_every_frame``, queue up to a limit. One whose work has begun
+ahead of its turn is claimed, and stays. Commands queue up.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ class Mailbox:
         self._changed = threading.Condition()  # guards all below
         self._images: deque[Arrival] = deque()
         self._commands: deque[Command] = deque()
+        self._claimed: Arrival | None = None  # of the images
         self._stamps = StampWatch()
         self._next_due_s = -float("inf")
         self._overflowing = False
@@ -88,8 +90,8 @@ class Mailbox:
             if not self._is_due(arrival.arrival_s, parameters.max_rate_hz):
                 self._stats.note_skipped()
                 return
-            if not parameters.process_every_frame and self._images:
-                self._images.clear()
+            if not parameters.process_every_frame and self._images and self._images[-1] is not self._claimed:
+                self._images.pop()
                 self._stats.note_dropped()
             if self._is_full():
                 self._stats.note_dropped()
@@ -143,6 +145,21 @@ class Mailbox:
             while self._commands and not self._is_early(self._commands[0]):
                 commands.append(self._commands.popleft())
             return commands, self._images.popleft() if self._images else None
+
+    def claim(self, over: threading.Event) -> Arrival | None:
+        """Wait for the next image. It stays until it is taken: a newer one waits behind it, in one slot.
+
+        None once ``over`` is set (and ``wake`` called), or when the mailbox is closed.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._images or self._closed or over.is_set())
+            self._claimed = None if over.is_set() or self._closed else self._images[0]
+            return self._claimed
+
+    def wake(self) -> None:
+        """Let those who wait look again."""
+        with self._changed:
+            self._changed.notify_all()
 
     def _is_early(self, command: Command) -> bool:
         """Whether the command is about an image that waits behind the next one."""

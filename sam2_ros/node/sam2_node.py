@@ -40,6 +40,7 @@ from sam2_ros.node.scene_depth import DepthSource
 from sam2_ros.node.services import Services
 from sam2_ros.node.session import Session
 from sam2_ros.node.spatial_inputs import SpatialInputs
+from sam2_ros.tracking.heap import keep_heap
 
 HEARTBEAT_S = 1.0
 
@@ -244,6 +245,7 @@ class Sam2Node(LifecycleNode):
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until Ctrl-C or SIGTERM. Exit status 0, or 1 when it could not be made."""
+    keep_heap()
     # rclpy's own handler shuts the context down and then calls this one. Python's default would raise in the middle of
     # anything, and under launch Ctrl-C comes twice.
     signal.signal(signal.SIGINT, lambda *_: None)

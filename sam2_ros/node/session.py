@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sam2_ros.node.encode_ahead import EncodeAhead
 from sam2_ros.node.events import Event, EventSource
 from sam2_ros.node.mailbox import Arrival, Command, Mailbox, SessionStoppedError
 from sam2_ros.node.model_thread import ModelThread
@@ -71,6 +72,8 @@ class Session:
             tracker, self.events, self._stats, decode=decode, publish=publish, parameters=parameters, now_ns=now_ns
         )
         self._mailbox = Mailbox(self._stats, parameters, self._work.restart, clock)
+        self._ahead = EncodeAhead(tracker, decode, self._mailbox, clock)
+        self._parameters = parameters
         self._thread = threading.Thread(target=self._run, name="sam2_worker", daemon=True)
         self._failure = ""
 
@@ -164,6 +167,7 @@ class Session:
             logger.critical("%s", reason, exc_info=True)
             self._failure = reason
         self._mailbox.close(reason)
+        self._ahead.close()
         self._work.first_views.fail(SessionStoppedError(reason))
 
     def _work_once(self) -> bool:
@@ -178,11 +182,13 @@ class Session:
         return work is not None
 
     def _do(self, commands: list[Command], image: Arrival | None) -> None:
-        image_rgb = self._work.read(image) if image is not None else None
+        ahead = self._ahead.take(image) if image is not None else None
+        image_rgb = self._work.read(image, ahead) if image is not None else None
         for command in commands:
             self._carry_out(command)
         if image is not None and image_rgb is not None and self.enabled:
-            self._work.process(image, image_rgb)
+            with self._ahead.beside(image, wanted=self._parameters().encode_ahead):
+                self._work.process(image, image_rgb, ahead)
 
     def _carry_out(self, command: Command) -> None:
         if not command.done.set_running_or_notify_cancel():

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ from sam2_ros.node.prompts import PromptOutcome, PromptRequest
 from sam2_ros.node.segmenting import Segmentation, SegmentRequest, segment_in_slices
 from sam2_ros.node.session_stats import StatsCollector
 from sam2_ros.tracking.types import FrameResult
+
+if TYPE_CHECKING:
+    from sam2_ros.tracking.heads import AheadImage
 
 logger = logging.getLogger(__name__)
 
@@ -55,12 +58,12 @@ class SessionWork:
 
     # Images ----------------------------------------------------------------------------------------------------------
 
-    def read(self, image: Arrival) -> NDArray[np.uint8] | None:
+    def read(self, image: Arrival, ahead: AheadImage | None) -> NDArray[np.uint8] | None:
         """The image's pixels, whose size the next prompts are for; None when it is not to be processed."""
         if self._is_too_old(image):
             return None
         try:
-            image_rgb = self._decode(image.message)
+            image_rgb = self._decode(image.message) if ahead is None else ahead.image_rgb
         except ValueError as error:
             self._stats.note_failure(f"image refused: {error}", with_traceback=False)
             return None
@@ -78,9 +81,9 @@ class SessionWork:
         self._stats.note_skipped()
         return True
 
-    def process(self, image: Arrival, image_rgb: NDArray[np.uint8]) -> None:
+    def process(self, image: Arrival, image_rgb: NDArray[np.uint8], ahead: AheadImage | None) -> None:
         """Track all objects into the image, and tell everybody."""
-        result = self._step(image, image_rgb)
+        result = self._step(image, image_rgb if ahead is None else ahead)
         if result is None:
             return
         inferred_s = self._stats.now_s()
@@ -100,9 +103,9 @@ class SessionWork:
         age_ms = (self._now_ns() - image.stamp_ns) / 1e6 if image.stamp_ns else None
         self._stats.note_processed(image.arrival_s, inferred_s, result.inference_ms, age_ms)
 
-    def _step(self, image: Arrival, image_rgb: NDArray[np.uint8]) -> FrameResult | None:
+    def _step(self, image: Arrival, pixels: NDArray[np.uint8] | AheadImage) -> FrameResult | None:
         try:
-            return self._tracker.step(image_rgb, image.stamp_ns / 1e9 if image.stamp_ns else None)
+            return self._tracker.step(pixels, image.stamp_ns / 1e9 if image.stamp_ns else None)
         except Exception as error:
             why = f"{type(error).__name__}: {error}"
             memory_is_out = is_out_of_memory(error)

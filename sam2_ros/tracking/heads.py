@@ -56,6 +56,19 @@ class RawFrame:
         return self.image_rgb.shape[1]
 
 
+@dataclass(frozen=True)
+class AheadImage:
+    """An image that was encoded before its turn; see ``Tracker.encode_ahead``."""
+
+    image_rgb: NDArray[np.uint8]  # (H, W, 3)
+    features: ImageFeatures  # batch 1
+    network: SAM2  # that made them
+    encode_ms: float  # wall time
+
+    def as_frame(self, index: int) -> Frame:
+        return Frame(index, self.features, self.image_rgb.shape[0], self.image_rgb.shape[1])
+
+
 def encode(model: SAM2, raw: RawFrame) -> Frame:
     inputs = image_to_input(raw.image_rgb, model.config.image_size, model.no_mem_embed.device)
     return Frame(raw.index, model.encode_image(inputs), raw.height, raw.width)

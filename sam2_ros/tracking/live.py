@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sam2_ros.model.sam2 import MaskPrediction
 from sam2_ros.tracking.engine import Advanced, Engine
 from sam2_ros.tracking.frame_buffer import PastFrame
-from sam2_ros.tracking.heads import Frame, RawFrame, encode
+from sam2_ros.tracking.heads import AheadImage, Frame, RawFrame, encode
 from sam2_ros.tracking.prompts import check_fits
 from sam2_ros.tracking.stream_state import StreamState
 from sam2_ros.tracking.types import PromptError
@@ -25,25 +25,29 @@ def drop_misfits(state: StreamState, height: int, width: int) -> None:
 
 
 def advance_live(
-    engine: Engine, state: StreamState, image_rgb: NDArray[np.uint8], stamp_s: float | None, buffer_frames: int
+    engine: Engine,
+    state: StreamState,
+    image: NDArray[np.uint8] | AheadImage,
+    stamp_s: float | None,
+    buffer_frames: int,
 ) -> dict[str, MaskPrediction]:
     """Take the objects into the next frame and remember it; the predictions by object.
 
     A new object that is still being brought up to now from a past frame has nothing to be followed by: it has no
     prediction, and its prompts for this frame wait in the buffer until it arrives here.
     """
-    raw = RawFrame(state.next_frame, image_rgb)
-    frame: Frame | RawFrame = raw
+    index = state.next_frame
+    frame: Frame | RawFrame = image.as_frame(index) if isinstance(image, AheadImage) else RawFrame(index, image)
     before = dict(state.tracks)
     tracks = [track for track in before.values() if track.has_memory or track.object_id not in state.replays]
     advanced = Advanced({}, {}, {})
     if tracks:
-        frame = encode(engine.model, raw)
+        frame = encode(engine.model, frame) if isinstance(frame, RawFrame) else frame
         ids = {track.object_id for track in tracks}
         prompts = {object_id: given for object_id, given in state.waiting.items() if object_id in ids}
         advanced = engine.advance(frame, tracks, prompts)
-    elif buffer_frames:
-        frame = RawFrame(state.next_frame, image_rgb.copy())  # the caller may use its array again
+    elif buffer_frames and isinstance(frame, RawFrame):
+        frame = RawFrame(frame.index, frame.image_rgb.copy())  # the caller may use its array again
     for object_id, why in advanced.failed.items():
         _drop_prompts(state, object_id, why)
     state.tracks.update(advanced.tracks)

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from sam2_ros.model.sam2 import SAM2
 from sam2_ros.tracking.describe import describe
 from sam2_ros.tracking.engine import Engine
+from sam2_ros.tracking.heads import AheadImage, RawFrame, encode
 from sam2_ros.tracking.image_predictor import ImagePredictor
 from sam2_ros.tracking.live import advance_live, drop_misfits
 from sam2_ros.tracking.memory_bank import BankPolicy
@@ -35,8 +36,8 @@ class Tracker:
     """Follows any number of objects through a stream of images.
 
     Objects are independent: each has its own memory, and they share one image encoding. Object ids never change and
-    labels are not given twice until ``reset``. Not thread-safe: one thread calls everything. A call that raises has
-    changed nothing.
+    labels are not given twice until ``reset``. Not thread-safe: one thread calls everything but ``encode_ahead``. A
+    call that raises has changed nothing.
 
     Args:
         model: in eval mode, on the device that is to be used.
@@ -212,18 +213,41 @@ class Tracker:
         return max(self.frames_behind.values(), default=0)
 
     @torch.inference_mode()
-    def step(self, image_rgb: NDArray[np.uint8], stamp_s: float | None = None) -> FrameResult:
+    def encode_ahead(self, image_rgb: NDArray[np.uint8]) -> AheadImage:
+        """Do the part of a later ``step`` that needs the image alone, on any thread: while another one is at work.
+
+        Args:
+            image_rgb: (H, W, 3) uint8, RGB; not to be written to before its ``step``.
+
+        Raises:
+            ValueError: the array is not such an image.
+        """
+        started = time.perf_counter()
+        check_image(image_rgb)
+        network = self._engine.model
+        features = encode(network, RawFrame(0, image_rgb)).features
+        return AheadImage(image_rgb, features, network, (time.perf_counter() - started) * 1e3)
+
+    @torch.inference_mode()
+    def step(self, image: NDArray[np.uint8] | AheadImage, stamp_s: float | None = None) -> FrameResult:
         """Track every object into this image and apply the prompts that wait.
 
         Args:
-            image_rgb: (H, W, 3) uint8, RGB.
+            image: (H, W, 3) uint8, RGB; or what ``encode_ahead`` of a tracker with this network has made of one.
             stamp_s: when it was taken, for prompts that name a time.
 
         Raises:
-            ValueError: the array is not such an image, or the time not a finite number. After this or any other error
-                nothing has changed.
+            ValueError: the array is not such an image, another network has encoded it, or the time is not a finite
+                number. After this or any other error nothing has changed.
         """
         started = time.perf_counter()
+        if isinstance(image, AheadImage):
+            if image.network is not self._engine.model:
+                raise ValueError("image: expected one that this tracker's network has encoded, got another network's")
+            started -= image.encode_ms / 1e3  # the model's time for this image, whenever it was spent
+            image_rgb = image.image_rgb
+        else:
+            image_rgb = image
         check_image(image_rgb)
         if stamp_s is not None:
             stamp_s = float(stamp_s)
@@ -233,7 +257,7 @@ class Tracker:
         state = self._state.copy()
         catch_up(self._engine, state, self._catchup_budget_ms, _MIN_REPLAYED_FRAMES)
         drop_misfits(state, height, width)
-        predictions = advance_live(self._engine, state, image_rgb, stamp_s, self._buffer_frames)
+        predictions = advance_live(self._engine, state, image, stamp_s, self._buffer_frames)
         objects, labels_hw = describe(state.tracks.values(), predictions, height, width)
         rejected, state.rejected = state.rejected, ()
         self._state = state

@@ -55,7 +55,7 @@ class FrameResult:
     frame_index: int  # 0 for the first image after construction or ``reset``
     objects: tuple[TrackedMask, ...]  # ordered by label
     label_image: NDArray[np.uint8] | NDArray[np.uint16]  # (H, W); 0 = nothing, else the label of the highest logit
-    inference_ms: float  # wall time of ``step``
+    inference_ms: float  # wall time of ``step``, and of ``encode_ahead`` where that went before it
     rejected: tuple[tuple[str, str], ...] = field(default=())  # (object_id, why) of prompts that could not be used
 
     def __getitem__(self, object_id: str) -> TrackedMask:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -36,8 +37,8 @@ def ros_domain() -> Iterator[int]:
 class FakeTracker:
     """The tracker's interface with the simplest masks: a box of 3 x 3 px around the latest positive point.
 
-    ``hidden`` objects are not there. ``gate`` holds ``step`` until it is set; ``fail_next`` makes the next steps raise;
-    ``calls`` lists what happened.
+    ``hidden`` objects are not there. ``gate`` holds ``step`` until it is set, or one of ``gates`` for the image of that
+    value; ``fail_next`` makes the next steps raise; ``calls`` lists what happened.
     """
 
     model_name = "fake"
@@ -45,7 +46,9 @@ class FakeTracker:
     def __init__(self) -> None:
         self.gate = threading.Event()
         self.gate.set()
+        self.gates: dict[int, threading.Event] = {}
         self.in_step = threading.Event()
+        self.encoded = threading.Event()
         self.fail_next: list[BaseException] = []
         self.calls: list[str] = []
         self.hidden: dict[str, ObjectState] = {}  # objects that are not visible, and their state
@@ -116,9 +119,17 @@ class FakeTracker:
         self._next_label = state["next_label"]
         self.calls.append("load")
 
-    def step(self, image_rgb: np.ndarray, stamp_s: float | None = None) -> FrameResult:
+    def encode_ahead(self, image_rgb: np.ndarray) -> Any:
+        self.calls.append(f"encode {int(image_rgb[0, 0, 0])}")
+        self.encoded.set()
+        return SimpleNamespace(image_rgb=image_rgb)
+
+    def step(self, image: Any, stamp_s: float | None = None) -> FrameResult:
+        is_ahead = not isinstance(image, np.ndarray)
+        image_rgb = image.image_rgb if is_ahead else image
+        value = int(image_rgb[0, 0, 0])
         self.in_step.set()
-        assert self.gate.wait(DEADLINE_S), "the test never opened the gate"
+        assert self.gates.get(value, self.gate).wait(DEADLINE_S), "the test never opened the gate"
         if self.fail_next:
             raise self.fail_next.pop(0)
         height, width = image_rgb.shape[:2]
@@ -135,7 +146,7 @@ class FakeTracker:
             mask &= object_id not in self.hidden
             label_image[mask] = self._labels[object_id]
             objects.append(self._tracked(object_id, mask))
-        self.calls.append(f"step {int(image_rgb[0, 0, 0])}")
+        self.calls.append(f"step {value}" + " ahead" * is_ahead)
         self.stamps_s.append(stamp_s)
         result = FrameResult(self._frame_index, tuple(objects), label_image, 1.0, tuple(rejected))
         self._frame_index += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from concurrent.futures import Future
 
 import pytest
@@ -12,6 +13,7 @@ from sam2_ros.node.parameters import NodeParameters, parse
 from sam2_ros.node.session_stats import StatsCollector
 
 SECOND = 1_000_000_000
+DEADLINE_S = 20.0
 
 
 class Box:
@@ -131,3 +133,62 @@ def test_closing_tells_who_waits_and_who_comes_later() -> None:
 
 def test_the_defaults_leave_nothing_out() -> None:
     assert (NodeParameters().max_rate_hz, NodeParameters().max_image_age_s) == (0.0, 0.0)
+
+
+def claim(mailbox: Mailbox) -> object:
+    arrival = mailbox.claim(threading.Event())
+    return None if arrival is None else arrival.message
+
+
+def test_a_claimed_image_stays_and_newer_ones_wait_behind_it() -> None:
+    box = Box()
+    box.offer(1, 2)
+    assert claim(box.mailbox) == 2
+    box.offer(3, 4)
+    assert [box.take_image(), box.take_image()] == [2, 4]
+    assert box.stats.snapshot().dropped == 2
+    box.offer(5, 6)  # nothing is claimed any more
+    assert box.take_image() == 6
+
+
+def test_a_command_about_an_image_behind_the_claimed_one_waits_for_it() -> None:
+    box = Box()
+    box.offer(1, stamp_s=1)
+    assert claim(box.mailbox) == 1
+    box.offer(2, stamp_s=2)
+    box.mailbox.submit(lambda: None, stamp_ns=2 * SECOND)
+    first, second = box.mailbox.take(), box.mailbox.take()
+    assert first is not None and second is not None
+    assert [len(first[0]), len(second[0])] == [0, 1]
+
+
+def test_claiming_waits_for_an_image_until_it_is_told_that_it_is_over() -> None:
+    box, over, claimed = Box(), threading.Event(), []
+    waiting = threading.Thread(target=lambda: claimed.append(box.mailbox.claim(over)))
+    waiting.start()
+    box.offer(1)
+    waiting.join(DEADLINE_S)
+    assert [arrival.message for arrival in claimed] == [1]
+    box.take_image()
+    waiting = threading.Thread(target=lambda: claimed.append(box.mailbox.claim(over)))
+    waiting.start()
+    over.set()
+    box.mailbox.wake()
+    waiting.join(DEADLINE_S)
+    assert claimed[1:] == [None]
+    box.offer(2)
+    assert box.mailbox.claim(over) is None
+    box.mailbox.close("the end")
+    assert claim(box.mailbox) is None
+
+
+@pytest.mark.parametrize("lost", ["time jumps back", "disabled"])
+def test_a_claimed_image_goes_with_the_others(lost: str) -> None:
+    box = Box()
+    box.offer(1, stamp_s=100)
+    assert claim(box.mailbox) == 1
+    if lost == "disabled":
+        box.mailbox.set_enabled(False)
+        box.mailbox.set_enabled(True)
+    box.offer(2, stamp_s=1)
+    assert box.take_image() == 2
