@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -52,7 +53,11 @@ class ColourTracker:
             if not (0 <= x < frame_size[1] and 0 <= y < frame_size[0]):
                 raise PromptError(f"point ({x}, {y}) is outside the image of {frame_size}")
 
-    def step(self, image_rgb: np.ndarray) -> FrameResult:
+    def encode_ahead(self, image_rgb: np.ndarray) -> SimpleNamespace:
+        return SimpleNamespace(image_rgb=image_rgb)
+
+    def step(self, image: np.ndarray | SimpleNamespace) -> FrameResult:
+        image_rgb = image.image_rgb if isinstance(image, SimpleNamespace) else image
         rejected = []
         for object_id, prompt in self._pending.items():
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,19 +22,19 @@ TOPICS = {OBJECTS_TOPIC: "sam2_ros/msg/TrackedObjectArray", LABEL_IMAGE_TOPIC: I
 
 
 class BagSource:
-    """Frames of a recording, each (H, W, 3) uint8 RGB. ``current`` is the message of the latest one."""
-
-    current: BagImage
+    """Frames of a recording, each (H, W, 3) uint8 RGB."""
 
     def __init__(self, path: str | Path, image_topic: str = "") -> None:
         self._bag = ImageBag(path, image_topic)
         self.info, self.storage = self._bag.info, self._bag.storage
+        self.unwritten: deque[BagImage] = deque()  # messages of the frames that have no result yet, in order
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
         """Decode one image after the other. ImageError when one cannot be read."""
         for image in self._bag:
-            self.current = image
-            yield compressed_to_rgb(image.message) if image.compressed else image_to_rgb(image.message)
+            image_rgb = compressed_to_rgb(image.message) if image.compressed else image_to_rgb(image.message)
+            self.unwritten.append(image)
+            yield image_rgb
 
     def close(self) -> None:
         """Let go of the files."""
@@ -52,7 +53,8 @@ class BagOutput:
 
     def write(self, image_rgb: NDArray[np.uint8], result: FrameResult, fps: float) -> None:
         """One frame: two messages."""
-        header, time_ns = self._source.current.message.header, self._source.current.time_ns
+        image = self._source.unwritten.popleft()
+        header, time_ns = image.message.header, image.time_ns
         objects = self._make(
             "sam2_ros/msg/TrackedObjectArray",
             header=header,

@@ -150,10 +150,10 @@ def test_interrupt_keeps_what_was_tracked(
     images: Path, tmp_path: Path, made: list, colour_tracker_class: type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Interrupted(colour_tracker_class):  # type: ignore[misc, valid-type]
-        def step(self, image_rgb: np.ndarray):  # type: ignore[no-untyped-def]
+        def step(self, image):  # type: ignore[no-untyped-def]
             if self._frame_index == 2:
                 raise KeyboardInterrupt
-            return super().step(image_rgb)
+            return super().step(image)
 
     monkeypatch.setitem(vars(sam2_ros), "load_tracker", lambda **_: Interrupted())
     arguments = ["track", str(images), "--prompt", "6,6", "--masks", "rle", "--out", str(tmp_path / "out")]

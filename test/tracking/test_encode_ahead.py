@@ -9,6 +9,7 @@ import pytest
 import torch
 from tiny_model import assert_same_result, noise_frames, tiny_model
 
+from sam2_ros.tracking.images_ahead import encoded_ahead
 from sam2_ros.tracking.side_thread import SideThread
 from sam2_ros.tracking.tracker import Tracker
 from sam2_ros.tracking.types import PromptAction
@@ -98,3 +99,27 @@ def test_side_thread_is_waited_for_and_keeps_what_it_raised() -> None:
     with pytest.raises(ValueError, match="of the task"):
         theirs.result()
     side.close()
+
+
+def test_a_stream_is_encoded_ahead_in_order() -> None:
+    tracker, alone = Tracker(tiny_model()), Tracker(tiny_model())
+    for each in (tracker, alone):
+        each.add_prompt("a", **CLICK)
+    frames = noise_frames(5)
+    seen = 0
+    for expected_rgb, image in zip(frames, encoded_ahead(tracker, iter(frames)), strict=True):
+        assert image.image_rgb is expected_rgb
+        theirs, ours = alone.step(expected_rgb)["a"], tracker.step(image)["a"]
+        assert np.allclose(theirs.low_res_logits, ours.low_res_logits, atol=1e-3)
+        seen += 1
+    assert seen == 5
+    assert list(encoded_ahead(tracker, [])) == []
+
+
+def test_what_a_stream_raises_comes_at_its_turn() -> None:
+    (good,) = noise_frames(1)
+    tracker, seen = Tracker(tiny_model()), []
+    with pytest.raises(ValueError, match="expected shape"):
+        for image in encoded_ahead(tracker, [good, good, good[0]]):
+            seen.append(image.image_rgb)
+    assert len(seen) == 2
