@@ -22,7 +22,8 @@ _LIMITS = [0.0, 6.0]
 @dataclass(frozen=True)
 class _Packed:
     key: tuple[object, ...]  # what the layout was made for: these weights, maps of this size
-    weight: Tensor
+    kernel: Tensor
+    weight: Tensor  # of the convolution: as long as it is there, nothing else has its address
 
 
 _packed: weakref.WeakKeyDictionary[nn.Conv2d, _Packed] = weakref.WeakKeyDictionary()
@@ -43,6 +44,8 @@ def convolve(
 ) -> Tensor:
     """``conv2d`` with the weights, bias, stride and groups of ``conv``.
 
+    Changes of the weights are noticed, but for those through ``weight.data``, which PyTorch does not count.
+
     Args:
         conv: the convolution; its own padding is not looked at.
         x_bchw: the maps.
@@ -60,10 +63,10 @@ def convolve(
         laid_out = _operators()._reorder_convolution_weight(
             make_kernel(conv.weight), pad, stride, dilation, conv.groups, list(x_bchw.shape)
         )
-        packed = _packed[conv] = _Packed(key, laid_out)
+        packed = _packed[conv] = _Packed(key, laid_out, conv.weight.detach())
     activation, limits = ("hardtanh", _LIMITS) if relu6 else ("none", [])
     y: Tensor = _operators()._convolution_pointwise(
-        x_bchw, packed.weight, conv.bias, pad, stride, dilation, conv.groups, activation, limits, ""
+        x_bchw, packed.kernel, conv.bias, pad, stride, dilation, conv.groups, activation, limits, ""
     )
     return y
 
@@ -80,6 +83,8 @@ def _can_pack(conv: nn.Conv2d, x_bchw: Tensor) -> bool:
         and not torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
         and not conv.weight.is_inference()  # it would not count its changes
+        and not torch.jit.is_tracing()
         and torch.backends.mkldnn.is_available()
+        and bool(torch.backends.mkldnn.enabled)
         and hasattr(_operators(), "_reorder_convolution_weight")
     )

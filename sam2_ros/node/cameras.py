@@ -8,9 +8,9 @@ import rclpy
 from rclpy.context import Context
 
 from sam2_ros.node.model_loading import SharedNetworks, load_configured_tracker
-from sam2_ros.node.model_thread import ModelThread
 from sam2_ros.node.parameters import camera_names, parse
 from sam2_ros.node.sam2_node import Sam2Node
+from sam2_ros.tracking.task_thread import TaskThread
 
 
 def make_nodes(context: Context | None = None) -> list[Sam2Node]:
@@ -20,7 +20,7 @@ def make_nodes(context: Context | None = None) -> list[Sam2Node]:
     if not names:
         return [Sam2Node(context=context)]
     load = functools.partial(load_configured_tracker, networks=SharedNetworks())
-    model_thread = ModelThread()
+    model_thread = TaskThread()
     return [
         # As arguments, because those of the process (__ns) come before what the constructor says, but behind these.
         Sam2Node(

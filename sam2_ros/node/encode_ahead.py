@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
 
 class EncodeAhead:
-    """One image ahead at most. Called by the model's thread only.
+    """One image ahead at most. Used where the model runs.
 
     Not while the model keeps up with the camera: then the next image is not there yet, and this one would have to do
-    with half of the threads for nothing.
+    with half of the threads for nothing. Where several cameras share the model, it is the other cameras' images that
+    fill the time, and hardly any is encoded ahead.
     """
 
     def __init__(
@@ -37,47 +38,55 @@ class EncodeAhead:
         self._decode = decode
         self._mailbox = mailbox
         self._now_s = now_s
-        self._thread: SideThread | None = None
+        self._side: SideThread | None = None
         self._ended_s = -float("inf")  # when the work on the image before was done
         self._made: Future[tuple[Arrival, AheadImage] | None] | None = None
 
-    @contextmanager
-    def beside(self, image: Arrival, *, wanted: bool) -> Iterator[None]:
-        """Around the work on an image. Has no effect unless it had to wait for the model, and something is tracked."""
-        try:
-            if not wanted or image.arrival_s > self._ended_s or not self._tracker.object_ids:
-                yield
-                return
-            over = threading.Event()
-            with self._side_thread().running(lambda: self._encode_next(over)) as self._made:
-                try:
-                    yield
-                finally:
-                    over.set()
-                    self._mailbox.wake()
-        finally:
-            self._ended_s = self._now_s()
-
-    def _side_thread(self) -> SideThread:
-        if self._thread is None:
-            from sam2_ros.tracking.side_thread import SideThread
-
-            self._thread = SideThread()
-        return self._thread
-
-    def _encode_next(self, over: threading.Event) -> tuple[Arrival, AheadImage] | None:
-        arrival = self._mailbox.claim(over)
-        return None if arrival is None else (arrival, self._tracker.encode_ahead(self._decode(arrival.message)))
-
-    def take(self, image: Arrival) -> AheadImage | None:
-        """What was made of this image; None if nothing was, and where it failed: its own turn will tell why."""
+    def take(self, image: Arrival | None) -> AheadImage | None:
+        """What was made of the image whose turn it is; None if nothing was, or it failed: its turn will tell why."""
         made, self._made = self._made, None
         if made is None or made.exception() is not None:
             return None
         arrival, ahead = made.result() or (None, None)
         return ahead if arrival is image else None
 
+    @contextmanager
+    def beside(self, image: Arrival, ahead: AheadImage | None, *, wanted: bool) -> Iterator[None]:
+        """Around the work on an image, of which ``ahead`` was made. Without effect unless the model is behind."""
+        try:
+            # That an image which was claimed had to wait says nothing: that another one waits behind it does.
+            is_behind = image.arrival_s <= self._ended_s if ahead is None else self._mailbox.has_image
+            if wanted and is_behind and self._tracker.object_ids:
+                with self._encoding_next():
+                    yield
+            else:
+                self._rest()
+                yield
+        finally:
+            self._ended_s = self._now_s()
+
+    @contextmanager
+    def _encoding_next(self) -> Iterator[None]:
+        if self._side is None:
+            from sam2_ros.tracking.side_thread import SideThread
+
+            self._side = SideThread()
+        over = threading.Event()
+        with self._side.running(lambda: self._encode(self._mailbox.claim(over))) as self._made:
+            try:
+                yield
+            finally:
+                over.set()
+                self._mailbox.wake()
+
+    def _encode(self, arrival: Arrival | None) -> tuple[Arrival, AheadImage] | None:
+        return None if arrival is None else (arrival, self._tracker.encode_ahead(self._decode(arrival.message)))
+
+    def _rest(self) -> None:
+        if self._side is not None:
+            self._side.rest()
+
     def close(self) -> None:
+        """For good. When the worker has ended."""
         self._made = None
-        if self._thread is not None:
-            self._thread.close()
+        self._rest()

@@ -83,7 +83,7 @@ class Mailbox:
                 return
             back_s = self._stamps.jump_back_s(stamp_ns)
             if back_s:
-                self._images.clear()  # from before the jump
+                self._forget_images()  # from before the jump
                 self._commands.append(Command(lambda: self._restart(back_s)))
                 self._changed.notify_all()
             arrival = Arrival(message, stamp_ns, self._clock())
@@ -98,6 +98,10 @@ class Mailbox:
                 return
             self._images.append(arrival)
             self._changed.notify_all()
+
+    def _forget_images(self) -> None:
+        self._images.clear()
+        self._claimed = None
 
     def _is_due(self, now_s: float, max_rate_hz: float) -> bool:
         """Whether an image of now keeps the mean rate below the limit."""
@@ -144,7 +148,14 @@ class Mailbox:
             commands = []
             while self._commands and not self._is_early(self._commands[0]):
                 commands.append(self._commands.popleft())
+            self._claimed = None
             return commands, self._images.popleft() if self._images else None
+
+    @property
+    def has_image(self) -> bool:
+        """Whether one waits."""
+        with self._changed:
+            return bool(self._images)
 
     def claim(self, over: threading.Event) -> Arrival | None:
         """Wait for the next image. It stays until it is taken: a newer one waits behind it, in one slot.
@@ -170,7 +181,7 @@ class Mailbox:
         with self._changed:
             self._enabled = enabled
             if not enabled:
-                self._images.clear()
+                self._forget_images()
 
     def close(self, reason: str) -> None:
         """Take nothing any more, and tell who waits for a command."""
@@ -178,7 +189,7 @@ class Mailbox:
             self._closed = self._closed or reason
             left = list(self._commands)
             self._commands.clear()
-            self._images.clear()
+            self._forget_images()
             self._changed.notify_all()
         fail_all((command.done for command in left), SessionStoppedError(reason))
 

@@ -30,7 +30,6 @@ from sam2_ros.node.events import Event, EventType
 from sam2_ros.node.image_graph import look_at_image_topic
 from sam2_ros.node.inputs import Inputs
 from sam2_ros.node.model_loading import describe_model, load_configured_tracker, warm_up
-from sam2_ros.node.model_thread import ModelThread
 from sam2_ros.node.object_book import TrackerLike
 from sam2_ros.node.optional_tf2 import Transforms
 from sam2_ros.node.outputs import Outputs
@@ -41,6 +40,7 @@ from sam2_ros.node.services import Services
 from sam2_ros.node.session import Session
 from sam2_ros.node.spatial_inputs import SpatialInputs
 from sam2_ros.tracking.heap import keep_heap
+from sam2_ros.tracking.task_thread import TaskThread
 
 HEARTBEAT_S = 1.0
 
@@ -72,12 +72,12 @@ class Sam2Node(LifecycleNode):
         self,
         *,
         tracker_factory: Callable[[NodeParameters], TrackerLike] = load_configured_tracker,
-        model_thread: ModelThread | None = None,
+        model_thread: TaskThread | None = None,
         **node_options: Any,
     ) -> None:
         super().__init__("sam2_node", **node_options)
         self._tracker_factory = tracker_factory
-        self._model_thread = model_thread if model_thread is not None else ModelThread()
+        self._model_thread = model_thread if model_thread is not None else TaskThread()
         self._log_handler = RosLogHandler(self.get_logger())
         self._log_handler.install()
         ros_parameters.declare(self)

@@ -1,7 +1,7 @@
 """One tracker, one worker thread, one stream of images: the node without ROS.
 
 The mailbox holds the images and commands that wait. Prompts and other commands are taken, in order, *between* images by
-the only thread that ever touches the tracker, so nothing locks the model and no caller waits for it unless it wants to:
+the only thread that ever changes the tracker, so nothing locks the model and no caller waits for it unless it wants to:
 every command returns a ``concurrent.futures.Future`` at once.
 """
 
@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from sam2_ros.node.encode_ahead import EncodeAhead
 from sam2_ros.node.events import Event, EventSource
 from sam2_ros.node.mailbox import Arrival, Command, Mailbox, SessionStoppedError
-from sam2_ros.node.model_thread import ModelThread
 from sam2_ros.node.object_book import TrackerLike, TrackingView
 from sam2_ros.node.parameters import NodeParameters
 from sam2_ros.node.prompts import PromptOutcome, PromptRequest
@@ -29,6 +28,7 @@ from sam2_ros.node.saved_book import SessionFileError
 from sam2_ros.node.segmenting import Segmentation, SegmentRequest, run_in_slices
 from sam2_ros.node.session_stats import SessionStats, StatsCollector
 from sam2_ros.node.session_work import SessionWork
+from sam2_ros.tracking.task_thread import TaskThread
 from sam2_ros.tracking.types import PromptError
 
 logger = logging.getLogger(__name__)
@@ -47,10 +47,11 @@ class PromptTicket:
 class Session:
     """Feeds a tracker from a stream. ``decode`` makes (H, W, 3) RGB of an image message; ``publish`` gets each result.
 
-    Both run where the model does: on ``model_thread``, which sessions may share, or on the worker without one.
-    ``decode`` raises ValueError for an image it cannot read. ``notify`` gets each event, on any thread. ``now_ns`` is
-    the clock that stamps are compared with. Nothing an image or a command does ends the worker; should it end all the
-    same, ``failure`` says why and every command is answered with that.
+    Both run where the model does: on ``model_thread``, which sessions may share, or on the worker without one; but with
+    ``encode_ahead`` the next image is decoded and encoded on a thread beside it. ``decode`` raises ValueError for an
+    image it cannot read. ``notify`` gets each event, on any thread. ``now_ns`` is the clock that stamps are compared
+    with. Nothing an image or a command does ends the worker; should it end all the same, ``failure`` says why and every
+    command is answered with that.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Session:
         publish: Callable[[TrackingView], None],
         notify: Callable[[Event], None] = lambda event: None,
         parameters: Callable[[], NodeParameters] = NodeParameters,
-        model_thread: ModelThread | None = None,
+        model_thread: TaskThread | None = None,
         now_ns: Callable[[], int] = time.time_ns,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -182,12 +183,12 @@ class Session:
         return work is not None
 
     def _do(self, commands: list[Command], image: Arrival | None) -> None:
-        ahead = self._ahead.take(image) if image is not None else None
+        ahead = self._ahead.take(image)
         image_rgb = self._work.read(image, ahead) if image is not None else None
         for command in commands:
             self._carry_out(command)
         if image is not None and image_rgb is not None and self.enabled:
-            with self._ahead.beside(image, wanted=self._parameters().encode_ahead):
+            with self._ahead.beside(image, ahead, wanted=self._parameters().encode_ahead):
                 self._work.process(image, image_rgb, ahead)
 
     def _carry_out(self, command: Command) -> None:

@@ -33,4 +33,4 @@ def encoded_ahead(tracker: Tracker, images: Iterable[NDArray[np.uint8]]) -> Iter
                 yield image
             image = following.result()
     finally:
-        side.close()
+        side.rest()

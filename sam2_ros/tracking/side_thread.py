@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
+
+from sam2_ros.tracking.task_thread import TaskThread
 
 T = TypeVar("T")
 
@@ -19,7 +21,7 @@ class SideThread:
     """
 
     def __init__(self) -> None:
-        self._executor = ThreadPoolExecutor(1, "sam2_side")  # which starts its thread with the first task
+        self._thread: TaskThread | None = None
 
     @contextmanager
     def running(self, task: Callable[[], T]) -> Iterator[Future[T]]:
@@ -27,9 +29,11 @@ class SideThread:
 
         The caller has the other half of the threads that PyTorch had, at least one, and all of them again afterwards.
         """
+        if self._thread is None:
+            self._thread = TaskThread("sam2_side")
         threads = torch.get_num_threads()
         share = max(threads // 2, 1)
-        future = self._executor.submit(_with_threads, share, task)
+        future = self._thread.submit(lambda: _with_threads(share, task))
         torch.set_num_threads(max(threads - share, 1))
         try:
             yield future
@@ -37,9 +41,11 @@ class SideThread:
             wait([future])
             torch.set_num_threads(threads)
 
-    def close(self) -> None:
-        """End the thread."""
-        self._executor.shutdown(wait=False)
+    def rest(self) -> None:
+        """End the thread until the next task: as long as it is there, so is its team, see ``TaskThread``."""
+        if self._thread is not None:
+            self._thread.close()
+            self._thread = None
 
 
 def _with_threads(count: int, task: Callable[[], T]) -> T:

@@ -8,7 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from sam2_ros.evaluation.latency import _OF_CPUS
 from sam2_ros.model import packed_conv
 from sam2_ros.model.efficientnet_lite import EfficientNetLite, SamePadConv
 from sam2_ros.model.packed_conv import convolve
@@ -49,9 +51,11 @@ def test_other_weights_and_other_sizes_are_noticed() -> None:
         for side in (12, 20):
             x = maps(8, side)
             torch.testing.assert_close(convolve(conv, x, relu6=False, padding=1), conv(x), rtol=1e-5, atol=1e-5)
-    conv.weight = nn.Parameter(3 * conv.weight.detach())
-    with torch.inference_mode():
-        torch.testing.assert_close(convolve(conv, x, relu6=False, padding=1), conv(x), rtol=1e-5, atol=1e-5)
+    for factor in range(2, 6):  # the memory of the old ones may be given to the new ones
+        conv.weight = None  # type: ignore[assignment]
+        conv.weight = nn.Parameter(torch.full((8, 8, 3, 3), 0.1 * factor))
+        with torch.inference_mode():
+            torch.testing.assert_close(convolve(conv, x, relu6=False, padding=1), conv(x), rtol=1e-5, atol=1e-4)
 
 
 def test_the_plain_way_in_training_and_in_other_types() -> None:
@@ -85,3 +89,21 @@ def test_the_trunk_is_the_same_with_it_and_copies_do_not_share_it() -> None:
         assert not torch.equal(other(x)[0], packed[0])
     for level, expected in zip(packed, trunk(x), strict=True):  # with gradients: the plain way
         torch.testing.assert_close(level, expected.detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_work_is_counted_as_that_of_the_plain_way() -> None:
+    trunk, x = EfficientNetLite(), maps(3, 64)
+    counted = []
+    for plain in (False, True):
+        with FlopCounterMode(display=False, custom_mapping=_OF_CPUS) as counter, torch.set_grad_enabled(plain):
+            trunk(x)
+        counted.append(counter.get_total_flops())
+    assert counted[0] == counted[1] > 1e6
+
+
+def test_a_trace_takes_the_plain_way() -> None:
+    trunk, x = EfficientNetLite(), maps(3, 64)
+    with torch.no_grad():
+        traced = torch.jit.trace(trunk, x)
+        for level, expected in zip(traced(x), trunk(x), strict=True):
+            torch.testing.assert_close(level, expected, rtol=1e-4, atol=1e-5)

@@ -22,9 +22,9 @@ from sam2_ros.msg import TrackedObjectArray
 from sam2_ros.node import cameras
 from sam2_ros.node.conversions import array_to_image
 from sam2_ros.node.model_loading import SharedNetworks, load_configured_tracker
-from sam2_ros.node.model_thread import ModelThread
 from sam2_ros.node.parameters import ParameterError, camera_names, parse
 from sam2_ros.node.session import Session
+from sam2_ros.tracking.task_thread import TaskThread
 
 DEADLINE_S = 20.0
 
@@ -149,7 +149,7 @@ def test_trackers_share_the_network_they_both_want(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_newest_image_counts_when_the_turn_comes_and_no_camera_is_passed_over(fake_tracker: Any) -> None:
-    model_thread, busy, go_on, done = ModelThread(), threading.Event(), threading.Event(), threading.Event()
+    model_thread, busy, go_on, done = TaskThread(), threading.Event(), threading.Event(), threading.Event()
     shown: list[str] = []
 
     def publish(view: Any) -> None:

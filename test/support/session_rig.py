@@ -37,6 +37,7 @@ class SessionRig:
         self.events: list[Event] = []
         self.published: list[TrackingView] = []
         self.publish_error: Exception | None = None
+        self.refused = threading.Event()  # an image could not be read
         self._changed = threading.Condition()
         parameters = parse(values)
         self.session = Session(
@@ -51,6 +52,7 @@ class SessionRig:
 
     def _decode(self, message: Any) -> np.ndarray:
         if message.pixels is None:
+            self.refused.set()
             raise ValueError("encoding 'yuv' is not supported")
         return message.pixels
 

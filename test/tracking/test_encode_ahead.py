@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -45,13 +46,13 @@ def test_images_encoded_while_others_are_stepped() -> None:
         waiting = following.result()
         expected = alone.step(image_rgb)
         assert np.allclose(result["a"].low_res_logits, expected["a"].low_res_logits, atol=1e-3)
-    side.close()
+    side.rest()
 
 
 def test_the_time_it_took_counts() -> None:
     tracker = Tracker(tiny_model())
-    image = tracker.encode_ahead(noise_frames(1)[0])
-    assert tracker.step(image).inference_ms >= image.encode_ms > 0
+    image = replace(tracker.encode_ahead(noise_frames(1)[0]), encode_ms=1e6)
+    assert 1e6 < tracker.step(image).inference_ms < 1.1e6
 
 
 def test_refusals_change_nothing() -> None:
@@ -80,7 +81,7 @@ def test_side_thread_shares_the_threads_and_gives_them_back() -> None:
         assert theirs.result() == 1
     finally:
         torch.set_num_threads(before)
-        side.close()
+        side.rest()
 
 
 def test_side_thread_is_waited_for_and_keeps_what_it_raised() -> None:
@@ -98,7 +99,7 @@ def test_side_thread_is_waited_for_and_keeps_what_it_raised() -> None:
     assert theirs.done()
     with pytest.raises(ValueError, match="of the task"):
         theirs.result()
-    side.close()
+    side.rest()
 
 
 def test_a_stream_is_encoded_ahead_in_order() -> None:

@@ -6,12 +6,12 @@ import threading
 
 import pytest
 
-from sam2_ros.node.model_thread import ModelThread
+from sam2_ros.tracking.task_thread import TaskThread
 
 DEADLINE_S = 20.0
 
 
-def until_queued(model_thread: ModelThread, count: int) -> None:
+def until_queued(model_thread: TaskThread, count: int) -> None:
     waiting = threading.Event()
     for _ in range(2000):
         if model_thread._tasks.qsize() == count:
@@ -21,7 +21,7 @@ def until_queued(model_thread: ModelThread, count: int) -> None:
 
 
 def test_who_came_first_goes_first_and_all_on_one_thread() -> None:
-    model_thread, begun, go_on = ModelThread(), threading.Event(), threading.Event()
+    model_thread, begun, go_on = TaskThread(), threading.Event(), threading.Event()
     order: list[str] = []
     idents: set[int] = set()
 
@@ -49,11 +49,11 @@ def test_who_came_first_goes_first_and_all_on_one_thread() -> None:
 
 
 def test_a_model_that_hangs_does_not_keep_the_process_from_ending() -> None:
-    assert ModelThread().run(lambda: threading.current_thread().daemon)
+    assert TaskThread().run(lambda: threading.current_thread().daemon)
 
 
 def test_answers_and_errors_come_back() -> None:
-    model_thread = ModelThread()
+    model_thread = TaskThread()
     assert model_thread.run(lambda: 7) == 7
     with pytest.raises(ZeroDivisionError):
         model_thread.run(lambda: 1 / 0)
