@@ -6,9 +6,8 @@ Batch norms are folded into the convolutions: ImageNet statistics stay as they a
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-
-from sam2_ros.model.packed_conv import convolve, keep
 
 # blocks, kernel, stride of the first, expansion, width out
 _STAGES = (
@@ -25,7 +24,7 @@ _LEVEL_CHANNELS = (24, 40, 112, 320)
 
 
 class SamePadConv(nn.Conv2d):
-    """A convolution and its ReLU6, padded as TensorFlow's "SAME": of an odd total, more at the right and bottom.
+    """A convolution padded as TensorFlow's "SAME": of an odd total, the larger part is at the right and bottom.
 
     Zeros in a kernel that is larger by one make up for the smaller part at the left and top: the images are padded
     evenly, inside the convolution, where a padded copy of them would take a quarter of the trunk's time.
@@ -33,14 +32,11 @@ class SamePadConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         total = self.kernel_size[0] - self.stride[0]
-        make_kernel = _one_larger if total % 2 else keep
-        return convolve(self, x, relu6=True, padding=(total + 1) // 2, make_kernel=make_kernel)
-
-
-def _one_larger(weight: Tensor) -> Tensor:
-    """With zeros at the top and the left; not by F.pad, which does not survive ONNX export on a weight."""
-    weight = torch.cat((torch.zeros_like(weight[:, :, :1]), weight), dim=2)
-    return torch.cat((torch.zeros_like(weight[..., :1]), weight), dim=3)
+        weight = self.weight
+        if total % 2:  # not by F.pad, which does not survive ONNX export on a weight
+            weight = torch.cat((torch.zeros_like(weight[:, :, :1]), weight), dim=2)
+            weight = torch.cat((torch.zeros_like(weight[..., :1]), weight), dim=3)
+        return F.conv2d(x, weight, self.bias, self.stride, (total + 1) // 2, 1, self.groups)
 
 
 class InvertedResidual(nn.Module):
@@ -55,8 +51,8 @@ class InvertedResidual(nn.Module):
         self.has_shortcut = stride == 1 and dim_in == dim_out
 
     def forward(self, x_bchw: Tensor) -> Tensor:
-        y = x_bchw if self.expand is None else convolve(self.expand, x_bchw, relu6=True)
-        y = convolve(self.project, self.depthwise(y), relu6=False)
+        y = x_bchw if self.expand is None else F.relu6(self.expand(x_bchw), inplace=True)
+        y = self.project(F.relu6(self.depthwise(y), inplace=True))
         return x_bchw + y if self.has_shortcut else y
 
 
@@ -76,7 +72,7 @@ class EfficientNetLite(nn.Module):
                 width = width_out
 
     def forward(self, images_bchw: Tensor) -> list[Tensor]:
-        x = self.stem(images_bchw.to(self.stem.weight.dtype))
+        x = F.relu6(self.stem(images_bchw.to(self.stem.weight.dtype)), inplace=True)
         levels = []
         for index, block in enumerate(self.blocks):
             x = block(x)
