@@ -1,6 +1,7 @@
 # make demo    the whole path: camera -> node -> client as separate processes; SOURCE=... PROMPT=... MODEL=... CHECKPOINT=... FRAMES=... (see README)
 # make test    lint, types and all tests but the long ones of parity; what continuous integration runs
-# make parity  the long comparison with the official SAM 2 code, hours on two cores; K="tiny and 1024px" runs some cases
+# make parity  the long comparison with the official SAM 2 code, hours on two cores; K="tiny and 1024px" runs some cases,
+#              GO_ON=1 those that a stopped run has left
 # make soak    the node's memory over thousands of images, hours on two cores; FRAMES=... (10000) MODEL=... CHECKPOINT=...
 # make fuzz    random input of every kind for SECONDS=120; a few fixed examples of it are part of make test
 # make colcon  build the same tree as a ROS workspace does
@@ -69,10 +70,10 @@ types: venv
 unit: venv
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
 
-# Rows of an earlier run stay where only some cases are run again.
+# Rows of an earlier run stay where only some cases are run again, or the run goes on where one was stopped.
 parity: venv
-	$(if $(K),,rm -rf build/parity)
-	PARITY_REPORT=build/parity OMP_NUM_THREADS=$$(( ($$(nproc) + $(JOBS) - 1) / $(JOBS) )) \
+	$(if $(K)$(GO_ON),,rm -rf build/parity)
+	PARITY_REPORT=build/parity PARITY_GO_ON=$(GO_ON) OMP_NUM_THREADS=$$(( ($$(nproc) + $(JOBS) - 1) / $(JOBS) )) \
 	  $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "long or not long" $(if $(K),-k "$(K)") test/parity
 
 # A stopped run's samples are judged with: benchmarks/soak.py --judge build/soak.csv

@@ -1,7 +1,8 @@
 """No case is left out of ``make parity``, and what was measured becomes a table.
 
 ``make parity`` names the table's folder in PARITY_REPORT. A row is written when its test ends, so that a long run that
-is stopped has told what it knows; a later run of some cases (``make parity K=...``) replaces their rows only.
+is stopped has told what it knows; a later run of some cases (``make parity K=...``) replaces their rows only, and one
+that goes on (``make parity GO_ON=1``) leaves out the scripts that have a row.
 """
 
 from __future__ import annotations
@@ -16,9 +17,29 @@ import pytest
 from sam2_ros.evaluation.official import NOT_INSTALLED, import_official_builder
 
 REPORT = Path(os.environ["PARITY_REPORT"]) if "PARITY_REPORT" in os.environ else None
+GOES_ON = bool(os.environ.get("PARITY_GO_ON"))
 KEY = ("case", "model", "px", "postprocess")
 COLUMNS = (*KEY, "max difference", "min mask IoU")
+_SETTINGS = {True: "default", False: "benchmark", None: ""}
 _measured_now: set[tuple[str, ...]] = set()  # keys of this session's rows; the others are of an earlier one
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if REPORT is None or not GOES_ON:
+        return
+    known = {row[: len(KEY)] for row in _read_rows().values()}
+    done = [item for item in items if _key_of_script(item) in known]
+    items[:] = [item for item in items if item not in done]
+    config.hook.pytest_deselected(items=done)
+
+
+def _key_of_script(item: pytest.Item) -> tuple[str, ...] | None:
+    """The key of the row that the test of a script of prompts adds; None for other tests."""
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    if not {"setting", "case"} <= params.keys():
+        return None
+    setting = params["setting"]
+    return params["case"].name, setting.model, str(setting.image_size), _SETTINGS[setting.postprocess]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -37,7 +58,7 @@ def add_row(request: pytest.FixtureRequest) -> Callable[..., None]:
     def add(
         case: str, model: str, px: int, postprocess: bool | None, max_difference: float, min_iou: float | None = None
     ) -> None:
-        setting = {True: "default", False: "benchmark", None: ""}[postprocess]
+        setting = _SETTINGS[postprocess]
         iou = "" if min_iou is None else f"{min_iou:.6f}"
         request.node.user_properties.append(("parity", (case, model, str(px), setting, f"{max_difference:.1e}", iou)))
 
