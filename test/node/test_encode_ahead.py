@@ -118,3 +118,22 @@ def test_time_that_jumps_back_forgets_the_image_that_was_encoded_ahead(rig: Sess
     rig.wait_for(3)
     assert rig.published[2].header == "header 4"
     assert "step 3 ahead" not in rig.tracker.calls
+
+
+def test_every_frame_in_order(fake_tracker: Any) -> None:
+    rig = SessionRig(fake_tracker, encode_ahead=True, process_every_frame=True)
+    rig.prompt(click("a"))
+    fake_tracker.gate.clear()
+    rig.offer(1, stamp_s=1)
+    assert fake_tracker.in_step.wait(DEADLINE_S)
+    for value in range(2, 9):
+        rig.offer(value, stamp_s=value)
+    late = rig.session.prompt([click("b", stamp_ns=5_000_000_000)])
+    fake_tracker.gate.set()
+    assert rig.wait_for(8).header == "header 8"
+    assert late.outcomes.result(DEADLINE_S)[0].accepted
+    rig.close()
+    done = [call.removesuffix(" ahead") for call in fake_tracker.calls if call.startswith(("step", "prompt"))]
+    steps = [f"step {value}" for value in range(1, 9)]
+    assert done == ["prompt a", *steps[:4], "prompt b at 5 s", *steps[4:]]
+    assert rig.session.stats().dropped == 0
