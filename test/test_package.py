@@ -33,7 +33,7 @@ ALLOWED_LAYERS = {
     "node": {"model", "tracking", "data"},
     "export": {"model", "tracking"},
     "commands": {"model", "tracking", "data", "evaluation", "training", "export"},
-    "cli": {"commands"},
+    "cli": {"commands", "tracking"},
     "resources": set(),
     "__init__": {"tracking"},
 }
