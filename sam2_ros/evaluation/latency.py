@@ -6,10 +6,12 @@ The parts of the network have the same names in the official code and in ours, s
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +21,10 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 STAGES = ("image_encoder", "memory_attention", "sam_mask_decoder", "memory_encoder")
 
-# The counter knows the fused attention of GPUs alone.
-_CPU_ATTENTION = {
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v)
+# What the counter does not know: fused attention on CPUs, and products with packed weights.
+_MORE_FORMULAS: dict[Any, Callable[..., int]] = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
+    torch.ops.mkldnn._linear_pointwise: lambda x, weight, *_, **__: 2 * math.prod(x) * weight[0],
 }
 
 _LARGEST_PRODUCT, _LONG_PRODUCT_MS = 8192, 200.0  # of the ceiling: side of the matrices, and time that is enough
@@ -142,7 +145,7 @@ def measure(
                 for stage, spent_ms in clock.spent_ms.items():
                     stages[contender.name][stage].append(spent_ms)
             else:
-                with _eager(), FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
+                with _eager(), FlopCounterMode(display=False, custom_mapping=_MORE_FORMULAS) as counter:
                     contender.step(index)
                 gflop[contender.name] = counter.get_total_flops() / 1e9
     return [Measured(c.name, whole[c.name], stages[c.name], gflop[c.name], masks[c.name]) for c in contenders]

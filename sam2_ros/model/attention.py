@@ -5,9 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from sam2_ros.model.inference import is_cpu_inference
+from sam2_ros.model.packed import Linear
 from sam2_ros.model.pooled_memory import pool_maps, weight_of_squares
 from sam2_ros.model.position_encoding import rotary_table, rotate_pairs
 from sam2_ros.model.softmax_attention import prefers_products, softmax_attention
+
+_CACHED_KEYS = 2**20  # numbers in keys that stay in the cache while they are turned, all maps together
 
 
 class Attention(nn.Module):
@@ -24,10 +28,10 @@ class Attention(nn.Module):
         super().__init__()
         inner, source = dim // downsample, key_value_dim or dim
         self.num_heads = num_heads
-        self.q_proj = nn.Linear(dim, inner)
-        self.k_proj = nn.Linear(source, inner)
-        self.v_proj = nn.Linear(source, inner)
-        self.out_proj = nn.Linear(inner, dim)
+        self.q_proj = Linear(dim, inner)
+        self.k_proj = Linear(source, inner)
+        self.v_proj = Linear(source, inner)
+        self.out_proj = Linear(inner, dim)
 
     def split_heads(self, x_bnc: Tensor) -> Tensor:
         return x_bnc.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
@@ -85,7 +89,9 @@ class RotaryAttention(Attention):
         cos, sin = rotary_table(q.shape[-1], *grid_hw, q.device)
         placed = k.shape[2] - num_unplaced
         q = rotate_pairs(q, cos, sin).expand(k.shape[0], -1, -1, -1)
-        k = torch.cat((rotate_pairs(k[:, :, :placed], cos, sin), k[:, :, placed:]), dim=2)
+        in_parts = k.numel() > _CACHED_KEYS and is_cpu_inference(k)
+        maps = k[:, :, :placed].split(cos.shape[0] if in_parts else placed, dim=2)
+        k = torch.cat([*(rotate_pairs(part, cos, sin) for part in maps), k[:, :, placed:]], dim=2)
         bias_m = None
         if self.pooling > 1:
             k = pool_maps(k.flatten(0, 1), grid_hw, num_unplaced, self.pooling).unflatten(0, k.shape[:2])

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 import torch.nn.functional as F
-from torch import Tensor, nn, zeros
+from torch import Tensor, cat, nn, zeros
 
 from sam2_ros.model.config import HieraSpec
+from sam2_ros.model.inference import is_cpu_inference, state_of
 from sam2_ros.model.layers import MLP
+from sam2_ros.model.packed import Linear
 from sam2_ros.model.softmax_attention import softmax_attention
+
+_STRIP_BYTES = 16 * 2**20  # of the widest map in a block, for what goes through it at once
 
 
 def split_windows(x_bhwc: Tensor, size: int) -> Tensor:
@@ -40,8 +46,8 @@ class MultiScaleAttention(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.pool_queries = pool_queries
-        self.qkv = nn.Linear(dim_in, 3 * dim_out)
-        self.proj = nn.Linear(dim_out, dim_out)
+        self.qkv = Linear(dim_in, 3 * dim_out)
+        self.proj = Linear(dim_out, dim_out)
 
     def forward(self, x_bhwc: Tensor) -> Tensor:
         q, k, v = self.qkv(x_bhwc).chunk(3, dim=-1)
@@ -65,10 +71,19 @@ class MultiScaleBlock(nn.Module):
         self.norm2 = nn.LayerNorm(dim_out, eps=1e-6)
         self.mlp = MLP(dim_out, 4 * dim_out, dim_out, activation=nn.GELU)
         if dim_in != dim_out:
-            self.proj = nn.Linear(dim_in, dim_out)
+            self.proj = Linear(dim_in, dim_out)
         self.widens = dim_in != dim_out
 
     def forward(self, x_bhwc: Tensor) -> Tensor:
+        """Nothing looks outside its window, so strips of whole windows can go through one after another."""
+        if not self.window or not is_cpu_inference(x_bhwc):
+            return self.forward_whole(x_bhwc)
+        weight = self.mlp.layers[0].get_parameter("weight")
+        hidden_bytes = x_bhwc[..., 0].numel() * weight.shape[0] * weight.element_size()
+        rows = -(-x_bhwc.shape[1] // (self.window * ceil(hidden_bytes / _STRIP_BYTES))) * self.window
+        return cat([self.forward_whole(strip) for strip in x_bhwc.split(rows, dim=1)], dim=1)
+
+    def forward_whole(self, x_bhwc: Tensor) -> Tensor:
         # Products may be in bfloat16. The sum that runs through all blocks stays in float32: it would lose most.
         dtype = self.attn.qkv.weight.dtype
         normed = self.norm1(x_bhwc).to(dtype)
@@ -105,6 +120,7 @@ class Hiera(nn.Module):
         self.pos_embed_window = nn.Parameter(zeros(1, dim, spec.window_sizes[0], spec.window_sizes[0]))
         self.blocks = nn.ModuleList()
         self.stage_ends = []
+        self._kept: tuple[tuple[object, ...], Tensor] | None = None  # the last position embedding, and what made it
         for stage, depth in enumerate(spec.stages):
             for index_in_stage in range(depth):
                 first_of_later_stage = stage > 0 and index_in_stage == 0
@@ -120,6 +136,15 @@ class Hiera(nn.Module):
                 self.blocks.append(block)
             self.stage_ends.append(len(self.blocks) - 1)
 
+    def kept_position_embedding(self, height: int, width: int) -> Tensor:
+        """``position_embedding``, made anew only when its parameters have changed: it costs as much as a block."""
+        state = state_of(self.pos_embed, self.pos_embed_window)
+        if state is None:
+            return self.position_embedding(height, width)
+        if self._kept is None or self._kept[0] != (height, width, state):
+            self._kept = (height, width, state), self.position_embedding(height, width)
+        return self._kept[1]
+
     def position_embedding(self, height: int, width: int) -> Tensor:
         """(1, H, W, C): a coarse map stretched over the image plus one window's map tiled over it."""
         coarse = F.interpolate(self.pos_embed, size=(height, width), mode="bicubic")
@@ -129,7 +154,7 @@ class Hiera(nn.Module):
 
     def forward(self, images_bchw: Tensor) -> list[Tensor]:
         x = self.patch_embed(images_bchw)
-        x = x + self.position_embedding(*x.shape[1:3])
+        x = x + self.kept_position_embedding(*x.shape[1:3])
         levels = []
         for index, block in enumerate(self.blocks):
             x = block(x)

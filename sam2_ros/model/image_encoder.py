@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from sam2_ros.model.config import HieraSpec, ModelConfig
 from sam2_ros.model.efficientnet_lite import EfficientNetLite
 from sam2_ros.model.hiera import Hiera
+from sam2_ros.model.layers import chained_1x1
 
 
 class LateralConv(nn.Module):
@@ -22,7 +23,7 @@ class LateralConv(nn.Module):
 
 
 class FpnNeck(nn.Module):
-    """Four trunk levels -> three maps of ``d_model`` channels at strides 4, 8, 16.
+    """Four trunk levels -> a map of ``d_model`` channels at stride 16 and what the decoder takes from strides 4 and 8.
 
     Only stride 16 receives top-down features (from stride 32); strides 4 and 8 are lateral alone.
     """
@@ -32,10 +33,18 @@ class FpnNeck(nn.Module):
         # Deepest level first: the order of the released checkpoints.
         self.convs = nn.ModuleList(LateralConv(channels, d_model) for channels in reversed(trunk_channels))
 
-    def forward(self, levels: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        stride4, stride8, stride16, stride32 = (conv(x) for conv, x in zip(reversed(self.convs), levels, strict=True))
-        top_down = F.interpolate(stride32, scale_factor=2.0, mode="nearest")
-        return stride4, stride8, stride16 + top_down
+    def forward(self, levels: list[Tensor], conv_s0: nn.Conv2d, conv_s1: nn.Conv2d) -> tuple[Tensor, Tensor, Tensor]:
+        """``conv_s0`` and ``conv_s1``: the mask decoder's own 1x1 convolutions of strides 4 and 8.
+
+        Nothing else looks at the neck's wide maps there, so those are not made.
+        """
+        stride32, stride16, stride8, stride4 = (lateral for lateral in self.convs if isinstance(lateral, LateralConv))
+        top_down = F.interpolate(stride32(levels[3]), scale_factor=2.0, mode="nearest")
+        return (
+            chained_1x1(levels[0], stride4.conv, conv_s0),
+            chained_1x1(levels[1], stride8.conv, conv_s1),
+            stride16(levels[2]) + top_down,
+        )
 
 
 class ImageEncoder(nn.Module):
@@ -45,6 +54,7 @@ class ImageEncoder(nn.Module):
         self.trunk = Hiera(spec) if isinstance(spec, HieraSpec) else EfficientNetLite()
         self.neck = FpnNeck(self.trunk.channels, config.d_model)
 
-    def forward(self, images_bchw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, 3, S, S) normalised images -> maps of ``d_model`` channels at strides 4, 8 and 16."""
-        return self.neck(self.trunk(images_bchw))
+    def forward(self, images_bchw: Tensor, conv_s0: nn.Conv2d, conv_s1: nn.Conv2d) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, 3, S, S) normalised images -> the maps of ``FpnNeck`` at strides 4, 8 and 16."""
+        maps: tuple[Tensor, Tensor, Tensor] = self.neck(self.trunk(images_bchw), conv_s0, conv_s1)
+        return maps

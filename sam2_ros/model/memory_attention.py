@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from sam2_ros.model.attention import RotaryAttention
 from sam2_ros.model.config import ModelConfig
+from sam2_ros.model.packed import Linear
 
 
 class MemoryAttentionLayer(nn.Module):
@@ -20,8 +21,8 @@ class MemoryAttentionLayer(nn.Module):
         dim = config.d_model
         self.self_attn = RotaryAttention(dim, 1)
         self.cross_attn_image = RotaryAttention(dim, 1, config.memory_dim, config.approximations.memory_pooling)
-        self.linear1 = nn.Linear(dim, config.memory_ffn_dim)
-        self.linear2 = nn.Linear(config.memory_ffn_dim, dim)
+        self.linear1 = Linear(dim, config.memory_ffn_dim)
+        self.linear2 = Linear(config.memory_ffn_dim, dim)
         self.norm1 = nn.LayerNorm(dim)
         self.norm2 = nn.LayerNorm(dim)
         self.norm3 = nn.LayerNorm(dim)

@@ -112,8 +112,8 @@ class SAM2(nn.Module):
     def encode_image(self, images_bchw: Tensor) -> ImageFeatures:
         """(B, 3, S, S) float images, normalised with ImageNet's mean and deviation -> float32 features."""
         decoder = self.sam_mask_decoder
-        stride4, stride8, top = self.image_encoder(images_bchw)
-        return ImageFeatures(top.float(), decoder.conv_s1(stride8).float(), decoder.conv_s0(stride4).float())
+        stride4, stride8, top = self.image_encoder(images_bchw, decoder.conv_s0, decoder.conv_s1)
+        return ImageFeatures(top.float(), stride8.float(), stride4.float())
 
     def without_memory(self, features: ImageFeatures) -> Tensor:
         """(B, d_model, h, w): features for a frame that is to be segmented from its prompt alone."""

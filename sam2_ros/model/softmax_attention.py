@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_MAX_SCORES = 2**24  # at once: 32 MiB of bfloat16, about what a last-level cache holds
+from sam2_ros.model.packed import pack, packed_product, pays_packed
+
+# At once: about what a last-level cache holds, and less than what the C library takes fresh from the system each time.
+_MAX_SCORE_BYTES = 30 * 2**20
+
+
+def power_of_two_below(limit: float) -> int:
+    """The largest that is at most ``limit``, and 1 if none is."""
+    return int(2 ** math.floor(math.log2(max(1, limit))))
 
 
 def prefers_products(q: Tensor, value_width: int) -> bool:
@@ -41,10 +51,13 @@ def softmax_attention(
 def _by_products(q_gnc: Tensor, k_gmc: Tensor, v_gmd: Tensor, bias_m: Tensor | None) -> Tensor:
     """As many scores at a time as stay in the cache, in one buffer: fresh memory costs more than what is done in it."""
     groups, n, m = q_gnc.shape[0], q_gnc.shape[1], k_gmc.shape[1]
+    max_scores = _MAX_SCORE_BYTES // q_gnc.element_size()
+    many = max(1, min(groups, max_scores // (n * m)))  # whole groups together, or one in slices of rows
+    rows = n if n * m <= max_scores else power_of_two_below(max_scores / m)  # which products are a fifth faster with
     out_gnd = q_gnc.new_empty(groups, n, v_gmd.shape[2])
-    many = max(1, min(groups, _MAX_SCORES // (n * m)))  # whole groups together, or one in slices of rows
-    rows = n if many > 1 else max(1, min(n, _MAX_SCORES // m))
     buffer = q_gnc.new_empty(many * rows * m)
+    if rows < n and pays_packed(k_gmc, rows):
+        return _by_packed_products(q_gnc, k_gmc, v_gmd, bias_m, rows)
     for group in range(0, groups, many):
         q, k, v = (t[group : group + many] for t in (q_gnc, k_gmc, v_gmd))
         for row in range(0, n, rows):
@@ -55,4 +68,17 @@ def _by_products(q_gnc: Tensor, k_gmc: Tensor, v_gmd: Tensor, bias_m: Tensor | N
                 scores += bias_m
             torch.softmax(scores, dim=2, out=scores)
             out_gnd[group : group + many, row : row + rows] = scores @ v
+    return out_gnd
+
+
+def _by_packed_products(q_gnc: Tensor, k_gmc: Tensor, v_gmd: Tensor, bias_m: Tensor | None, rows: int) -> Tensor:
+    """Group after group in slices of ``rows`` queries, which share its packed keys."""
+    out_gnd = q_gnc.new_empty(*q_gnc.shape[:2], v_gmd.shape[2])
+    for group, (q_nc, k_mc, v_md) in enumerate(zip(q_gnc, k_gmc, v_gmd, strict=True)):
+        packed = pack(k_mc, rows)
+        for row in range(0, q_nc.shape[0], rows):
+            scores = packed_product(q_nc[row : row + rows], packed, bias_m)
+            torch.softmax(scores, dim=1, out=scores)
+            torch.mm(scores, v_md, out=out_gnd[group, row : row + rows])
+            del scores  # so that the next ones come to lie in the same memory, still in the cache
     return out_gnd

@@ -8,7 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from tiny_model import TINY, tiny_model
+from torch import nn
 
+from sam2_ros.model import hiera
 from sam2_ros.model.config import EfficientNetLiteSpec
 from sam2_ros.model.hiera import MultiScaleBlock, join_windows, pool_2x2, split_windows
 from sam2_ros.model.image_encoder import FpnNeck, ImageEncoder
@@ -45,6 +47,18 @@ def test_attention_in_a_window_sees_nothing_outside_it() -> None:
     assert difference[:, 4:].max() == 0
 
 
+@pytest.mark.parametrize("pool", [False, True])
+@pytest.mark.parametrize("strip_bytes", [1, 9000, 2**30])
+def test_strips_of_windows_are_the_whole(monkeypatch: pytest.MonkeyPatch, pool: bool, strip_bytes: int) -> None:
+    """The last strip has fewer rows, and padding."""
+    monkeypatch.setattr(hiera, "_STRIP_BYTES", strip_bytes)
+    torch.manual_seed(0)
+    block = MultiScaleBlock(8, 16, num_heads=2, window=4, pool=pool)
+    x = torch.randn(2, 14, 10, 8)
+    with torch.inference_mode():
+        torch.testing.assert_close(block(x), block.forward_whole(x))
+
+
 def test_padding_takes_part_in_attention() -> None:
     """The released weights were trained so: a padded window is not the same as a window cut to size."""
     torch.manual_seed(0)
@@ -70,6 +84,19 @@ def test_position_embedding_is_a_stretched_map_plus_tiled_windows() -> None:
         torch.testing.assert_close(position[0, y, x], coarse[y, x] + window[y % 8, x % 8])
 
 
+def test_position_embedding_is_kept_until_its_parameters_change() -> None:
+    trunk = tiny_model().image_encoder.trunk
+    with torch.inference_mode():
+        first = trunk.kept_position_embedding(16, 24)
+        assert trunk.kept_position_embedding(16, 24) is first
+        assert trunk.kept_position_embedding(24, 16).shape == (1, 24, 16, 8)
+    with torch.no_grad():
+        trunk.pos_embed += 1
+        torch.testing.assert_close(trunk.kept_position_embedding(16, 24), first + 1)
+    trunk.kept_position_embedding(16, 24).sum().backward()
+    assert trunk.pos_embed.grad is not None
+
+
 @pytest.fixture
 def levels() -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
@@ -78,11 +105,11 @@ def levels() -> list[torch.Tensor]:
 
 
 def test_only_stride_16_gets_features_from_above(levels: list[torch.Tensor]) -> None:
-    neck = FpnNeck((3, 5, 7, 9), 6)
+    neck, conv_s0, conv_s1 = FpnNeck((3, 5, 7, 9), 6), nn.Conv2d(6, 2, 1), nn.Conv2d(6, 4, 1)
     lateral = [conv(level) for conv, level in zip(reversed(neck.convs), levels, strict=True)]
-    stride4, stride8, stride16 = neck(levels)
-    torch.testing.assert_close(stride4, lateral[0])
-    torch.testing.assert_close(stride8, lateral[1])
+    stride4, stride8, stride16 = neck(levels, conv_s0, conv_s1)
+    torch.testing.assert_close(stride4, conv_s0(lateral[0]))  # made as one convolution
+    torch.testing.assert_close(stride8, conv_s1(lateral[1]))
     nearest = lateral[3].repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
     torch.testing.assert_close(stride16, lateral[2] + nearest)
 
@@ -95,5 +122,5 @@ def test_neck_has_the_deepest_level_first() -> None:
 def test_encoder_gives_strides_4_8_and_16(trunk) -> None:  # type: ignore[no-untyped-def]
     encoder = ImageEncoder(replace(TINY, trunk=trunk)).eval()
     with torch.inference_mode():
-        maps = encoder(torch.randn(1, 3, 64, 64))
-    assert [tuple(m.shape) for m in maps] == [(1, 32, 16, 16), (1, 32, 8, 8), (1, 32, 4, 4)]
+        maps = encoder(torch.randn(1, 3, 64, 64), nn.Conv2d(32, 4, 1), nn.Conv2d(32, 8, 1))
+    assert [tuple(m.shape) for m in maps] == [(1, 4, 16, 16), (1, 8, 8, 8), (1, 32, 4, 4)]

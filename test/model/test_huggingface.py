@@ -71,13 +71,19 @@ def assert_same(ours: torch.Tensor, theirs: torch.Tensor) -> None:
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4 * scale)
 
 
+def assert_same_features(ours: SAM2, theirs: torch.nn.Module, images: torch.Tensor) -> None:
+    """As the heads see them: strides 4 and 8 after the decoder's own convolutions, which both kinds of theirs have."""
+    features, decoder = ours.encode_image(images), theirs.mask_decoder
+    by_side = {level.shape[-1]: level for level in theirs.vision_encoder(images).fpn_hidden_states}
+    assert_same(features.top_bchw, by_side[features.top_bchw.shape[-1]])
+    assert_same(features.stride8_bchw, decoder.conv_s1(by_side[features.stride8_bchw.shape[-1]]))
+    assert_same(features.stride4_bchw, decoder.conv_s0(by_side[features.stride4_bchw.shape[-1]]))
+
+
 @torch.no_grad()
 def test_image_features_are_theirs(ours: SAM2, theirs: torch.nn.Module) -> None:
     images = noise(2, 3, 128, 128)
-    expected = theirs.vision_encoder(images).fpn_hidden_states
-    by_side = {level.shape[-1]: level for level in expected}
-    for level in ours.image_encoder(images):
-        assert_same(level, by_side[level.shape[-1]])
+    assert_same_features(ours, theirs, images)
 
 
 @torch.no_grad()
@@ -186,9 +192,7 @@ def test_image_model_fills_the_image_part(tmp_path: Path) -> None:
     fill_model(ours, read_state_dict(tmp_path), tmp_path, image_only=True)
     images = noise(1, 3, 128, 128)
     with torch.no_grad():
-        expected = {level.shape[-1]: level for level in theirs.vision_encoder(images).fpn_hidden_states}
-        for level in ours.image_encoder(images):
-            assert_same(level, expected[level.shape[-1]])
+        assert_same_features(ours, theirs, images)
 
 
 def test_all_ways_of_saving_give_the_same(ours: SAM2, theirs: torch.nn.Module, folder: Path, tmp_path: Path) -> None:

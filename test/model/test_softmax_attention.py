@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch.nn import functional as F
 
+from sam2_ros.model import packed
 from sam2_ros.model import softmax_attention as module
 from sam2_ros.model.attention import RotaryAttention
 from sam2_ros.model.softmax_attention import prefers_products, softmax_attention
@@ -17,11 +20,14 @@ def random_bhnc(*shape: int, seed: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("max_scores", [1, 40, 7 * 12, 2 * 7 * 12, 2**24])
 @pytest.mark.parametrize("value_width", [8, 3])
+@pytest.mark.parametrize("packs", [False, True], ids=["plain", "packed"])
 @torch.inference_mode()
 def test_products_agree_with_the_fused_kernel(
-    monkeypatch: pytest.MonkeyPatch, max_scores: int, value_width: int
+    monkeypatch: pytest.MonkeyPatch, max_scores: int, value_width: int, packs: bool
 ) -> None:
-    monkeypatch.setattr(module, "_MAX_SCORES", max_scores)
+    """Whatever fits at once, and whether or not slices of queries share packed keys."""
+    monkeypatch.setattr(module, "_MAX_SCORE_BYTES", 2 * max_scores)
+    monkeypatch.setattr(packed, "_WORTH_PRODUCTS", 1 if packs else math.inf)
     q, k, v = (random_bhnc(3, 2, n, c, seed=n) for n, c in ((7, 8), (12, 8), (12, value_width)))
     expected = F.scaled_dot_product_attention(q, k, v)
     actual = softmax_attention(q.bfloat16(), k.bfloat16(), v.bfloat16())

@@ -1,0 +1,27 @@
+"""What may be done otherwise where nothing is trained and no graph is exported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+# Since torch 2.7, which export needs anyway.
+is_exporting: Callable[[], bool] = getattr(torch.compiler, "is_exporting", lambda: False)
+
+
+def is_cpu_inference(x: Tensor) -> bool:
+    """Whether ``x`` is on a CPU, whose cache is worth staying in, and neither gradients nor a graph are wanted."""
+    return x.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+
+
+def state_of(*parameters: Tensor) -> tuple[object, ...] | None:
+    """Equal for as long as the parameters hold the same values, so that what was made of them can be kept.
+
+    None where nothing is to be kept: gradients or a graph are wanted, or a parameter was made in inference mode, which
+    does not count its changes.
+    """
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or any(p.is_inference() for p in parameters):
+        return None
+    return tuple((p.data_ptr(), p._version, p.device, p.dtype) for p in parameters)

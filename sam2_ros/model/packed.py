@@ -1,0 +1,73 @@
+"""Matrix products whose right side is laid out once, for all the products that it takes part in.
+
+A product on a CPU begins by rearranging its right side into blocks, as the instructions take it. For weights that is
+the same work in every frame, and for the keys of attention in every slice of queries: a tenth of the product and more.
+PyTorch's compiler lays weights out beforehand in the same way.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sam2_ros.model.inference import is_cpu_inference, state_of
+
+_WORTH_PRODUCTS = 2**26  # of two numbers, in one matrix product: half a millisecond; below it other things cost more
+
+
+def _packable() -> frozenset[torch.dtype]:
+    """Types for which this processor has been found faster so: x86 with AVX2 or more.
+
+    The operators are the compiler's own, there since torch 2.0, but not promised.
+    """
+    mkldnn = torch.ops.mkldnn
+    needed = ("_reorder_linear_weight", "_linear_pointwise", "_is_mkldnn_bf16_supported")
+    is_measured = torch.backends.cpu.get_cpu_capability().startswith("AVX")
+    if not is_measured or not torch.backends.mkldnn.is_available() or not all(hasattr(mkldnn, name) for name in needed):
+        return frozenset()
+    return frozenset((torch.float32, torch.bfloat16) if mkldnn._is_mkldnn_bf16_supported() else (torch.float32,))
+
+
+_PACKABLE = _packable()
+
+
+def pays_packed(right_mc: Tensor, rows: int) -> bool:
+    """Whether products of so many rows with ``right_mc`` transposed are faster through ``pack``."""
+    return rows * right_mc.numel() >= _WORTH_PRODUCTS and right_mc.dtype in _PACKABLE and is_cpu_inference(right_mc)
+
+
+def pack(right_mc: Tensor, rows: int) -> Tensor:
+    """An opaque tensor for ``packed_product``; ``rows`` of the left side are expected, but any number may come."""
+    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(right_mc, rows)
+    return packed
+
+
+def packed_product(left_nc: Tensor, packed: Tensor, bias_m: Tensor | None = None) -> Tensor:
+    """left right^T + bias: (..., N, C) by what ``pack`` made of (M, C) -> (..., N, M)."""
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(left_nc, packed, bias_m, "none", [], "")
+    return product
+
+
+class Linear(nn.Linear):
+    """A linear layer that keeps its weight packed beside the plain one, where that is faster.
+
+    The packed weight is made at the first use and made anew when the plain one has changed.
+    """
+
+    _packed: Tensor | None = None
+    _packed_from: object = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight
+        rows = x.numel() // max(1, x.shape[-1])
+        state = state_of(weight) if pays_packed(weight, rows) else None
+        if state is None:
+            return F.linear(x, weight, self.bias)
+        if self._packed is None or self._packed_from != state:
+            self._packed, self._packed_from = pack(weight, rows), state
+        return packed_product(x, self._packed, self.bias)
+
+    def __getstate__(self) -> dict[str, object]:
+        """For copies and pickles, which make their own: an opaque tensor can be neither."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_packed", "_packed_from")}

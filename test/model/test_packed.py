@@ -1,0 +1,87 @@
+"""Packed products are products, and follow their weight."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from sam2_ros.model import packed as module
+from sam2_ros.model.packed import Linear, pack, packed_product, pays_packed
+
+TYPES = sorted(module._PACKABLE, key=str)
+
+
+@pytest.fixture(autouse=True)
+def however_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_WORTH_PRODUCTS", 1)
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def layer() -> Linear:
+    torch.manual_seed(1)
+    return Linear(24, 10)
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+@pytest.mark.parametrize("rows", [1, 7, 300])
+@torch.inference_mode()
+def test_product_is_that_of_the_plain_operands(dtype: torch.dtype, rows: int) -> None:
+    """However many rows come, and from a slice of a larger tensor too."""
+    left, right, bias = noise(2, rows, 24), noise(10, 3, 24, seed=1)[:, 1], noise(10, seed=2)
+    actual = packed_product(left.to(dtype), pack(right.to(dtype), 64), bias.to(dtype))
+    assert actual.dtype == dtype
+    tolerance = 1e-5 if dtype == torch.float32 else 0.1
+    torch.testing.assert_close(actual.float(), F.linear(left, right, bias), rtol=0, atol=tolerance)
+
+
+def test_layer_packs_once_and_again_when_its_weight_has_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr(module, "_PACKABLE", frozenset({torch.float32}))
+    monkeypatch.setattr(module, "pack", lambda right, rows: calls.append(rows) or right.clone())
+    monkeypatch.setattr(module, "packed_product", F.linear)
+    linear, x = layer(), noise(5, 24)
+    with torch.inference_mode():
+        for _ in range(2):
+            torch.testing.assert_close(linear(x), F.linear(x, linear.weight, linear.bias))
+    assert calls == [5]
+    changed = Linear(24, 10)
+    linear.load_state_dict(changed.state_dict())
+    with torch.inference_mode():
+        torch.testing.assert_close(linear(x), F.linear(x, changed.weight, changed.bias))
+    assert calls == [5, 5]
+
+
+def test_gradients_pass_and_nothing_is_packed_for_them() -> None:
+    linear = layer()
+    linear(noise(5, 24)).sum().backward()
+    assert linear.weight.grad is not None
+    assert linear._packed is None
+
+
+@pytest.mark.skipif(not TYPES, reason="this processor or PyTorch has no packed products: run it on x86 with AVX2")
+def test_copies_and_pickles_leave_the_packed_weight_behind() -> None:
+    linear, x = layer(), noise(5, 24)
+    with torch.inference_mode():
+        expected = linear(x)
+        assert linear._packed is not None
+        for other in (copy.deepcopy(linear), pickle.loads(pickle.dumps(linear))):
+            assert other._packed is None
+            torch.testing.assert_close(other(x), expected)
+    assert set(linear.state_dict()) == {"weight", "bias"}
+
+
+def test_small_products_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PACKABLE", frozenset({torch.float32}))
+    monkeypatch.setattr(module, "_WORTH_PRODUCTS", 1000)
+    with torch.inference_mode():
+        assert pays_packed(noise(10, 20), rows=5)
+        assert not pays_packed(noise(10, 20), rows=4)
+        assert not pays_packed(noise(10, 20).double(), rows=5)
+    assert not pays_packed(noise(10, 20), rows=5)  # gradients are wanted
