@@ -23,6 +23,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--width", type=int, default=640, help="of the camera image, px (default: 640)")
     parser.add_argument("--height", type=int, default=480, help="of the camera image, px (default: 480)")
     add_memory_options(parser)
+    parser.add_argument(
+        "--compile", action="store_true", help="time ours compiled as well, which takes minutes; on a GPU it always is"
+    )
     parser.add_argument("--without-official", action="store_true", help="time our own code alone")
     parser.add_argument(
         "--emulated", action="store_true", help="time bfloat16 also where it is emulated, a hundred times slower"
@@ -57,6 +60,7 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
         with_official=with_official,
         emulated=args.emulated,
         approximations=Approximations(args.memory_pooling, args.recent_memories),
+        with_compiled=args.compile,
         progress=progress,
     )
     progress.clear()

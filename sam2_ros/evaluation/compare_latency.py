@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from sam2_ros.evaluation.latency import (
 from sam2_ros.evaluation.official import OfficialStream, build_official, randomise
 from sam2_ros.model.config import Approximations, ModelConfig, approximate, model_config
 from sam2_ros.model.sam2 import SAM2
+from sam2_ros.tracking.compiled import compile_network
 from sam2_ros.tracking.loading import check_device, load_network
 from sam2_ros.tracking.precision import Precision, choose_precision, has_fast_bfloat16
 from sam2_ros.tracking.tracker import Tracker
@@ -45,6 +47,7 @@ class Comparison:
     measured: list[Measured]
     default: str  # name of the contender that a user gets who asks for nothing
     ceiling_tflop_per_s: dict[str, float]  # by type: one large matrix product
+    compile_s: dict[str, float]  # by name, of contenders that were compiled
 
     def rows(self) -> list[dict[str, Any]]:
         """One for each contender."""
@@ -84,6 +87,7 @@ class Comparison:
             "|" + " --- |" * len(columns),
         ]
         lines += ["| " + " | ".join(str(row[column]) for column in columns) + " |" for row in self.rows()]
+        lines += [f"{name}: compiled in {spent_s:.0f} s" for name, spent_s in self.compile_s.items()]
         return "\n".join(lines)
 
     def summary(self) -> dict[str, Any]:
@@ -101,6 +105,7 @@ class Comparison:
             "ms": {name: round(m.frame_ms_p50, 2) for name, m in by_name.items()},
             "speedup_vs_official": round(min(official) / ours_ms, 3) if official else None,
             "worst_iou": {row["contender"]: row["worst_iou"] for row in self.rows()},
+            "compile_s": {name: round(value, 1) for name, value in self.compile_s.items()},
             "ceiling_tflop_per_s": {name: round(value, 3) for name, value in self.ceiling_tflop_per_s.items()},
         }
 
@@ -119,6 +124,7 @@ def compare_latency(
     with_official: bool = True,
     emulated: bool = False,
     approximations: Approximations | None = None,
+    with_compiled: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Comparison:
     """Time a model in float32, in bfloat16, and the official code in both where it knows the model.
@@ -133,16 +139,14 @@ def compare_latency(
         size_hw, with_official: of the camera image in px; False times ours alone.
         emulated: also bfloat16 without instructions for it, which is a hundred times slower.
         approximations: our default with these takes part as well.
+        with_compiled: our default, compiled, takes part as well; on a GPU it always does.
         progress: is told what is being done.
 
     Raises:
         ValueError: an unknown model, size or device, or numbers below 1.
         ImportError: the official package is not there.
     """
-    if num_objects < 1 or timed_frames < 1:
-        raise ValueError(f"expected at least one object and one frame, got {num_objects} and {timed_frames}")
-    if threads is not None and threads < 1:
-        raise ValueError(f"expected at least one thread, got {threads}")
+    _check_counts(num_objects, timed_frames, threads)
     torch.set_num_threads(threads or torch.get_num_threads())
     config = model_config(model, image_size)
     check_device(device)
@@ -154,6 +158,8 @@ def compare_latency(
     dtypes = list(_SHORT) if emulated or has_fast_bfloat16(where) else [torch.float32]
     approximated = approximate(config, approximations or Approximations())
     contenders = list(_contenders(config, approximated, frames, boxes, where, dtypes, with_official))
+    if with_compiled or where.type == "cuda":
+        contenders.append(_compiled(contenders, f"ours {default}", frames, boxes, progress))
     with torch.inference_mode():
         measured = measure(contenders, warm_frames, timed_frames, where, progress)
         ceilings = {_SHORT[dtype]: product_tflop_per_s(where, dtype) for dtype in dtypes}
@@ -167,7 +173,15 @@ def compare_latency(
         measured=measured,
         default=f"ours {default}",
         ceiling_tflop_per_s=ceilings,
+        compile_s={c.name: c.compile_s for c in contenders if c.compile_s is not None},
     )
+
+
+def _check_counts(num_objects: int, timed_frames: int, threads: int | None) -> None:
+    if num_objects < 1 or timed_frames < 1:
+        raise ValueError(f"expected at least one object and one frame, got {num_objects} and {timed_frames}")
+    if threads is not None and threads < 1:
+        raise ValueError(f"expected at least one thread, got {threads}")
 
 
 def _contenders(
@@ -245,6 +259,22 @@ def _ours(name: str, network: SAM2, frames: list[NDArray[np.uint8]], boxes: list
         return {tracked.object_id: tracked.mask for tracked in tracker.step(frames[index])}
 
     return Contender(name, network, step)
+
+
+def _compiled(
+    contenders: Sequence[Contender],
+    name: str,
+    frames: list[NDArray[np.uint8]],
+    boxes: list[tuple[float, ...]],
+    progress: Callable[[str], None],
+) -> Contender:
+    """The contender of that name, compiled."""
+    progress(f"compiling {name}")
+    plain = next(contender.network for contender in contenders if contender.name == name)
+    assert isinstance(plain, SAM2)
+    started = time.perf_counter()
+    network = compile_network(plain)
+    return replace(_ours(f"{name}, compiled", network, frames, boxes), compile_s=time.perf_counter() - started)
 
 
 def _official(

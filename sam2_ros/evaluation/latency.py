@@ -39,6 +39,7 @@ class Contender:
     name: str
     network: nn.Module  # has ``STAGES`` as children
     step: Callable[[int], Masks]  # takes it into the frame of that index, the one after the last
+    compile_s: float | None = None  # what compiling it took before the first frame
 
 
 @dataclass(frozen=True)

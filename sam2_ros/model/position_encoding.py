@@ -8,8 +8,6 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from sam2_ros.model.inference import is_exporting
-
 _TEMPERATURE = 10000.0
 # A table made while tracking is kept and may be met again in training, which refuses tensors of inference mode.
 _usable_in_training = torch.inference_mode(False)
@@ -87,7 +85,7 @@ def rotate_pairs(x_bhnc: Tensor, cos_nc: Tensor, sin_nc: Tensor) -> Tensor:
     """Turn adjacent channel pairs of (B, heads, R * N, C) by the table of N positions, repeated R times; in float32."""
     b, heads, tokens, c = x_bhnc.shape
     pairs = x_bhnc.float().reshape(b, heads, tokens // cos_nc.shape[0], cos_nc.shape[0], c // 2, 2)
-    if is_exporting():  # complex numbers are not part of ONNX
+    if torch.compiler.is_compiling():  # ONNX has no complex numbers, and PyTorch's compiler makes no code for them
         even, odd = pairs[..., 0], pairs[..., 1]
         turned = torch.stack((even * cos_nc - odd * sin_nc, even * sin_nc + odd * cos_nc), dim=-1)
         return turned.reshape(b, heads, tokens, c).to(x_bhnc.dtype)

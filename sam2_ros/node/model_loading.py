@@ -36,6 +36,7 @@ class SharedNetworks:
             "sha256": parameters.checkpoint_sha256 or None,
             "image_size": parameters.image_size or None,
             "approximations": Approximations(parameters.memory_pooling, parameters.recent_memories or None),
+            "compiled": parameters.compile,
         }
         key = tuple(wanted.values())
         network = self._known.get(key)

@@ -129,6 +129,9 @@ class NodeParameters:
         minimum=0,
         maximum=16,
     )
+    compile: bool = _parameter(
+        False, "Compile the model while the node is configured: minutes, for faster steps on a GPU."
+    )
     num_threads: int = _parameter(0, "CPU threads of the model; 0 = as many as PyTorch likes.", minimum=0, maximum=256)
     encode_ahead: bool = _parameter(
         False,

@@ -11,6 +11,7 @@ from sam2_ros.model.checkpoint import CheckpointError, fill_model, infer_model_n
 from sam2_ros.model.config import MODELS, Approximations, approximate, model_config
 from sam2_ros.model.mask_decoder import StabilityFallback
 from sam2_ros.model.sam2 import SAM2
+from sam2_ros.tracking.compiled import compile_network
 from sam2_ros.tracking.image_predictor import ImagePredictor
 from sam2_ros.tracking.precision import choose_precision
 from sam2_ros.tracking.tracker import Tracker
@@ -33,11 +34,12 @@ def load_tracker(
     precision: str = "auto",
     approximations: Approximations | None = None,
     recover_after_frames: int = 1,
+    compiled: bool = False,
 ) -> Tracker:
     """A tracker ready for its first image.
 
     Args:
-        model, checkpoint, device, postprocess, weights, image_size, sha256, precision, approximations: see
+        model, checkpoint, device, postprocess, weights, image_size, sha256, precision, approximations, compiled: see
             ``load_network``.
         lost_after_frames, corrections_are_conditioning, buffer_frames, catchup_budget_ms, recover_after_frames: see
             ``Tracker``.
@@ -46,7 +48,7 @@ def load_tracker(
         ValueError, sam2_ros.model.checkpoint.CheckpointError: see ``load_network``.
     """
     network = load_network(
-        model, checkpoint, device, postprocess, weights, image_size, sha256, False, precision, approximations
+        model, checkpoint, device, postprocess, weights, image_size, sha256, False, precision, approximations, compiled
     )
     return Tracker(
         network,
@@ -92,6 +94,7 @@ def load_network(
     image_only: bool = False,
     precision: str = "auto",
     approximations: Approximations | None = None,
+    compiled: bool = False,
 ) -> SAM2:
     """The network with its weights, on its device and ready to run.
 
@@ -110,10 +113,11 @@ def load_network(
         precision: of the image encoder and the memory attention: "float32", "bfloat16", or "auto", see
             ``sam2_ros.tracking.precision``.
         approximations: of the memory; None is exact.
+        compiled: through ``torch.compile``, for streams; it takes minutes, now. See ``sam2_ros.tracking.compiled``.
 
     Raises:
-        ValueError: unknown model, size, precision or kind of weights, no such device, or arguments that contradict each
-            other.
+        ValueError: unknown model, size, precision or kind of weights, no such device, arguments that contradict each
+            other, or nothing to compile with.
         sam2_ros.model.checkpoint.CheckpointError: the weights do not fit or cannot be read.
     """
     _check_source(weights, checkpoint, sha256)
@@ -137,7 +141,7 @@ def load_network(
     network.compute_in(chosen.image_encoder, chosen.memory_attention)
     # Depthwise convolutions are several times faster with channels last, and Hiera works on (B, H, W, C).
     network.image_encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network
+    return compile_network(network) if compiled else network
 
 
 def _check_source(weights: str, checkpoint: str | Path | None, sha256: str | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 from sam2_ros.cli import main
 from sam2_ros.evaluation import compare_latency
 from sam2_ros.evaluation.official import import_official_builder
+from sam2_ros.tracking import precision
+from sam2_ros.tracking.compiled import compile_network
 
 SMALL = ["--image-size", "64", "--width", "96", "--height", "64", "--frames", "1", "--threads", "1"]
 
@@ -50,11 +53,26 @@ def test_bfloat16_is_timed_where_it_is_not_emulated(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(compare_latency, "has_fast_bfloat16", lambda device: fast)
+    for module in (compare_latency, precision):
+        monkeypatch.setattr(module, "has_fast_bfloat16", lambda device: fast)
     assert main(["bench", "--without-official", *SMALL, *arguments]) == 0
     *table, last = capsys.readouterr().out.splitlines()
     assert ("ours bfloat16" in json.loads(last)["ms"]) == there
     assert ("bfloat16 is emulated here" in "".join(table)) != there
+
+
+def test_compiled_takes_part_and_its_cost_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(compare_latency, "compile_network", functools.partial(compile_network, backend="eager"))
+    assert main(["bench", "--without-official", "--compile", *SMALL]) == 0
+    *table, last = capsys.readouterr().out.splitlines()
+    summary = json.loads(last)
+    name = f"{summary['default']}, compiled"
+    assert summary["ms"][name] > 0
+    assert summary["worst_iou"][name] > 0.9
+    assert summary["compile_s"][name] > 0
+    assert any(line.startswith(f"{name}: compiled in ") for line in table)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,222 @@
+"""The network's parts through ``torch.compile``, at a few shapes that never change.
+
+Compiled code is for one shape, and what a GPU has recorded (a CUDA graph) for one place in memory. In a stream shapes
+change: memories fill up over the first frames, objects come and go. So memories fill a fixed number of slots, of which
+those that hold nothing are masked, and objects go in batches of 1 or 4. What does not fit is computed as without
+compiling: prompts, and objects that were corrected on several frames. Nothing is compiled once images come.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch._dynamo.exc import TorchDynamoException
+
+from sam2_ros.model.position_encoding import sine_map
+from sam2_ros.model.prompt_encoder import EncodedPrompts, PointPrompts
+from sam2_ros.model.sam2 import SAM2, ImageFeatures, MaskPrediction, MemoryTokens
+from sam2_ros.tracking.memory_bank import BankPolicy
+
+_BATCHES = (1, 4)  # objects at once; more go in several batches
+_CONDITIONING_FRAMES = 1  # prompted frames of an object that there are slots for
+
+
+@dataclass(frozen=True)
+class FilledSlots:
+    """Memories in a fixed number of slots."""
+
+    tokens_bmc: Tensor  # (B, maps * h * w + pointer tokens, memory_dim); zeros where a slot holds nothing
+    position_bmc: Tensor  # the same shape
+    num_pointer_tokens: int
+    valid_m: Tensor | None  # (maps * h * w + pointer tokens,) bool, False for empty slots; None: all are filled
+
+
+def fill_slots(memory: MemoryTokens, map_tokens: int, pointer_tokens: int) -> FilledSlots | None:
+    """Memories padded to ``map_tokens`` tokens of maps and ``pointer_tokens`` of pointers; None: they are more."""
+    num_pointers = memory.num_pointer_tokens
+    placed = memory.tokens_bmc.shape[1] - num_pointers
+    empty_maps, empty_pointers = map_tokens - placed, pointer_tokens - num_pointers
+    if empty_maps < 0 or empty_pointers < 0:
+        return None
+    position_bmc = memory.position_bmc.expand_as(memory.tokens_bmc)
+    if empty_maps == empty_pointers == 0:
+        return FilledSlots(memory.tokens_bmc, position_bmc, pointer_tokens, None)
+
+    def filled(x_bmc: Tensor) -> Tensor:
+        maps, pointers = x_bmc[:, :placed], x_bmc[:, placed:]
+        return torch.cat((F.pad(maps, (0, 0, 0, empty_maps)), F.pad(pointers, (0, 0, 0, empty_pointers))), dim=1)
+
+    valid_m = filled(torch.ones_like(memory.tokens_bmc[:1, :, :1]))[0, :, 0] > 0
+    return FilledSlots(filled(memory.tokens_bmc), filled(position_bmc), pointer_tokens, valid_m)
+
+
+class CompiledNetwork(SAM2):
+    """A SAM2 whose parts are compiled; to its callers it is the network that it was made of.
+
+    Args:
+        model: whose weights it shares, on its device and in its types.
+        backend: of ``torch.compile``.
+        mode: of ``torch.compile``; None: "max-autotune" (which records CUDA graphs) on a GPU, the default on a CPU.
+    """
+
+    def __init__(self, model: SAM2, backend: str | Callable[..., Any] = "inductor", mode: str | None = None) -> None:
+        super().__init__(model.config, model.sam_mask_decoder.fallback, model.binarize_prompted_masks)
+        self.load_state_dict(model.state_dict(), assign=True)
+        self.eval()
+        policy, config = BankPolicy.of(model.config), model.config
+        self._map_tokens = (policy.reach + _CONDITIONING_FRAMES) * config.feature_size**2
+        self._pointer_tokens = (policy.max_pointers - 1 + _CONDITIONING_FRAMES) * config.tokens_per_pointer
+        if mode is None and self.no_mem_embed.device.type == "cuda":
+            mode = "max-autotune"
+        fits: dict[str, Callable[..., bool]] = {
+            "image_encoder": lambda images_bchw, *_: images_bchw.shape[0] == 1,
+            "memory_attention": self._has_filled_slots,
+            "sam_mask_decoder": _is_unprompted,
+            "memory_encoder": lambda features_bchw, _: features_bchw.shape[0] in _BATCHES,
+        }
+        for name, fits_shape in fits.items():
+            _compile(self.get_submodule(name), fits_shape, backend, mode)
+
+    def warm_up(self) -> float:
+        """Compile everything that a stream will need. Returns seconds."""
+        start_s = time.perf_counter()
+        config, device = self.config, self.no_mem_embed.device
+        with torch.inference_mode():
+            features = self.encode_image(torch.zeros(1, 3, config.image_size, config.image_size, device=device))
+            for batch in _BATCHES:
+                for empty in (0, config.tokens_per_pointer):  # all slots filled, and not
+                    pointers = self._pointer_tokens - empty
+                    tokens = torch.zeros(batch, self._map_tokens + pointers, config.memory_dim, device=device)
+                    conditioned = self.attend_to_memory(features, MemoryTokens(tokens, tokens, pointers))
+                found = self.decode_masks(conditioned, features.expand(batch))
+                self.encode_memory(
+                    features.expand(batch), found.logits_b1hw, found.object_score_logits_b1, prompted=False
+                )
+        return time.perf_counter() - start_s
+
+    def attend_to_memory(self, features: ImageFeatures, memory: MemoryTokens) -> Tensor:
+        filled = fill_slots(memory, self._map_tokens, self._pointer_tokens)
+        if filled is None or features.top_bchw.shape[0] != 1:
+            return super().attend_to_memory(features, memory)
+        place_1chw = sine_map(self.config.d_model, *features.top_bchw.shape[2:], features.top_bchw.device)
+        conditioned = [
+            self.memory_attention(
+                features.top_bchw,
+                place_1chw,
+                filled.tokens_bmc[rows],
+                filled.position_bmc[rows],
+                filled.num_pointer_tokens,
+                None if filled.valid_m is None else filled.valid_m.expand(len(rows), -1),
+            )[:count]
+            for rows, count in _batches(memory.tokens_bmc.shape[0])
+        ]
+        return torch.cat(conditioned)
+
+    def decode_masks(
+        self,
+        conditioned_bchw: Tensor,
+        features: ImageFeatures,
+        points: PointPrompts | None = None,
+        mask_logits_b1hw: Tensor | None = None,
+        multimask: bool = True,
+    ) -> MaskPrediction:
+        if points is not None or mask_logits_b1hw is not None:
+            return super().decode_masks(conditioned_bchw, features, points, mask_logits_b1hw, multimask)
+        found = [
+            (super(CompiledNetwork, self).decode_masks(conditioned_bchw[rows], _of_rows(features, rows)), count)
+            for rows, count in _batches(conditioned_bchw.shape[0])
+        ]
+        return MaskPrediction(
+            *(
+                torch.cat([getattr(each, field.name)[:count] for each, count in found])
+                for field in fields(MaskPrediction)
+            )
+        )
+
+    def encode_memory(
+        self, features: ImageFeatures, logits_b1hw: Tensor, object_score_logits_b1: Tensor, prompted: bool | Tensor
+    ) -> Tensor:
+        encoded = [
+            super(CompiledNetwork, self).encode_memory(
+                _of_rows(features, rows), logits_b1hw[rows], object_score_logits_b1[rows], prompted
+            )[:count]
+            for rows, count in _batches(logits_b1hw.shape[0])
+        ]
+        return torch.cat(encoded)
+
+    def _has_filled_slots(self, features_bchw: Tensor, _place: Tensor, memory_bmc: Tensor, *_: object) -> bool:
+        tokens = self._map_tokens + self._pointer_tokens
+        return features_bchw.shape[0] == 1 and memory_bmc.shape[0] in _BATCHES and memory_bmc.shape[1] == tokens
+
+
+def compile_network(model: SAM2, backend: str | Callable[..., Any] = "inductor") -> CompiledNetwork:
+    """``CompiledNetwork`` of a model, with everything compiled.
+
+    Args:
+        model, backend: see ``CompiledNetwork``.
+
+    Raises:
+        ValueError: it cannot be compiled here; the message has the compiler's reason.
+    """
+    network = CompiledNetwork(model, backend)
+    try:
+        network.warm_up()
+    except TorchDynamoException as error:
+        reason = " ".join(str(error).split("\n\n")[0].split())
+        raise ValueError(
+            f"compile: PyTorch could not compile the model here ({reason}); install what it asks for (on a CPU a C++ "
+            "compiler, such as g++), or run without compile"
+        ) from error
+    return network
+
+
+def _is_unprompted(_image: Tensor, _place: Tensor, prompts: EncodedPrompts, *_: object) -> bool:
+    """Without points their tokens are one token seen twice, without a mask its map is one cell everywhere."""
+    is_nothing = prompts.tokens_bnc.stride(1) == 0 and prompts.dense_bchw.stride()[2:] == (0, 0)
+    return is_nothing and prompts.tokens_bnc.shape[0] in _BATCHES
+
+
+def _batches(count: int) -> Iterator[tuple[list[int], int]]:
+    """Rows of each batch, the last row again where one is not full; and how many of them are meant."""
+    for start in range(0, count, _BATCHES[-1]):
+        meant = min(count - start, _BATCHES[-1])
+        size = next(size for size in _BATCHES if size >= meant)
+        yield [min(row, count - 1) for row in range(start, start + size)], meant
+
+
+def _of_rows(features: ImageFeatures, rows: list[int]) -> ImageFeatures:
+    """One image for so many objects: ``features`` is that image for all objects."""
+    one = (t[:1] for t in (features.top_bchw, features.stride8_bchw, features.stride4_bchw))
+    return ImageFeatures(*one).expand(len(rows))
+
+
+def _compile(part: nn.Module, fits: Callable[..., bool], backend: str | Callable[..., Any], mode: str | None) -> None:
+    """Calls of the part that fit go through compiled code from now on."""
+    plain = part.forward
+    compiled = torch.compile(plain, backend=backend, mode=mode, dynamic=False, fullgraph=True)
+
+    def forward(*args: Any) -> Any:
+        if not fits(*args):
+            return plain(*args)
+        # The order in memory is part of a shape.
+        args = tuple(each.contiguous() if isinstance(each, Tensor) else each for each in args)
+        if not args[0].is_cuda:
+            return compiled(*args)
+        torch.compiler.cudagraph_mark_step_begin()
+        return _cloned(compiled(*args))  # the next call writes where this one's result lies
+
+    part.forward = forward
+
+
+def _cloned(result: Any) -> Any:
+    if isinstance(result, Tensor):
+        return result.clone()
+    if is_dataclass(result) and not isinstance(result, type):
+        return type(result)(*(_cloned(getattr(result, field.name)) for field in fields(result)))
+    return tuple(_cloned(each) for each in result)
