@@ -146,18 +146,16 @@ def compare_latency(
         ValueError: an unknown model, size or device, or numbers below 1.
         ImportError: the official package is not there.
     """
-    _check_counts(num_objects, timed_frames, threads)
+    _check(num_objects, timed_frames, threads, device)
     torch.set_num_threads(threads or torch.get_num_threads())
     config = model_config(model, image_size)
-    check_device(device)
     where = torch.device(device)
     warm_frames = max(config.num_spatial_memories, config.max_pointers) + 1
     frames = _frames(frames_needed(warm_frames, timed_frames), *size_hw)
     boxes = list(_boxes(num_objects, *size_hw))
     default = choose_precision("auto", config, where)
     dtypes = list(_SHORT) if emulated or has_fast_bfloat16(where) else [torch.float32]
-    approximated = approximate(config, approximations or Approximations())
-    contenders = list(_contenders(config, approximated, frames, boxes, where, dtypes, with_official))
+    contenders = list(_contenders(config, approximations, frames, boxes, where, dtypes, with_official))
     if with_compiled or where.type == "cuda":
         contenders.append(_compiled(contenders, f"ours {default}", frames, boxes, progress))
     with torch.inference_mode():
@@ -177,16 +175,17 @@ def compare_latency(
     )
 
 
-def _check_counts(num_objects: int, timed_frames: int, threads: int | None) -> None:
+def _check(num_objects: int, timed_frames: int, threads: int | None, device: str) -> None:
     if num_objects < 1 or timed_frames < 1:
         raise ValueError(f"expected at least one object and one frame, got {num_objects} and {timed_frames}")
     if threads is not None and threads < 1:
         raise ValueError(f"expected at least one thread, got {threads}")
+    check_device(device)
 
 
 def _contenders(
     config: ModelConfig,
-    approximated: ModelConfig,
+    approximations: Approximations | None,
     frames: list[NDArray[np.uint8]],
     boxes: list[tuple[float, ...]],
     device: torch.device,
@@ -200,6 +199,7 @@ def _contenders(
     default = choose_precision("auto", config, device)
     for ours in dict.fromkeys((*(Precision(dtype, dtype) for dtype in dtypes), default)):
         yield _ours(f"ours {ours}", _network(config, str(device), ours, weights), frames, boxes)
+    approximated = approximate(config, approximations or Approximations())
     if approximated != config:
         network = _network(approximated, str(device), default, weights)
         yield _ours(f"ours {default}, {approximated.approximations}", network, frames, boxes)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -23,12 +25,26 @@ def check_image(image_rgb: NDArray[np.uint8]) -> None:
 
 def image_to_input(image_rgb: NDArray[np.uint8], size_px: int, device: torch.device) -> Tensor:
     """(H, W, 3) uint8 RGB -> (1, 3, size, size) float32: stretched to a square (bilinear, antialiased), normalised."""
-    image = torch.from_numpy(_as_torch_takes_it(image_rgb)).to(device).permute(2, 0, 1)[None].float()
+    image = _to(device, torch.from_numpy(_as_torch_takes_it(image_rgb))).permute(2, 0, 1)[None].float()
     if image.shape[2:] != (size_px, size_px):
         image = F.interpolate(image, (size_px, size_px), mode="bilinear", antialias=True, align_corners=False)
-    mean = torch.tensor(IMAGENET_MEAN, device=device).view(1, 3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, device=device).view(1, 3, 1, 1)
+    mean, std = _mean_and_deviation(device)
     return (image / 255 - mean) / std  # in the official order, so that rounding agrees
+
+
+def _to(device: torch.device, tensor: Tensor) -> Tensor:
+    """On the device; a GPU fetches it by itself, from pages that stay where they are, while this goes on."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+@lru_cache(maxsize=8)
+def _mean_and_deviation(device: torch.device) -> tuple[Tensor, Tensor]:
+    """ImageNet's, each (1, 3, 1, 1). Kept: a GPU waits for everything before it takes a small constant."""
+    with torch.inference_mode(False):  # they may be met again in training
+        mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return mean, std
 
 
 def mask_to_input(mask: NDArray[np.bool_], size_px: int, device: torch.device) -> Tensor:
