@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,9 @@ from sam2_ros.evaluation.latency import (
     Masks,
     Measured,
     frames_needed,
+    ious,
     measure,
     product_tflop_per_s,
-    worst_iou,
 )
 from sam2_ros.evaluation.official import OfficialStream, build_official, randomise
 from sam2_ros.model.config import Approximations, ModelConfig, approximate, model_config
@@ -65,7 +66,8 @@ class Comparison:
                 "gflop": round(m.gflop, 1),
                 "tflop_per_s": round(m.tflop_per_s, 3),
                 "of_ceiling": round(m.tflop_per_s / self._ceiling(m.name), 2),
-                "worst_iou": round(worst_iou(m.masks, reference.masks), 4),
+                "mean_iou": round(mean(ious(m.masks, reference.masks)), 4),
+                "worst_iou": round(min(ious(m.masks, reference.masks)), 4),
                 "threads": self.threads,
                 "device": self.device,
             }
@@ -74,7 +76,7 @@ class Comparison:
 
     def table(self) -> str:
         """The rows as Markdown, with the machine by what it has."""
-        columns = ("contender", "ms", "ratio", *STAGES, "gflop", "tflop_per_s", "of_ceiling", "worst_iou")
+        columns = ("contender", "ms", "ratio", *STAGES, "gflop", "tflop_per_s", "of_ceiling", "mean_iou", "worst_iou")
         ceilings = ", ".join(f"{value:.3f} in {name}" for name, value in self.ceiling_tflop_per_s.items())
         emulated = "" if "bfloat16" in self.ceiling_tflop_per_s else "; bfloat16 is emulated here and was left out"
         lines = [
@@ -104,6 +106,7 @@ class Comparison:
             "default": self.default,
             "ms": {name: round(m.frame_ms_p50, 2) for name, m in by_name.items()},
             "speedup_vs_official": round(min(official) / ours_ms, 3) if official else None,
+            "mean_iou": {row["contender"]: row["mean_iou"] for row in self.rows()},
             "worst_iou": {row["contender"]: row["worst_iou"] for row in self.rows()},
             "compile_s": {name: round(value, 1) for name, value in self.compile_s.items()},
             "ceiling_tflop_per_s": {name: round(value, 3) for name, value in self.ceiling_tflop_per_s.items()},

@@ -163,15 +163,14 @@ def frames_needed(warm_frames: int, timed_frames: int) -> int:
     return warm_frames + 2 * timed_frames + 1
 
 
-def worst_iou(masks: Sequence[Masks], reference: Sequence[Masks]) -> float:
-    """The lowest IoU of an object in a frame with the reference's; 1 where both are empty."""
-    worst = 1.0
+def ious(masks: Sequence[Masks], reference: Sequence[Masks]) -> list[float]:
+    """The IoU with the reference of every object in every frame; 1 where both are empty."""
+    found = []
     for ours, theirs in zip(masks, reference, strict=True):
         for object_id, expected in theirs.items():
             union = np.count_nonzero(ours[object_id] | expected)
-            if union:
-                worst = min(worst, np.count_nonzero(ours[object_id] & expected) / union)
-    return worst
+            found.append(np.count_nonzero(ours[object_id] & expected) / union if union else 1.0)
+    return found
 
 
 def product_tflop_per_s(device: torch.device, dtype: torch.dtype) -> float:

@@ -71,6 +71,10 @@ class EfficientNetLite(nn.Module):
                 self.blocks.append(InvertedResidual(width, width_out, kernel, stride, expansion))
                 width = width_out
 
+    def heavy_parts(self) -> list[nn.Module]:
+        """All of it: there is no sum through the blocks that would stay in float32."""
+        return [self]
+
     def forward(self, images_bchw: Tensor) -> list[Tensor]:
         x = F.relu6(self.stem(images_bchw.to(self.stem.weight.dtype)), inplace=True)
         levels = []

@@ -86,11 +86,12 @@ class MultiScaleBlock(nn.Module):
     def forward_whole(self, x_bhwc: Tensor) -> Tensor:
         # Products may be in bfloat16. The sum that runs through all blocks stays in float32: it would lose most.
         dtype = self.attn.qkv.weight.dtype
-        normed = self.norm1(x_bhwc).to(dtype)
+        normed = self.norm1(x_bhwc)
         shortcut = x_bhwc
         if self.widens:
-            shortcut = self.proj(normed).to(x_bhwc.dtype)
+            shortcut = self.proj(normed).to(x_bhwc.dtype)  # autocast would leave it in bfloat16
             shortcut = pool_2x2(shortcut) if self.pool else shortcut
+        normed = normed.to(dtype)
         if self.window:
             attended = join_windows(self.attn(split_windows(normed, self.window)), *shortcut.shape[1:3])
         else:
@@ -105,7 +106,7 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(3, dim, kernel_size=7, stride=4, padding=3)
 
     def forward(self, images_bchw: Tensor) -> Tensor:
-        return self.proj(images_bchw.to(self.proj.weight.dtype)).permute(0, 2, 3, 1)
+        return self.proj(images_bchw).permute(0, 2, 3, 1)
 
 
 class Hiera(nn.Module):
@@ -135,6 +136,10 @@ class Hiera(nn.Module):
                 )
                 self.blocks.append(block)
             self.stage_ends.append(len(self.blocks) - 1)
+
+    def heavy_parts(self) -> list[nn.Module]:
+        """Nearly all of the work: what pays in bfloat16."""
+        return [part for block in self.blocks for part in (block.get_submodule("attn"), block.get_submodule("mlp"))]
 
     def kept_position_embedding(self, height: int, width: int) -> Tensor:
         """``position_embedding``, made anew only when its parameters have changed: it costs as much as a block."""

@@ -102,10 +102,9 @@ class SAM2(nn.Module):
         """Let products of the two parts that are nearly all of the work be in a type of their own, such as bfloat16.
 
         Norms, the sums through the blocks and the heads stay in float32: their rounding would come back with every
-        memory.
+        memory. So does what makes or ends such a sum, which is little work: most of the rounding would be there.
         """
-        decoder = self.sam_mask_decoder
-        for part in (self.image_encoder, decoder.conv_s0, decoder.conv_s1):
+        for part in self.image_encoder.trunk.heavy_parts():
             _convert_products(part, image_encoder)
         _convert_products(self.memory_attention, memory_attention)
 

@@ -30,7 +30,8 @@ def choose_precision(precision: str, config: ModelConfig, device: torch.device) 
 
     Args:
         precision: "float32", "bfloat16", or "auto": bfloat16 where the device computes it faster than float32 and the
-            masks stay the same (IoU 0.99 and more with those of float32). nano's image encoder is too narrow for that.
+            masks stay nearly the same (mean IoU with those of float32 above 0.99). nano's image encoder is too narrow
+            for that.
         config: of the network.
         device: where it runs.
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from sam2_ros.evaluation.official import NOT_INSTALLED, import_official_builder
+from sam2_ros.model import attention, hiera, packed, softmax_attention
 
 REPORT = Path(os.environ["PARITY_REPORT"]) if "PARITY_REPORT" in os.environ else None
 GOES_ON = bool(os.environ.get("PARITY_GO_ON"))
@@ -46,6 +47,16 @@ def _key_of_script(item: pytest.Item) -> tuple[str, ...] | None:
 def official_package() -> None:
     if import_official_builder() is None:
         pytest.skip(NOT_INSTALLED)
+
+
+@pytest.fixture(autouse=True)
+def ways_of_large_images(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small images go the ways that are meant for large ones: packed products, strips, slices, keys map by map."""
+    if request.node.get_closest_marker("long") is None:
+        monkeypatch.setattr(packed, "_WORTH_PRODUCTS", 2**12)
+        monkeypatch.setattr(hiera, "_STRIP_BYTES", 2**16)
+        monkeypatch.setattr(softmax_attention, "_MAX_SCORE_BYTES", 2**15)
+        monkeypatch.setattr(attention, "_CACHED_KEYS", 0)
 
 
 @pytest.fixture

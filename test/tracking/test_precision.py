@@ -65,6 +65,19 @@ def test_sums_through_the_blocks_stay_in_float32() -> None:
     assert {level.dtype for level in levels} == {FLOAT32}
 
 
+def test_what_makes_and_ends_the_sums_stays_in_float32() -> None:
+    model = tiny_model(TINY)
+    model.compute_in(BFLOAT16, BFLOAT16)
+    trunk, decoder = model.image_encoder.trunk, model.sam_mask_decoder
+    widening = [block for block in trunk.blocks if block.widens]
+    assert widening
+    for part in (trunk.patch_embed, model.image_encoder.neck, decoder, *(block.proj for block in widening)):
+        assert {p.dtype for p in part.parameters()} == {FLOAT32}
+    assert {p.dtype for block in trunk.blocks for p in (*block.attn.parameters(), *block.mlp.parameters())} == {
+        BFLOAT16
+    }
+
+
 @pytest.mark.parametrize("types", [Precision(FLOAT32, BFLOAT16), Precision(BFLOAT16, BFLOAT16)], ids=str)
 def test_masks_stay_nearly_the_same(types: Precision) -> None:
     def masks(chosen: Precision) -> np.ndarray:
