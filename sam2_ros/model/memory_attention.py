@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam2_ros.model.attention import RotaryAttention
@@ -23,6 +22,7 @@ class MemoryAttentionLayer(nn.Module):
         self.cross_attn_image = RotaryAttention(dim, 1, config.memory_dim, config.approximations.memory_pooling)
         self.linear1 = Linear(dim, config.memory_ffn_dim)
         self.linear2 = Linear(config.memory_ffn_dim, dim)
+        self.activation = nn.ReLU()
         self.norm1 = nn.LayerNorm(dim)
         self.norm2 = nn.LayerNorm(dim)
         self.norm3 = nn.LayerNorm(dim)
@@ -43,7 +43,7 @@ class MemoryAttentionLayer(nn.Module):
         x_bnc = x_bnc + self.cross_attn_image.forward_on_grid(
             y, placed_memory_bmc, memory_bmc, grid_hw, num_unplaced, valid_bm
         )
-        return x_bnc + self.linear2(F.relu(self.linear1(self.norm3(x_bnc).to(dtype))))
+        return x_bnc + self.linear2(self.linear1(self.norm3(x_bnc).to(dtype), self.activation))
 
 
 class MemoryAttention(nn.Module):

@@ -30,6 +30,7 @@ def _packable() -> frozenset[torch.dtype]:
 
 
 _PACKABLE = _packable()
+_NAMES = {type(None): ("none", ""), nn.ReLU: ("relu", ""), nn.GELU: ("gelu", "none")}  # as the operator has them
 
 
 def pays_packed(right_mc: Tensor, rows: int) -> bool:
@@ -43,9 +44,12 @@ def pack(right_mc: Tensor, rows: int) -> Tensor:
     return packed
 
 
-def packed_product(left_nc: Tensor, packed: Tensor, bias_m: Tensor | None = None) -> Tensor:
-    """left right^T + bias: (..., N, C) by what ``pack`` made of (M, C) -> (..., N, M)."""
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(left_nc, packed, bias_m, "none", [], "")
+def packed_product(
+    left_nc: Tensor, packed: Tensor, bias_m: Tensor | None = None, activation: nn.Module | None = None
+) -> Tensor:
+    """activation(left right^T + bias): (..., N, C) by what ``pack`` made of (M, C) -> (..., N, M)."""
+    name, variant = _NAMES[type(activation)]
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(left_nc, packed, bias_m, name, [], variant)
     return product
 
 
@@ -58,15 +62,17 @@ class Linear(nn.Linear):
     _packed: Tensor | None = None
     _packed_from: object = None
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, activation: nn.Module | None = None) -> Tensor:
+        """(..., in_features) -> (..., out_features), through a ReLU, an exact GELU or nothing."""
         weight = self.weight
         rows = x.numel() // max(1, x.shape[-1])
         state = state_of(weight) if pays_packed(weight, rows) else None
         if state is None:
-            return F.linear(x, weight, self.bias)
+            product = F.linear(x, weight, self.bias)
+            return product if activation is None else activation(product)
         if self._packed is None or self._packed_from != state:
             self._packed, self._packed_from = pack(weight, rows), state
-        return packed_product(x, self._packed, self.bias)
+        return packed_product(x, self._packed, self.bias, activation)
 
     def __getstate__(self) -> dict[str, object]:
         """For copies and pickles, which make their own: an opaque tensor can be neither."""

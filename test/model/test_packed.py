@@ -7,6 +7,7 @@ import pickle
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from sam2_ros.model import packed as module
@@ -41,11 +42,23 @@ def test_product_is_that_of_the_plain_operands(dtype: torch.dtype, rows: int) ->
     torch.testing.assert_close(actual.float(), F.linear(left, right, bias), rtol=0, atol=tolerance)
 
 
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+@pytest.mark.parametrize("activation", [nn.ReLU(), nn.GELU(), None])
+@torch.inference_mode()
+def test_activations_are_those_of_the_modules(dtype: torch.dtype, activation: nn.Module | None) -> None:
+    left, right = noise(50, 24).to(dtype), noise(10, 24, seed=1).to(dtype)
+    expected = F.linear(left.float(), right.float())
+    expected = expected if activation is None else activation(expected)
+    actual = packed_product(left, pack(right, 50), None, activation).float()
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5 if dtype == torch.float32 else 0.1)
+    assert (actual - F.linear(left.float(), right.float())).abs().max() > 1 or activation is None
+
+
 def test_layer_packs_once_and_again_when_its_weight_has_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
     monkeypatch.setattr(module, "_PACKABLE", frozenset({torch.float32}))
     monkeypatch.setattr(module, "pack", lambda right, rows: calls.append(rows) or right.clone())
-    monkeypatch.setattr(module, "packed_product", F.linear)
+    monkeypatch.setattr(module, "packed_product", lambda x, packed, bias, activation: F.linear(x, packed, bias))
     linear, x = layer(), noise(5, 24)
     with torch.inference_mode():
         for _ in range(2):
