@@ -107,7 +107,8 @@ class Sam2Node(LifecycleNode):
         except ParameterError as error:
             return self._refuse_to_configure(f"bad parameter: {error}")
         wanted = describe_model(parameters)
-        self.get_logger().info(f"loading {wanted} for device {parameters.device} ...")
+        compiling = ", then compiling it, which takes minutes" if parameters.compile else ""
+        self.get_logger().info(f"loading {wanted} for device {parameters.device}{compiling} ...")
         try:
             tracker = self._model_thread.run(lambda: self._tracker_factory(parameters))
             warm_up_s = self._model_thread.run(lambda: warm_up(tracker))

@@ -9,6 +9,7 @@ compiling: prompts, and objects that were corrected on several frames. Nothing i
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
@@ -87,7 +88,9 @@ class CompiledNetwork(SAM2):
         """Compile everything that a stream will need. Returns seconds."""
         start_s = time.perf_counter()
         config, device = self.config, self.no_mem_embed.device
-        with torch.inference_mode():
+        with torch.inference_mode(), warnings.catch_warnings():
+            # The compiler looks through the cache of the rotary tables: they become part of the compiled code.
+            warnings.filterwarnings("ignore", message=".*functools.lru_cache.*", category=UserWarning)
             features = self.encode_image(torch.zeros(1, 3, config.image_size, config.image_size, device=device))
             for batch in _BATCHES:
                 for empty in (0, config.tokens_per_pointer):  # all slots filled, and not

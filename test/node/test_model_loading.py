@@ -14,6 +14,7 @@ from sam2_ros.model.checkpoint import CheckpointError
 from sam2_ros.model.config import MODELS, Approximations, ModelConfig
 from sam2_ros.node.model_loading import SharedNetworks, describe_model, load_configured_tracker
 from sam2_ros.node.parameters import parse
+from sam2_ros.tracking.compiled import CompiledNetwork
 
 
 @pytest.fixture
@@ -77,3 +78,11 @@ def test_the_log_says_what_is_loaded(values: dict[str, Any], text: str) -> None:
 def test_the_tracker_keeps_as_much_of_the_past_as_the_parameters_say() -> None:
     tracker = load(weights="random", prompt_buffer_s=2.0, catchup_budget_ms=12.0)
     assert (tracker._buffer_frames, tracker._catchup_budget_ms) == (60, 12.0)
+
+
+def test_compiling_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CompiledNetwork, "warm_up", lambda self: 0.0)
+    networks = SharedNetworks()
+    compiled = networks.load(parse({"device": "cpu", "weights": "random", "compile": True}))
+    plain = networks.load(parse({"device": "cpu", "weights": "random"}))
+    assert isinstance(compiled, CompiledNetwork) and not isinstance(plain, CompiledNetwork)
