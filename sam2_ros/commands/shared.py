@@ -19,7 +19,7 @@ def add_network_options(parser: argparse.ArgumentParser, floors: str = "") -> No
     parser.add_argument(
         "--precision",
         default="auto",
-        help="auto, float32 or bfloat16, of the heavy parts (default: auto, what is fast with the same masks)",
+        help="auto, float32 or bfloat16, of the heavy parts (default: auto, what is fast with nearly the same masks)",
     )
     parser.add_argument("--image-size", type=int, metavar="PX", help="side of the model's input (default: its own)")
 

@@ -24,8 +24,9 @@ STAGES = ("image_encoder", "memory_attention", "sam_mask_decoder", "memory_encod
 # What the counter does not know: fused attention on CPUs, and products with packed weights.
 _MORE_FORMULAS: dict[Any, Callable[..., int]] = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
-    torch.ops.mkldnn._linear_pointwise: lambda x, weight, *_, **__: 2 * math.prod(x) * weight[0],
 }
+if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+    _MORE_FORMULAS[torch.ops.mkldnn._linear_pointwise] = lambda x, weight, *_, **__: 2 * math.prod(x) * weight[0]
 
 _LARGEST_PRODUCT, _LONG_PRODUCT_MS = 8192, 200.0  # of the ceiling: side of the matrices, and time that is enough
 

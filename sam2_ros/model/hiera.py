@@ -80,7 +80,7 @@ class MultiScaleBlock(nn.Module):
             return self.forward_whole(x_bhwc)
         weight = self.mlp.layers[0].get_parameter("weight")
         hidden_bytes = x_bhwc[..., 0].numel() * weight.shape[0] * weight.element_size()
-        rows = -(-x_bhwc.shape[1] // (self.window * ceil(hidden_bytes / _STRIP_BYTES))) * self.window
+        rows = -(-x_bhwc.shape[1] // (self.window * max(1, ceil(hidden_bytes / _STRIP_BYTES)))) * self.window
         return cat([self.forward_whole(strip) for strip in x_bhwc.split(rows, dim=1)], dim=1)
 
     def forward_whole(self, x_bhwc: Tensor) -> Tensor:
@@ -121,7 +121,8 @@ class Hiera(nn.Module):
         self.pos_embed_window = nn.Parameter(zeros(1, dim, spec.window_sizes[0], spec.window_sizes[0]))
         self.blocks = nn.ModuleList()
         self.stage_ends = []
-        self._kept: tuple[tuple[object, ...], Tensor] | None = None  # the last position embedding, and what made it
+        # The last position embedding, between what it was made for and of.
+        self._kept: tuple[tuple[object, ...], Tensor, tuple[Tensor, Tensor]] | None = None
         for stage, depth in enumerate(spec.stages):
             for index_in_stage in range(depth):
                 first_of_later_stage = stage > 0 and index_in_stage == 0
@@ -146,9 +147,15 @@ class Hiera(nn.Module):
         state = state_of(self.pos_embed, self.pos_embed_window)
         if state is None:
             return self.position_embedding(height, width)
-        if self._kept is None or self._kept[0] != (height, width, state):
-            self._kept = (height, width, state), self.position_embedding(height, width)
-        return self._kept[1]
+        kept = self._kept
+        if kept is None or kept[0] != (height, width, state):
+            embedding = self.position_embedding(height, width)
+            self._kept = kept = (height, width, state), embedding, (self.pos_embed, self.pos_embed_window)
+        return kept[1]
+
+    def train(self, mode: bool = True) -> Hiera:
+        self._kept = None
+        return super().train(mode)
 
     def position_embedding(self, height: int, width: int) -> Tensor:
         """(1, H, W, C): a coarse map stretched over the image plus one window's map tiled over it."""

@@ -7,12 +7,27 @@ from torch import Tensor
 
 
 def is_cpu_inference(x: Tensor) -> bool:
-    """Whether ``x`` is on a CPU, whose cache is worth staying in, and neither gradients nor a graph are wanted."""
-    return x.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    """Whether ``x`` is on a CPU, whose cache is worth staying in, and neither gradients nor a graph are wanted.
+
+    Nor autocast, which looks at PyTorch's own products only.
+    """
+    if x.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return False
+    return not (torch.jit.is_tracing() or _is_autocasting())
+
+
+def _is_autocasting() -> bool:
+    try:
+        return torch.is_autocast_enabled("cpu")
+    except TypeError:  # until torch 2.3
+        return bool(torch.is_autocast_cpu_enabled())
 
 
 def state_of(*parameters: Tensor) -> tuple[object, ...] | None:
     """Equal for as long as the parameters hold the same values, so that what was made of them can be kept.
+
+    Keep the parameters too, or another may come to lie where one was. What is written through ``.data`` is not noticed:
+    then let go of what was kept, as ``train`` and ``eval`` do.
 
     None where nothing is to be kept: gradients or a graph are wanted, or a parameter was made in inference mode, which
     does not count its changes.

@@ -15,10 +15,11 @@ _FEW_CHANNELS = 4  # layer_norm works along channels: with so few of them it is 
 
 def chained_1x1(x_bchw: Tensor, first: nn.Conv2d, second: nn.Conv2d) -> Tensor:
     """``second(first(x))`` of two 1x1 convolutions with nothing between them, as the one convolution that they are."""
-    inner, outer = first.weight.flatten(1).float(), second.weight.flatten(1).float()
     assert first.bias is not None and second.bias is not None
-    weight, bias = outer @ inner, outer @ first.bias.float() + second.bias
     dtype = second.weight.dtype
+    wide = torch.promote_types(dtype, torch.float32)
+    inner, outer = first.weight.flatten(1).to(wide), second.weight.flatten(1).to(wide)
+    weight, bias = outer @ inner, outer @ first.bias.to(wide) + second.bias
     return F.conv2d(x_bchw.to(dtype), weight[:, :, None, None].to(dtype), bias.to(dtype))
 
 

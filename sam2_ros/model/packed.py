@@ -56,24 +56,29 @@ def packed_product(
 class Linear(nn.Linear):
     """A linear layer that keeps its weight packed beside the plain one, where that is faster.
 
-    The packed weight is made at the first use and made anew when the plain one has changed.
+    The packed weight is made at the first use and made anew when the plain one has changed. A change through ``.data``
+    is noticed at the next ``train()`` or ``eval()`` only.
     """
 
-    _packed: Tensor | None = None
-    _packed_from: object = None
+    _packed: tuple[object, Tensor, Tensor] | None = None  # the weight's state, the weight, and what was made of it
 
     def forward(self, x: Tensor, activation: nn.Module | None = None) -> Tensor:
         """(..., in_features) -> (..., out_features), through a ReLU, an exact GELU or nothing."""
         weight = self.weight
         rows = x.numel() // max(1, x.shape[-1])
-        state = state_of(weight) if pays_packed(weight, rows) else None
+        state = state_of(weight) if x.dtype == weight.dtype and pays_packed(weight, rows) else None
         if state is None:
             product = F.linear(x, weight, self.bias)
             return product if activation is None else activation(product)
-        if self._packed is None or self._packed_from != state:
-            self._packed, self._packed_from = pack(weight, rows), state
-        return packed_product(x, self._packed, self.bias, activation)
+        kept = self._packed
+        if kept is None or kept[0] != state:
+            self._packed = kept = state, weight.detach(), pack(weight, rows)
+        return packed_product(x, kept[2], self.bias, activation)
+
+    def train(self, mode: bool = True) -> Linear:
+        self._packed = None
+        return super().train(mode)
 
     def __getstate__(self) -> dict[str, object]:
         """For copies and pickles, which make their own: an opaque tensor can be neither."""
-        return {name: value for name, value in self.__dict__.items() if name not in ("_packed", "_packed_from")}
+        return {name: value for name, value in self.__dict__.items() if name != "_packed"}

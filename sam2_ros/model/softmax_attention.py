@@ -54,10 +54,10 @@ def _by_products(q_gnc: Tensor, k_gmc: Tensor, v_gmd: Tensor, bias_m: Tensor | N
     max_scores = _MAX_SCORE_BYTES // q_gnc.element_size()
     many = max(1, min(groups, max_scores // (n * m)))  # whole groups together, or one in slices of rows
     rows = n if n * m <= max_scores else power_of_two_below(max_scores / m)  # which products are a fifth faster with
-    out_gnd = q_gnc.new_empty(groups, n, v_gmd.shape[2])
-    buffer = q_gnc.new_empty(many * rows * m)
     if rows < n and pays_packed(k_gmc, rows):
         return _by_packed_products(q_gnc, k_gmc, v_gmd, bias_m, rows)
+    out_gnd = q_gnc.new_empty(groups, n, v_gmd.shape[2])
+    buffer = q_gnc.new_empty(many * rows * m)
     for group in range(0, groups, many):
         q, k, v = (t[group : group + many] for t in (q_gnc, k_gmc, v_gmd))
         for row in range(0, n, rows):

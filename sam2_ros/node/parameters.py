@@ -105,7 +105,7 @@ class NodeParameters:
     precision: str = _parameter(
         "auto",
         "Type that the heavy parts of the model run in: `auto` = bfloat16 where the device computes it faster and the "
-        "masks stay the same, else float32.",
+        "masks stay nearly the same, else float32.",
         choices=("auto", "float32", "bfloat16"),
     )
     image_size: int = _parameter(

@@ -25,6 +25,7 @@ from sam2_ros.model.sam2 import SAM2, ImageFeatures, MaskPrediction, MemoryToken
 from sam2_ros.tracking.memory_bank import BankPolicy
 
 _BATCHES = (1, 4)  # objects at once; more go in several batches
+_SHAPES = 64  # of one part, over all networks of a process
 _CONDITIONING_FRAMES = 1  # prompted frames of an object that there are slots for
 
 
@@ -70,6 +71,7 @@ class CompiledNetwork(SAM2):
         super().__init__(model.config, model.sam_mask_decoder.fallback, model.binarize_prompted_masks)
         self.load_state_dict(model.state_dict(), assign=True)
         self.eval()
+        _allow_many_shapes()
         policy, config = BankPolicy.of(model.config), model.config
         self._map_tokens = (policy.reach + _CONDITIONING_FRAMES) * config.feature_size**2
         self._pointer_tokens = (policy.max_pointers - 1 + _CONDITIONING_FRAMES) * config.tokens_per_pointer
@@ -92,7 +94,8 @@ class CompiledNetwork(SAM2):
             # The compiler looks through the cache of the rotary tables: they become part of the compiled code.
             warnings.filterwarnings("ignore", message=".*functools.lru_cache.*", category=UserWarning)
             features = self.encode_image(torch.zeros(1, 3, config.image_size, config.image_size, device=device))
-            for batch in _BATCHES:
+            # A GPU warms up at the first call, records at the second, and replays from the third on.
+            for batch in _BATCHES * (3 if device.type == "cuda" else 1):
                 for empty in (0, config.tokens_per_pointer):  # all slots filled, and not
                     pointers = self._pointer_tokens - empty
                     tokens = torch.zeros(batch, self._map_tokens + pointers, config.memory_dim, device=device)
@@ -129,7 +132,7 @@ class CompiledNetwork(SAM2):
         mask_logits_b1hw: Tensor | None = None,
         multimask: bool = True,
     ) -> MaskPrediction:
-        if points is not None or mask_logits_b1hw is not None:
+        if points is not None or mask_logits_b1hw is not None or not (multimask and _is_one_image(features)):
             return super().decode_masks(conditioned_bchw, features, points, mask_logits_b1hw, multimask)
         found = [
             (super(CompiledNetwork, self).decode_masks(conditioned_bchw[rows], _of_rows(features, rows)), count)
@@ -145,6 +148,8 @@ class CompiledNetwork(SAM2):
     def encode_memory(
         self, features: ImageFeatures, logits_b1hw: Tensor, object_score_logits_b1: Tensor, prompted: bool | Tensor
     ) -> Tensor:
+        if not _is_one_image(features):
+            return super().encode_memory(features, logits_b1hw, object_score_logits_b1, prompted)
         encoded = [
             super(CompiledNetwork, self).encode_memory(
                 _of_rows(features, rows), logits_b1hw[rows], object_score_logits_b1[rows], prompted
@@ -152,6 +157,9 @@ class CompiledNetwork(SAM2):
             for rows, count in _batches(logits_b1hw.shape[0])
         ]
         return torch.cat(encoded)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> CompiledNetwork:
+        raise TypeError("a compiled network cannot be copied: copy the network that it was made of, and compile that")
 
     def _has_filled_slots(self, features_bchw: Tensor, _place: Tensor, memory_bmc: Tensor, *_: object) -> bool:
         tokens = self._map_tokens + self._pointer_tokens
@@ -179,10 +187,12 @@ def compile_network(model: SAM2, backend: str | Callable[..., Any] = "inductor")
     return network
 
 
-def _is_unprompted(_image: Tensor, _place: Tensor, prompts: EncodedPrompts, *_: object) -> bool:
+def _is_unprompted(
+    _image: Tensor, _place: Tensor, prompts: EncodedPrompts, _stride4: Tensor, _stride8: Tensor, multimask: bool
+) -> bool:
     """Without points their tokens are one token seen twice, without a mask its map is one cell everywhere."""
     is_nothing = prompts.tokens_bnc.stride(1) == 0 and prompts.dense_bchw.stride()[2:] == (0, 0)
-    return is_nothing and prompts.tokens_bnc.shape[0] in _BATCHES
+    return is_nothing and multimask and prompts.tokens_bnc.shape[0] in _BATCHES
 
 
 def _batches(count: int) -> Iterator[tuple[list[int], int]]:
@@ -193,20 +203,39 @@ def _batches(count: int) -> Iterator[tuple[list[int], int]]:
         yield [min(row, count - 1) for row in range(start, start + size)], meant
 
 
+def _is_one_image(features: ImageFeatures) -> bool:
+    return features.top_bchw.shape[0] == 1 or features.top_bchw.stride(0) == 0
+
+
 def _of_rows(features: ImageFeatures, rows: list[int]) -> ImageFeatures:
     """One image for so many objects: ``features`` is that image for all objects."""
     one = (t[:1] for t in (features.top_bchw, features.stride8_bchw, features.stride4_bchw))
     return ImageFeatures(*one).expand(len(rows))
 
 
+def _allow_many_shapes() -> None:
+    """All networks of a process share the compiler's limit of shapes for one function: 8, of which one takes 4."""
+    config: Any = torch._dynamo.config
+    name = "recompile_limit" if hasattr(config, "recompile_limit") else "cache_size_limit"  # until torch 2.6
+    setattr(config, name, max(_SHAPES, getattr(config, name)))
+
+
 def _compile(part: nn.Module, fits: Callable[..., bool], backend: str | Callable[..., Any], mode: str | None) -> None:
     """Calls of the part that fit go through compiled code from now on."""
     plain = part.forward
     compiled = torch.compile(plain, backend=backend, mode=mode, dynamic=False, fullgraph=True)
+    compiled_for = torch.get_num_threads()
 
     def forward(*args: Any) -> Any:
         if not fits(*args):
             return plain(*args)
+        threads = torch.get_num_threads()
+        if threads != compiled_for:  # as beside an image that is encoded ahead: it would be compiled anew
+            torch.set_num_threads(compiled_for)
+            try:
+                return forward(*args)
+            finally:
+                torch.set_num_threads(threads)
         # The order in memory is part of a shape.
         args = tuple(each.contiguous() if isinstance(each, Tensor) else each for each in args)
         if not args[0].is_cuda:

@@ -78,6 +78,35 @@ def test_gradients_pass_and_nothing_is_packed_for_them() -> None:
     assert linear._packed is None
 
 
+def test_packed_weight_is_not_kept_for_another_that_lies_where_it_was() -> None:
+    linear, x = layer(), noise(5, 24)
+    with torch.inference_mode():
+        linear(x)
+    for seed in range(2, 6):  # a freed weight's place is soon taken again
+        torch.manual_seed(seed)
+        linear.load_state_dict(Linear(24, 10).state_dict(), assign=True)
+        with torch.inference_mode():
+            torch.testing.assert_close(linear(x), F.linear(x, linear.weight, linear.bias))
+
+
+def test_writing_past_the_weight_is_noticed_after_eval() -> None:
+    linear, x = layer(), noise(5, 24)
+    with torch.inference_mode():
+        linear(x)
+    linear.weight.data.mul_(2)
+    linear.eval()
+    with torch.inference_mode():
+        torch.testing.assert_close(linear(x), F.linear(x, linear.weight, linear.bias))
+
+
+@torch.inference_mode()
+def test_autocast_decides_about_types_itself() -> None:
+    linear, x = layer(), noise(5, 24)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert linear(x).dtype == linear(x.bfloat16()).dtype == torch.bfloat16
+    assert linear(x).dtype == torch.float32
+
+
 @pytest.mark.skipif(not TYPES, reason="this processor or PyTorch has no packed products: run it on x86 with AVX2")
 def test_copies_and_pickles_leave_the_packed_weight_behind() -> None:
     linear, x = layer(), noise(5, 24)

@@ -27,11 +27,16 @@ def test_products_agree_with_the_fused_kernel(
 ) -> None:
     """Whatever fits at once, and whether or not slices of queries share packed keys."""
     monkeypatch.setattr(module, "_MAX_SCORE_BYTES", 2 * max_scores)
+    packed_rows: list[int] = []
     monkeypatch.setattr(packed, "_WORTH_PRODUCTS", 1 if packs else math.inf)
+    monkeypatch.setattr(packed, "_PACKABLE", frozenset({torch.bfloat16}))  # whatever this processor can
+    monkeypatch.setattr(module, "pack", lambda right, rows: packed_rows.append(rows) or right)
+    monkeypatch.setattr(module, "packed_product", F.linear)
     q, k, v = (random_bhnc(3, 2, n, c, seed=n) for n, c in ((7, 8), (12, 8), (12, value_width)))
     expected = F.scaled_dot_product_attention(q, k, v)
     actual = softmax_attention(q.bfloat16(), k.bfloat16(), v.bfloat16())
     assert actual.dtype == torch.bfloat16
+    assert len(packed_rows) == (6 if packs and max_scores < 7 * 12 else 0)  # the keys of each group once
     torch.testing.assert_close(actual.float(), expected, rtol=0.02, atol=0.02)
 
 

@@ -5,6 +5,7 @@ Captured whole, but run by PyTorch's own kernels (backend "eager"): making machi
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +17,7 @@ from tiny_model import TINY, noise_frames, tiny_model
 
 from sam2_ros.model.sam2 import SAM2, MemoryTokens
 from sam2_ros.tracking.compiled import CompiledNetwork, compile_network, fill_slots
+from sam2_ros.tracking.images_ahead import encoded_ahead
 from sam2_ros.tracking.loading import load_network
 from sam2_ros.tracking.tracker import Tracker
 
@@ -72,6 +74,42 @@ def test_masks_are_those_of_the_plain_network(
     for ours, theirs in zip(actual, expected, strict=True):
         scale = max(1.0, float(np.abs(theirs).max()))
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-3 * scale)
+
+
+def test_nothing_is_compiled_again_beside_an_image_that_is_encoded_ahead(compiled: CompiledNetwork) -> None:
+    """There each side has half of the threads."""
+    tracker = Tracker(compiled)
+    tracker.add_prompt("a", points=[(20, 20)], labels=[1])
+    threads = torch.get_num_threads()
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        torch.set_num_threads(threads + 1)  # on a machine with one core a half is the whole
+        try:
+            found = [tracker.step(image).rejected for image in encoded_ahead(tracker, noise_frames(4))]
+        finally:
+            torch.set_num_threads(threads)
+    assert found == [()] * 4
+
+
+def test_several_sizes_in_one_process() -> None:
+    """Each has as many shapes as half of the compiler's own limit."""
+    for size in (64, 96, 128):
+        compile_network(tiny_model(replace(TINY, image_size=size)), backend="eager")
+
+
+@torch.inference_mode()
+def test_what_is_not_compiled_is_as_ever(compiled: CompiledNetwork) -> None:
+    plain = tiny_model(TINY)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(2, 3, TINY.image_size, TINY.image_size, generator=generator)
+    ours, theirs = compiled.encode_image(images), plain.encode_image(images)  # two images, not one for two objects
+    for multimask in (True, False):
+        actual = compiled.decode_masks(compiled.without_memory(ours), ours, multimask=multimask)
+        expected = plain.decode_masks(plain.without_memory(theirs), theirs, multimask=multimask)
+        torch.testing.assert_close(actual.candidates_bmhw, expected.candidates_bmhw, rtol=1e-4, atol=1e-3)
+    arguments = expected.logits_b1hw, expected.object_score_logits_b1, False
+    torch.testing.assert_close(compiled.encode_memory(ours, *arguments), plain.encode_memory(theirs, *arguments))
+    with pytest.raises(TypeError, match="copy the network that it was made of"):
+        copy.deepcopy(compiled)
 
 
 def test_weights_are_shared_not_copied() -> None:
