@@ -14,7 +14,7 @@ from sam2_ros.model.packed import pack, packed_product, pays_packed
 _MAX_SCORE_BYTES = 30 * 2**20
 
 
-def power_of_two_below(limit: float) -> int:
+def _largest_power_of_two(limit: float) -> int:
     """The largest that is at most ``limit``, and 1 if none is."""
     return int(2 ** math.floor(math.log2(max(1, limit))))
 
@@ -53,8 +53,8 @@ def _by_products(q_gnc: Tensor, k_gmc: Tensor, v_gmd: Tensor, bias_m: Tensor | N
     groups, n, m = q_gnc.shape[0], q_gnc.shape[1], k_gmc.shape[1]
     max_scores = _MAX_SCORE_BYTES // q_gnc.element_size()
     many = max(1, min(groups, max_scores // (n * m)))  # whole groups together, or one in slices of rows
-    rows = n if n * m <= max_scores else power_of_two_below(max_scores / m)  # which products are a fifth faster with
-    if rows < n and pays_packed(k_gmc, rows):
+    rows = n if n * m <= max_scores else _largest_power_of_two(max_scores / m)  # which products are a fifth faster with
+    if rows < n and pays_packed(k_gmc[:1], rows):
         return _by_packed_products(q_gnc, k_gmc, v_gmd, bias_m, rows)
     out_gnd = q_gnc.new_empty(groups, n, v_gmd.shape[2])
     buffer = q_gnc.new_empty(many * rows * m)

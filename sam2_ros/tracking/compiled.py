@@ -8,7 +8,6 @@ compiling: prompts, and objects that were corrected on several frames. Nothing i
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
@@ -19,7 +18,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 
-from sam2_ros.model.position_encoding import sine_map
 from sam2_ros.model.prompt_encoder import EncodedPrompts, PointPrompts
 from sam2_ros.model.sam2 import SAM2, ImageFeatures, MaskPrediction, MemoryTokens
 from sam2_ros.tracking.memory_bank import BankPolicy
@@ -86,9 +84,8 @@ class CompiledNetwork(SAM2):
         for name, fits_shape in fits.items():
             _compile(self.get_submodule(name), fits_shape, backend, mode)
 
-    def warm_up(self) -> float:
-        """Compile everything that a stream will need. Returns seconds."""
-        start_s = time.perf_counter()
+    def warm_up(self) -> None:
+        """Compile everything that a stream will need."""
         config, device = self.config, self.no_mem_embed.device
         with torch.inference_mode(), warnings.catch_warnings():
             # The compiler looks through the cache of the rotary tables: they become part of the compiled code.
@@ -104,17 +101,14 @@ class CompiledNetwork(SAM2):
                 self.encode_memory(
                     features.expand(batch), found.logits_b1hw, found.object_score_logits_b1, prompted=False
                 )
-        return time.perf_counter() - start_s
 
     def attend_to_memory(self, features: ImageFeatures, memory: MemoryTokens) -> Tensor:
         filled = fill_slots(memory, self._map_tokens, self._pointer_tokens)
         if filled is None or features.top_bchw.shape[0] != 1:
             return super().attend_to_memory(features, memory)
-        place_1chw = sine_map(self.config.d_model, *features.top_bchw.shape[2:], features.top_bchw.device)
         conditioned = [
-            self.memory_attention(
+            self.attend_to_tokens(
                 features.top_bchw,
-                place_1chw,
                 filled.tokens_bmc[rows],
                 filled.position_bmc[rows],
                 filled.num_pointer_tokens,

@@ -81,7 +81,7 @@ def test_the_tracker_keeps_as_much_of_the_past_as_the_parameters_say() -> None:
 
 
 def test_compiling_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(CompiledNetwork, "warm_up", lambda self: 0.0)
+    monkeypatch.setattr(CompiledNetwork, "warm_up", lambda self: None)
     networks = SharedNetworks()
     compiled = networks.load(parse({"device": "cpu", "weights": "random", "compile": True}))
     plain = networks.load(parse({"device": "cpu", "weights": "random"}))
