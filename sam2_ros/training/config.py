@@ -96,7 +96,7 @@ def load_config(path: Path) -> TrainConfig:
     values["videos"] = tuple(VideoSource(**_checked(VideoSource, video, f"{path}, videos")) for video in videos)
     config = TrainConfig(**{**values, "source": path})
     _check_ranges(config)
-    if not config.photo_roots and not config.videos:
+    if not (config.photo_roots and config.synthetic_weight) and not config.videos:
         raise ValueError(f"{path}: nothing to train on; expected photo_roots, videos or both")
     if config.init and config.imagenet_trunk:
         raise ValueError(f"{path}: init fills the whole model, imagenet_trunk its trunk; expected one of them")
@@ -119,6 +119,22 @@ def _check_ranges(config: TrainConfig) -> None:
     for name, count in counts:
         if count < 1:
             raise ValueError(f"{config.source}, {name}: expected 1 or more, got {count}")
+    for name, share in _shares(config):
+        if not 0 <= share <= 1:
+            raise ValueError(f"{config.source}, {name}: expected 0 to 1, got {share:g}")
+    if config.clip_norm <= 0:
+        raise ValueError(f"{config.source}, clip_norm: expected more than 0, got {config.clip_norm:g}")
+
+
+def _shares(config: TrainConfig) -> list[tuple[str, float]]:
+    prompts = config.prompts
+    own = ("reverse_probability", "mosaic_probability", "ema_decay")
+    of_prompts = ("mask", "box", "correction_probability", "truth_click_share", "later_correction_probability")
+    return [
+        *((name, getattr(config, name)) for name in own),
+        *((f"prompts, {name}", getattr(prompts, name)) for name in of_prompts),
+        ("prompts, mask and box together", prompts.mask + prompts.box),
+    ]
 
 
 def _checked(kind: type, values: object, where: str) -> dict[str, Any]:

@@ -43,6 +43,14 @@ def test_a_box_on_a_visible_object_tells_nothing() -> None:
     assert prompts(Detection("cup", 0.9, (24.0, 24.0, 44.0, 44.0)), objects=(an_object("mug"),))  # hardly on it
 
 
+def test_how_sure_a_box_must_be_and_how_far_on_an_object_is_for_the_parameters_to_say() -> None:
+    unsure = Detection("cup", 0.3, HERE)
+    assert not prompts(unsure) and prompts(unsure, detection_min_score=0.3)
+    corner = Detection("cup", 0.9, (24.0, 24.0, 44.0, 44.0))  # IoU with the mug 0.047
+    assert prompts(corner, objects=(an_object("mug"),), detection_iou=0.05)
+    assert not prompts(corner, objects=(an_object("mug"),), detection_iou=0.04)
+
+
 def test_the_lost_object_of_its_class_is_found_again() -> None:
     objects = (an_object("bowl", "bowl", ObjectState.LOST), an_object("mug", state=ObjectState.LOST))
     (request,) = prompts(Detection("cup", 0.9, THERE), objects=objects, detection_mode="recover")

@@ -12,6 +12,7 @@ import pytest
 from geometry_msgs.msg import Pose, Transform, TransformStamped
 from std_msgs.msg import Header
 
+from sam2_ros.node.camera_geometry import Intrinsics
 from sam2_ros.node.geometry_messages import object_pose
 from sam2_ros.node.object_book import ObjectView, TrackingView
 from sam2_ros.node.object_geometry import ObjectGeometry
@@ -170,13 +171,13 @@ def tf2_ros(monkeypatch: pytest.MonkeyPatch) -> Any:
     return module
 
 
-def publish_in_space(node: Any, **values: Any) -> None:
+def publish_in_space(node: Any, subscribers: int = 0, **values: Any) -> None:
     outputs = SpatialOutputs(
         node, lambda: parse({"use_depth": True, **values}), Transforms(node), qos=QOS, cloud_qos=QOS
     )
     for topic in ("~/markers", "~/object_points"):
-        node.publishers[topic].subscribers = 0
-    depth: Any = SceneDepth(np.ones((8, 10), np.float32), None)  # type: ignore[arg-type]
+        node.publishers[topic].subscribers = subscribers
+    depth = SceneDepth(np.ones((8, 10), np.float32), Intrinsics(10.0, 10.0, 4.5, 3.5, 10, 8))
     outputs.publish(a_view("mug", "tin"), Scene(depth, {"mug": PLACE}))
 
 
@@ -193,9 +194,17 @@ def test_objects_with_a_place_have_a_frame(tf2_ros: Any) -> None:
 
 
 def test_outputs_can_be_switched_off(tf2_ros: Any) -> None:
-    node: Any = StandInNode()
-    publish_in_space(node, publish_tf=False, publish_target_pose=False)
-    assert not tf2_ros.sent and not sent_on(node, "~/target_pose")
+    topics = ("tf", "target_pose", "markers", "object_points")
+
+    def sent(*off: str) -> list[str]:
+        node: Any = StandInNode()
+        tf2_ros.sent.clear()
+        publish_in_space(node, subscribers=1, **{f"publish_{name}": False for name in off})
+        return [name for name in topics if (tf2_ros.sent if name == "tf" else sent_on(node, f"~/{name}"))]
+
+    assert sent() == list(topics)
+    for name in topics:
+        assert sent(name) == [other for other in topics if other != name]
 
 
 def test_silence_while_the_selected_object_has_no_place(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -152,6 +152,12 @@ def test_what_is_wrong_is_said_once_and_the_masks_go_on(
     assert source.trouble
 
 
+@pytest.mark.parametrize(("slop_s", "is_near"), [(0.09, False), (0.11, True)])
+def test_how_far_stamps_may_be_apart_is_for_the_parameter_to_say(slop_s: float, is_near: bool) -> None:
+    source = a_source(depth_image(), camera_info(), depth_stamp_s=1.1, depth_slop_s=slop_s)
+    assert bool(source.measure(a_view(an_object())).geometry) is is_near
+
+
 def test_trouble_ends_with_its_cause() -> None:
     source = a_source(depth_image())
     source.measure(a_view(an_object()))

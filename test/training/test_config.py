@@ -93,6 +93,8 @@ def test_mistake_is_named(tmp_path: Path, old: str, new: str, message: str) -> N
 def test_a_run_needs_something_to_train_on(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nothing to train on; expected photo_roots, videos or both"):
         load(tmp_path, f"model: nano\nstages: [{STAGE}]")
+    with pytest.raises(ValueError, match="nothing to train on"):
+        load(tmp_path, f"model: nano\nphoto_roots: [a]\nsynthetic_weight: 0\nstages: [{STAGE}]")
 
 
 @pytest.mark.parametrize(
@@ -108,6 +110,11 @@ def test_a_run_needs_something_to_train_on(tmp_path: Path) -> None:
         ("lr: 1e-3", "lr: 0", "stages, lr: expected more than 0"),
         ("frames: 3", "frames: 0", "stages, frames: expected 1 or more"),
         (f"  - {STAGE}", "  []", "stages: expected at least one"),
+        ("seed: 3", "reverse_probability: 50", "run.yaml, reverse_probability: expected 0 to 1, got 50"),
+        ("seed: 3", "ema_decay: .nan", "ema_decay: expected 0 to 1, got nan"),
+        ("seed: 3", "clip_norm: 0", "clip_norm: expected more than 0, got 0"),
+        ("{mask: 0.5}", "{truth_click_share: -0.1}", "prompts, truth_click_share: expected 0 to 1, got -0.1"),
+        ("{mask: 0.5}", "{mask: 0.9}", "prompts, mask and box together: expected 0 to 1, got 1.1"),
     ],
 )
 def test_what_would_fail_in_the_middle_of_a_run_is_told_before(

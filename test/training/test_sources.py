@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,18 +49,45 @@ def test_weights_must_fit(weights: list[float]) -> None:
         ClipMix([flat_clips(10), flat_clips(20)], weights, 0.0, 0.0)
 
 
-def test_photographs_and_videos_together(photo_root: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def videos(tmp_path: Path) -> tuple[VideoSource]:
+    """Two grey ones, of which the second is held out."""
     for name in ("a", "b"):
         for t in range(2):
             mask = np.zeros((SIZE, SIZE), np.uint8)
             mask[4:28, 4:28] = 255
             write_index_png(tmp_path / "videos" / name / "images" / f"{t}.png", mask)
             write_index_png(tmp_path / "videos" / name / "masks" / f"{t}.png", mask)
-    videos = (VideoSource(str(tmp_path / "videos"), held_out=("b",)),)
+    return (VideoSource(str(tmp_path / "videos"), held_out=("b",)),)
+
+
+def is_gray(clip: Clip) -> bool:
+    return bool((np.ptp(clip.images_thwc.astype(int), axis=-1) < 60).all())
+
+
+def test_photographs_and_videos_together(photo_root: Path, videos: tuple[VideoSource]) -> None:
     data = TrainingData(TrainConfig("nano", (STAGE,), (str(photo_root),), videos=videos))
     assert data.describe() == "3 photographs, 1 videos"
     clips = [data.clips(STAGE)(seed) for seed in range(20)]
-    gray = [bool((np.ptp(clip.images_thwc.astype(int), axis=-1) < 60).all()) for clip in clips]
-    assert {True, False} == set(gray), "only one of the two sources was drawn from"
+    assert {True, False} == set(map(is_gray, clips)), "only one of the two sources was drawn from"
     alone = TrainingData(TrainConfig("nano", (STAGE,), videos=videos)).clips(STAGE)(0)
     assert alone.images_thwc.shape == (2, SIZE, SIZE, 3)
+
+
+@pytest.mark.parametrize(("weight", "expected"), [(0.0, {True}), (1e9, {False})])
+def test_synthetic_clips_are_drawn_by_their_weight(
+    photo_root: Path, videos: tuple[VideoSource], weight: float, expected: set[bool]
+) -> None:
+    config = TrainConfig("nano", (STAGE,), (str(photo_root),), videos=videos, synthetic_weight=weight)
+    clips = TrainingData(config).clips(STAGE)
+    assert {is_gray(clips(seed)) for seed in range(10)} == expected
+
+
+def test_a_runs_clips_are_changed_as_often_as_its_config_says(photo_root: Path) -> None:
+    plain = TrainConfig("nano", (STAGE,), (str(photo_root),), reverse_probability=0.0, mosaic_probability=0.0)
+    backwards, tiled = replace(plain, reverse_probability=1.0), replace(plain, mosaic_probability=1.0)
+    forwards, back, tiles = (TrainingData(config).clips(STAGE) for config in (plain, backwards, tiled))
+    # A clip that ends without its objects is not turned round.
+    seed = next(seed for seed in range(20) if forwards(seed).is_visible(-1))
+    np.testing.assert_array_equal(back(seed).images_thwc, forwards(seed).images_thwc[::-1])
+    np.testing.assert_array_equal(tiles(seed).images_thwc[:, :16, :16], tiles(seed).images_thwc[:, 16:, 16:])

@@ -100,6 +100,22 @@ def test_trunk_is_kept_where_its_rate_is_zero(
     assert any(name.startswith("image_encoder.neck.") for name in changed)
 
 
+def test_average_follows_the_weights_as_slowly_as_told(config: TrainConfig, tmp_path: Path) -> None:
+    for decay in (0.0, 0.9):
+        train(replace(with_steps(config, 2), ema_decay=decay), tmp_path / str(decay))
+    at_once, slowly = (last_of(tmp_path / str(decay)) for decay in (0.0, 0.9))
+    assert all(torch.equal(at_once["ema"][name], value) for name, value in at_once["model"].items())
+    assert any(not torch.equal(slowly["ema"][name], value) for name, value in slowly["model"].items())
+
+
+def test_gradients_are_no_longer_than_told(config: TrainConfig, tmp_path: Path) -> None:
+    """So short ones that Adam's epsilon is larger leave everything where it is."""
+    train(replace(with_steps(config, 2), clip_norm=1e-20, weight_decay=0.0), tmp_path)
+    start, end = build_for_training(config, 64).state_dict(), last_of(tmp_path)["model"]
+    for name, value in start.items():
+        torch.testing.assert_close(end[name], value, rtol=0, atol=1e-9)
+
+
 def test_batch_whose_gradient_is_not_a_number_is_left_out(
     config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

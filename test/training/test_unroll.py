@@ -153,6 +153,15 @@ def test_corrective_click_is_for_the_mask_that_the_first_click_gave(monkeypatch:
     assert [p.candidates_bmhw.shape[1] for p in predictions] == [3, 1]
 
 
+@pytest.mark.parametrize("share", [0.0, 0.75])
+def test_some_corrective_clicks_are_drawn_from_the_object(monkeypatch: pytest.MonkeyPatch, share: float) -> None:
+    shares: list[float] = []
+    add_click = prompting.add_corrective_click
+    monkeypatch.setattr(prompting, "add_corrective_click", lambda *args: shares.append(args[4]) or add_click(*args))
+    run(tiny_model(seed=4), replace(CLICKS, truth_click_share=share), batch_of(*moving_squares(1)))
+    assert shares == [share]
+
+
 @pytest.mark.parametrize("mix", [CLICKS, BOXES], ids=["clicks", "boxes"])
 def test_further_rounds_feed_the_mask_back_and_decode_one(mix: PromptMix, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model(seed=4)
