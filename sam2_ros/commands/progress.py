@@ -5,16 +5,13 @@ from __future__ import annotations
 import sys
 import time
 
+_LOG_EVERY_S = 10.0  # at most, where standard error is no terminal
+
 
 class Progress:
-    """Shows how far a command is.
+    """Shows how far a command is."""
 
-    Args:
-        every_s: where standard error is no terminal, there is a new line at most this often.
-    """
-
-    def __init__(self, every_s: float = 10.0) -> None:
-        self._every_s = every_s
+    def __init__(self) -> None:
         self._last_s = time.monotonic()
         self._on_terminal = sys.stderr.isatty()
 
@@ -22,7 +19,7 @@ class Progress:
         """Show a line in place of the one before."""
         if self._on_terminal:
             print(f"\r{text} \x1b[K", end="", file=sys.stderr, flush=True)
-        elif time.monotonic() - self._last_s >= self._every_s:
+        elif time.monotonic() - self._last_s >= _LOG_EVERY_S:
             self._last_s = time.monotonic()
             print(text, file=sys.stderr, flush=True)
 
