@@ -92,19 +92,28 @@ def randomise(model: nn.Module, seed: int, object_score_bias: float) -> None:
             random model finds them absent and all masks are one constant.
     """
     generator = torch.Generator().manual_seed(seed)
+    embeddings = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Embedding)}
     with torch.no_grad():
         for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
             noise = torch.randn(tensor.shape, generator=generator)
             if "norm" in name and name.endswith("weight"):
                 tensor.copy_(1 + 0.2 * noise)
-            elif tensor.ndim >= 2 and name.endswith("weight") and "embed" not in name and "token" not in name:
-                # A little less than keeps the variance: above that, rounding grows from frame to frame.
-                tensor.copy_(0.7 * noise / tensor[0].numel() ** 0.5)
+            elif tensor.ndim >= 2 and name.endswith("weight") and name not in embeddings:
+                tensor.copy_(_gain_of(name) * noise / tensor[0].numel() ** 0.5)
             elif name.endswith("bias"):
                 tensor.copy_(0.2 * noise)
             else:  # embeddings, tokens, layer scales, the Fourier matrix
                 tensor.copy_(0.5 * noise)
         model.get_parameter("sam_mask_decoder.pred_obj_score_head.layers.2.bias").add_(object_score_bias)
+
+
+def _gain_of(name: str) -> float:
+    """By how much a random matrix makes its input larger."""
+    if "_token_to_image" in name or "_image_to_token" in name:
+        return 3.0  # attention that a prompt's place changes; from about 5 on it also changes with the last bit
+    if "output_hypernetworks_mlps" in name and name.endswith("layers.2.weight"):
+        return 4.0  # logits of a few units, as trained models have
+    return 0.7  # a little less than keeps the variance: above that, rounding grows from frame to frame
 
 
 def official_state(predictor: Any, frames: Sequence[NDArray[np.uint8]]) -> dict[str, Any]:

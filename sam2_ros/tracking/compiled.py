@@ -62,10 +62,9 @@ class CompiledNetwork(SAM2):
     Args:
         model: whose weights it shares, on its device and in its types.
         backend: of ``torch.compile``.
-        mode: of ``torch.compile``; None: "max-autotune" (which records CUDA graphs) on a GPU, the default on a CPU.
     """
 
-    def __init__(self, model: SAM2, backend: str | Callable[..., Any] = "inductor", mode: str | None = None) -> None:
+    def __init__(self, model: SAM2, backend: str | Callable[..., Any] = "inductor") -> None:
         super().__init__(model.config, model.sam_mask_decoder.fallback, model.binarize_prompted_masks)
         self.load_state_dict(model.state_dict(), assign=True)
         self.eval()
@@ -73,8 +72,7 @@ class CompiledNetwork(SAM2):
         policy, config = BankPolicy.of(model.config), model.config
         self._map_tokens = (policy.reach + _CONDITIONING_FRAMES) * config.feature_size**2
         self._pointer_tokens = (policy.max_pointers - 1 + _CONDITIONING_FRAMES) * config.tokens_per_pointer
-        if mode is None and self.no_mem_embed.device.type == "cuda":
-            mode = "max-autotune"
+        mode = "max-autotune" if self.no_mem_embed.device.type == "cuda" else None  # it records CUDA graphs
         fits: dict[str, Callable[..., bool]] = {
             "image_encoder": lambda images_bchw, *_: images_bchw.shape[0] == 1,
             "memory_attention": self._has_filled_slots,

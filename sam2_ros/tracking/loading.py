@@ -48,15 +48,24 @@ def load_tracker(
         ValueError, sam2_ros.model.checkpoint.CheckpointError: see ``load_network``.
     """
     network = load_network(
-        model, checkpoint, device, postprocess, weights, image_size, sha256, False, precision, approximations, compiled
+        model,
+        checkpoint,
+        device,
+        postprocess=postprocess,
+        weights=weights,
+        image_size=image_size,
+        sha256=sha256,
+        precision=precision,
+        approximations=approximations,
+        compiled=compiled,
     )
     return Tracker(
         network,
-        lost_after_frames,
-        corrections_are_conditioning,
-        buffer_frames,
-        catchup_budget_ms,
-        recover_after_frames,
+        lost_after_frames=lost_after_frames,
+        corrections_are_conditioning=corrections_are_conditioning,
+        buffer_frames=buffer_frames,
+        catchup_budget_ms=catchup_budget_ms,
+        recover_after_frames=recover_after_frames,
     )
 
 
@@ -78,9 +87,18 @@ def load_image_predictor(
     Raises:
         ValueError, sam2_ros.model.checkpoint.CheckpointError: see ``load_network``.
     """
-    return ImagePredictor(
-        load_network(model, checkpoint, device, postprocess, weights, image_size, sha256, True, precision)
+    network = load_network(
+        model,
+        checkpoint,
+        device,
+        postprocess=postprocess,
+        weights=weights,
+        image_size=image_size,
+        sha256=sha256,
+        image_only=True,
+        precision=precision,
     )
+    return ImagePredictor(network)
 
 
 def load_network(

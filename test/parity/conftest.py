@@ -1,13 +1,14 @@
 """No case is left out of ``make parity``, and what was measured becomes a table.
 
-``make parity`` names the table's folder in PARITY_REPORT. A row is written when its test ends, so that a long run that
-is stopped has told what it knows; a later run of some cases (``make parity K=...``) replaces their rows only, and one
-that goes on (``make parity GO_ON=1``) leaves out the scripts that have a row.
+``make parity`` names the table's folder in PARITY_REPORT. A row is written when its test has passed, so that a long run
+that is stopped has told what it knows; a later run of some cases (``make parity K=...``) replaces their rows only, and
+one that goes on (``make parity GO_ON=1``) leaves out the scripts that have a row of the same code.
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -20,15 +21,33 @@ from sam2_ros.model import attention, hiera, packed, softmax_attention
 REPORT = Path(os.environ["PARITY_REPORT"]) if "PARITY_REPORT" in os.environ else None
 GOES_ON = bool(os.environ.get("PARITY_GO_ON"))
 KEY = ("case", "model", "px", "postprocess")
-COLUMNS = (*KEY, "max difference", "min mask IoU")
+COLUMNS = (*KEY, "max difference", "min mask IoU", "code")
 _SETTINGS = {True: "default", False: "benchmark", None: ""}
+# What a script's result depends on; of our own code also the parts that no script uses, which costs a run too many.
+_CODE = (
+    "sam2_ros/model/*.py",
+    "sam2_ros/tracking/*.py",
+    "sam2_ros/evaluation/official.py",
+    "test/support/official_play.py",
+    "test/support/official_cases.py",
+    "test/support/synthetic_frames.py",
+)
 _measured_now: set[tuple[str, ...]] = set()  # keys of this session's rows; the others are of an earlier one
+
+
+def _code_state() -> str:
+    root = Path(__file__).parents[2]
+    files = sorted(path for pattern in _CODE for path in root.glob(pattern))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:8]
+
+
+CODE = _code_state()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if REPORT is None or not GOES_ON:
         return
-    known = {row[: len(KEY)] for row in _read_rows().values()}
+    known = {row[: len(KEY)] for row in _read_rows().values() if row[-1] == CODE}
     done = [item for item in items if _key_of_script(item) in known]
     items[:] = [item for item in items if item not in done]
     config.hook.pytest_deselected(items=done)
@@ -77,7 +96,9 @@ def add_row(request: pytest.FixtureRequest) -> Callable[..., None]:
     ) -> None:
         setting = _SETTINGS[postprocess]
         iou = "" if min_iou is None else f"{min_iou:.6f}"
-        request.node.user_properties.append(("parity", (case, model, str(px), setting, f"{max_difference:.1e}", iou)))
+        request.node.user_properties.append(
+            ("parity", (case, model, str(px), setting, f"{max_difference:.1e}", iou, CODE))
+        )
 
     return add
 
@@ -94,11 +115,14 @@ def pytest_runtest_makereport(item, call):  # type: ignore[no-untyped-def]
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     rows = [tuple(value) for name, value in report.user_properties if name == "parity"]
     one_of_several = "PYTEST_XDIST_WORKER" in os.environ  # then the process that started them writes
-    if REPORT is None or one_of_several or report.when != "teardown" or not rows:
+    if REPORT is None or one_of_several or report.when != "call" or not rows:
         return
     table = _read_rows()
     for row in rows:
         key = row[: len(KEY)]
+        if not report.passed:
+            table.pop(key, None)  # what was measured before is not true any more
+            continue
         table[key] = _worst(row, table[key]) if key in _measured_now else row
         _measured_now.add(key)
         print("\n" + " | ".join(row), flush=True)
@@ -118,8 +142,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def _worst(row: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
-    *key, difference, iou = row
-    return (*key, max(difference, other[-2], key=float), min(iou, other[-1], key=lambda iou: float(iou or 1)))
+    *key, difference, iou, code = row
+    return (*key, max(difference, other[-3], key=float), min(iou, other[-2], key=lambda iou: float(iou or 1)), code)
 
 
 def _read_rows() -> dict[tuple[str, ...], tuple[str, ...]]:

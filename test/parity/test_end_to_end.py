@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 import pytest
+import torch
 from official_cases import CASES, NUM_FRAMES, Case, built_alike
 from official_play import (
     MIN_IOU,
@@ -21,6 +22,7 @@ from official_play import (
 )
 from synthetic_frames import synthetic_frames
 
+from sam2_ros.model.prompt_encoder import PointPrompts
 from sam2_ros.tracking.memory_bank import BankPolicy
 
 HEIGHT_PX, WIDTH_PX = 480, 640  # of the camera image, which is stretched to the model's square
@@ -86,6 +88,25 @@ def test_tracking(add_row, setting: Setting, case: Case) -> None:  # type: ignor
     assert difference.worst_logit < TOLERANCE_LOGITS
     assert difference.worst_score_logit < TOLERANCE_LOGITS
     assert difference.min_iou >= MIN_IOU
+
+
+def test_random_weights_make_much_of_a_prompt_and_little_of_the_last_bit() -> None:
+    """Without this the tolerance above would be a question of luck; what is not one is told from rounding by it."""
+    model = "sam2.1_hiera_tiny"
+    _, ours = pair(Setting(model, SMALL_PX, True), built_alike(BY_NAME["one click"]))
+    (image, *_) = clip(SMALL_PX, model).inputs
+    left, right = (PointPrompts(torch.tensor([[[x, 64.0]]]), torch.tensor([[1]])) for x in (35.0, 100.0))
+    with torch.inference_mode():
+        features = ours.encode_image(image)
+        top = ours.without_memory(features)
+        noise = torch.randn(top.shape, generator=torch.Generator().manual_seed(0))
+        rounded = top + torch.finfo(top.dtype).eps * top.abs().max() * noise
+        first, again, other = (
+            ours.decode_masks(conditioned, features, points, multimask=False).logits_b1hw
+            for conditioned, points in ((top, left), (rounded, left), (top, right))
+        )
+    assert (again - first).abs().max() < TOLERANCE_LOGITS / 50
+    assert (other - first).abs().max() > TOLERANCE_LOGITS * 500
 
 
 class OnePointerLess(BankPolicy):

@@ -105,6 +105,15 @@ CASES = (
         Prompt(14, points=((0.55, 0.5, 1),)),
     ),
     case(
+        "clicks one after the other",
+        Prompt(0, box=BOX),
+        Prompt(0, points=(ON_DISC,)),
+        Prompt(0, points=(BESIDE,)),
+        Prompt(8, points=((0.4, 0.5, 1),)),
+        Prompt(8, points=((0.8, 0.2, 0),)),
+    ),
+    case("mask, then a click on it", Prompt(0, ellipse=BOX), Prompt(0, points=((0.35, 0.55, 1),))),
+    case(
         "positive and negative correction, kept as conditioning",
         CLICK,
         Prompt(5, points=((0.35, 0.5, 1),)),

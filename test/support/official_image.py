@@ -65,10 +65,6 @@ def set_feature_size(predictor: object, image_size: int) -> None:
 
 def varied(model: torch.nn.Module) -> torch.nn.Module:
     """Make a randomised model's masks depend more on its prompts, or all of them would be the same."""
-    decoder = model.sam_mask_decoder
-    for layer in decoder.transformer.layers:
-        for attention in (layer.cross_attn_token_to_image, layer.cross_attn_image_to_token):
-            attention.out_proj.weight.data.mul_(4)  # type: ignore[operator]
-    for mlp in decoder.output_hypernetworks_mlps:
+    for mlp in model.sam_mask_decoder.output_hypernetworks_mlps:  # type: ignore[union-attr]
         mlp.layers[-1].weight.data.mul_(6)
     return model

@@ -269,7 +269,12 @@ class OfficialPlay:
 
     def _add(self, prompt: Prompt) -> None:
         arguments = prompt_in_pixels(prompt, *self.size)
-        add = self.predictor.add_new_mask if "mask" in arguments else self.predictor.add_new_points_or_box
+        add = self.predictor.add_new_mask
+        if "mask" not in arguments:
+            add = self.predictor.add_new_points_or_box
+            arguments["clear_old_points"] = (
+                "box" in arguments
+            )  # clicks add up; a box the official code only takes first
         _, _, self.video_res = add(self.state, prompt.frame, prompt.object_id, **arguments)
 
     def _answer(self, index: int) -> FrameAnswer:

@@ -87,7 +87,7 @@ def test_crops_find_more_but_nothing_at_their_own_edges(model, image_rgb) -> Non
         "crop_n_points_downscale_factor": 2,
         "crop_n_layers": 1,
         "crop_nms_thresh": 1.0,
-        "mask_threshold": 2.0,
+        "mask_threshold": 20.0,
         "stability_score_thresh": 0.0,
     }
     seen: list[Progress] = []
