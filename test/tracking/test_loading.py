@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from tiny_model import TINY, noise_frames, tiny_model
 
-from sam2_ros import load_tracker
+from sam2_ros import load_image_predictor, load_tracker
 from sam2_ros.model.checkpoint import MEMORY_PART, CheckpointError
-from sam2_ros.model.config import MODELS
+from sam2_ros.model.config import MODELS, Approximations
+from sam2_ros.tracking import loading
 from sam2_ros.tracking.loading import EMBEDDED_WEIGHTS, load_network
 from sam2_ros.tracking.tracker import Tracker
 from sam2_ros.tracking.types import FrameResult, PromptError
@@ -46,6 +50,13 @@ def test_postprocessing_is_on_unless_turned_off(tmp_path: Path) -> None:
     assert not np.array_equal(processed[2]["mug"].low_res_logits, plain[2]["mug"].low_res_logits)
 
 
+@pytest.mark.parametrize("name", ["nano", TINY.name])
+@pytest.mark.parametrize("postprocess", [True, False])
+def test_prompted_masks_are_binarised_with_postprocessing(name: str, postprocess: bool) -> None:
+    network = load_network(name, weights="random", image_size=64, postprocess=postprocess)
+    assert network.binarize_prompted_masks is postprocess
+
+
 def test_nano_keeps_its_single_mask() -> None:
     """Its three candidates are taught with single clicks only: with the fallback corrections changed little."""
     assert load_network("nano", weights="random", image_size=64).sam_mask_decoder.fallback is None
@@ -64,6 +75,61 @@ def test_nano_runs_with_random_weights_at_another_size() -> None:
     logits = run(tracker)[0]["mug"].low_res_logits
     assert logits is not None
     assert logits.shape == (16, 16)
+
+
+class Arguments(Exception):
+    """What a function was called with; raised in its place."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__()
+        self.given, self.named = given, named
+
+
+def arguments_of(call: Callable[..., object], **named: Any) -> dict[str, Any]:
+    with pytest.raises(Arguments) as caught:
+        call(**named)
+    return {**dict(zip(("model", "checkpoint", "device"), caught.value.given, strict=True)), **caught.value.named}
+
+
+NETWORK_ARGUMENTS: dict[str, Any] = {
+    "model": "m",
+    "checkpoint": "c",
+    "device": "d",
+    "postprocess": False,
+    "weights": "w",
+    "image_size": 64,
+    "sha256": "s",
+    "precision": "p",
+}
+
+
+def raising(*given: Any, **named: Any) -> None:
+    raise Arguments(*given, **named)
+
+
+def test_every_argument_reaches_the_network_and_the_tracker(monkeypatch: pytest.MonkeyPatch) -> None:
+    for_network = {**NETWORK_ARGUMENTS, "approximations": Approximations(memory_pooling=2), "compiled": True}
+    for_tracker = {
+        "lost_after_frames": 2,
+        "corrections_are_conditioning": True,
+        "buffer_frames": 3,
+        "catchup_budget_ms": 4.0,
+        "recover_after_frames": 5,
+    }
+    assert for_network.keys() | for_tracker.keys() == signature(load_tracker).parameters.keys()
+    monkeypatch.setattr(loading, "load_network", raising)
+    assert arguments_of(load_tracker, **for_network, **for_tracker) == for_network
+    monkeypatch.setattr(loading, "load_network", lambda *_, **__: "network")
+    monkeypatch.setattr(loading, "Tracker", raising)
+    with pytest.raises(Arguments) as caught:
+        load_tracker(**for_network, **for_tracker)
+    assert (caught.value.given, caught.value.named) == (("network",), for_tracker)
+
+
+def test_every_argument_of_an_image_predictor_reaches_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert NETWORK_ARGUMENTS.keys() == signature(load_image_predictor).parameters.keys()
+    monkeypatch.setattr(loading, "load_network", raising)
+    assert arguments_of(load_image_predictor, **NETWORK_ARGUMENTS) == {**NETWORK_ARGUMENTS, "image_only": True}
 
 
 def test_lost_after_frames_is_handed_on(tmp_path: Path) -> None:
@@ -132,6 +198,7 @@ def test_image_part_gives_a_network_for_images_and_no_tracker(tmp_path: Path) ->
     state = {name: value for name, value in tiny_model().state_dict().items() if not name.startswith(MEMORY_PART)}
     torch.save(state, path)
     assert load_network(checkpoint=path, image_only=True).config is TINY
+    assert load_image_predictor(checkpoint=path).model.config is TINY
     with pytest.raises(CheckpointError, match="not for a tracker"):
         load_tracker(checkpoint=path)
 

@@ -194,6 +194,11 @@ def test_other_things_than_images_are_refused(tracker: Tracker, image: object, m
     assert (result.frame_index, result["mug"].state) == (0, ObjectState.TRACKED)
 
 
+def test_a_sighting_takes_at_least_one_frame() -> None:
+    with pytest.raises(ValueError, match="recover_after_frames: expected 1 or more, got 0"):
+        Tracker(tiny_model(), recover_after_frames=0)
+
+
 @pytest.mark.parametrize("stamp_s", [float("nan"), float("inf")])
 def test_a_time_that_is_no_number_is_refused(tracker: Tracker, stamp_s: float) -> None:
     with pytest.raises(ValueError, match="stamp_s: expected a finite time in seconds or None, got"):
