@@ -1,7 +1,7 @@
 # make demo    the whole path: camera -> node -> client as separate processes; SOURCE=... PROMPT=... MODEL=... CHECKPOINT=... FRAMES=... (see README)
 # make test    lint, types and all tests but the long ones of parity; what continuous integration runs
 # make parity  the long comparison with the official SAM 2 code, hours on two cores; K="tiny and 1024px" runs some cases,
-#              GO_ON=1 those that a stopped run has left
+#              GO_ON=1 those that a stopped run of the same code has left
 # make soak    the node's memory over thousands of images, hours on two cores; FRAMES=... (10000) MODEL=... CHECKPOINT=...
 # make fuzz    random input of every kind for SECONDS=120; a few fixed examples of it are part of make test
 # make colcon  build the same tree as a ROS workspace does

@@ -110,7 +110,7 @@ def randomise(model: nn.Module, seed: int, object_score_bias: float) -> None:
 def _gain_of(name: str) -> float:
     """By how much a random matrix makes its input larger."""
     if "_token_to_image" in name or "_image_to_token" in name:
-        return 3.0  # attention that a prompt's place changes; from about 5 on it also changes with the last bit
+        return 3.0  # a prompt's place decides where attention goes; at 8 the last bit does, too
     if "output_hypernetworks_mlps" in name and name.endswith("layers.2.weight"):
         return 4.0  # logits of a few units, as trained models have
     return 0.7  # a little less than keeps the variance: above that, rounding grows from frame to frame

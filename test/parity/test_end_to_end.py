@@ -91,7 +91,7 @@ def test_tracking(add_row, setting: Setting, case: Case) -> None:  # type: ignor
 
 
 def test_random_weights_make_much_of_a_prompt_and_little_of_the_last_bit() -> None:
-    """Without this the tolerance above would be a question of luck; what is not one is told from rounding by it."""
+    """Else it would be luck whether two right implementations agree within the tolerance."""
     model = "sam2.1_hiera_tiny"
     _, ours = pair(Setting(model, SMALL_PX, True), built_alike(BY_NAME["one click"]))
     (image, *_) = clip(SMALL_PX, model).inputs
