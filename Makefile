@@ -74,7 +74,7 @@ unit: venv
 parity: venv
 	$(if $(K)$(GO_ON),,rm -rf build/parity)
 	PARITY_REPORT=build/parity PARITY_GO_ON=$(GO_ON) OMP_NUM_THREADS=$$(( ($$(nproc) + $(JOBS) - 1) / $(JOBS) )) \
-	  $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "long or not long" $(if $(K),-k "$(K)") test/parity
+	  $(BIN)/python -m pytest -n $(JOBS) -m "long or not long" $(if $(K),-k "$(K)") test/parity
 
 # A stopped run's samples are judged with: benchmarks/soak.py --judge build/soak.csv
 soak: venv

@@ -13,8 +13,10 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from sam2_ros.evaluation.official import NOT_INSTALLED, import_official_builder
 from sam2_ros.model import attention, hiera, packed, softmax_attention
@@ -44,6 +46,20 @@ def _code_state() -> str:
 
 
 CODE = _code_state()
+
+
+class BySetting(LoadScopeScheduling):
+    """The scripts of a setting go to one process, where they share what is expensive.
+
+    In place of the mark ``xdist_group``, which pytest-xdist 3.8 loses under pytest 9.2 without a word.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid.rpartition("-")[0] if "test_tracking[" in nodeid else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> BySetting | None:
+    return BySetting(config, log) if REPORT is not None else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -63,9 +63,7 @@ def pair(setting: Setting, building: Case):  # type: ignore[no-untyped-def]
 
 
 def as_param(setting: Setting, case: Case):  # type: ignore[no-untyped-def]
-    # Together in one process, the cases of a setting share what is expensive.
-    marks = [pytest.mark.xdist_group(str(setting))]
-    marks += [pytest.mark.long] if setting.image_size == RELEASED_PX else []
+    marks = [pytest.mark.long] if setting.image_size == RELEASED_PX else []
     return pytest.param(setting, case, marks=marks, id=f"{setting}-{case.name.replace(' ', '_')}")
 
 
