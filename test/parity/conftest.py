@@ -90,9 +90,7 @@ def official_package() -> None:
 def ways_of_large_images(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Small images go the ways that are meant for large ones: packed products, strips, slices, keys map by map.
 
-    Of the products those of the image encoder and the memory attention only, which are large ones later. The decoder
-    and the image predictor make much of the last bit with random weights: they agree so closely with the official code
-    because both call the same products, bit for bit.
+    Of the products those of the image encoder and the memory attention only: the decoder's are small at any size.
     """
     is_meant = request.path.name in ("test_modules.py", "test_end_to_end.py")
     if is_meant and request.node.get_closest_marker("long") is None:

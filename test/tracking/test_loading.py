@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from inspect import signature
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -77,20 +77,6 @@ def test_nano_runs_with_random_weights_at_another_size() -> None:
     assert logits.shape == (16, 16)
 
 
-class Arguments(Exception):
-    """What a function was called with; raised in its place."""
-
-    def __init__(self, *given: Any, **named: Any) -> None:
-        super().__init__()
-        self.given, self.named = given, named
-
-
-def arguments_of(call: Callable[..., object], **named: Any) -> dict[str, Any]:
-    with pytest.raises(Arguments) as caught:
-        call(**named)
-    return {**dict(zip(("model", "checkpoint", "device"), caught.value.given, strict=True)), **caught.value.named}
-
-
 NETWORK_ARGUMENTS: dict[str, Any] = {
     "model": "m",
     "checkpoint": "c",
@@ -103,8 +89,8 @@ NETWORK_ARGUMENTS: dict[str, Any] = {
 }
 
 
-def raising(*given: Any, **named: Any) -> None:
-    raise Arguments(*given, **named)
+def arguments_of(call: Mock) -> dict[str, Any]:
+    return {**dict(zip(("model", "checkpoint", "device"), call.call_args.args, strict=True)), **call.call_args.kwargs}
 
 
 def test_every_argument_reaches_the_network_and_the_tracker(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,19 +103,20 @@ def test_every_argument_reaches_the_network_and_the_tracker(monkeypatch: pytest.
         "recover_after_frames": 5,
     }
     assert for_network.keys() | for_tracker.keys() == signature(load_tracker).parameters.keys()
-    monkeypatch.setattr(loading, "load_network", raising)
-    assert arguments_of(load_tracker, **for_network, **for_tracker) == for_network
-    monkeypatch.setattr(loading, "load_network", lambda *_, **__: "network")
-    monkeypatch.setattr(loading, "Tracker", raising)
-    with pytest.raises(Arguments) as caught:
-        load_tracker(**for_network, **for_tracker)
-    assert (caught.value.given, caught.value.named) == (("network",), for_tracker)
+    network, tracker = Mock(), Mock()
+    monkeypatch.setattr(loading, "load_network", network)
+    monkeypatch.setattr(loading, "Tracker", tracker)
+    load_tracker(**for_network, **for_tracker)
+    assert arguments_of(network) == for_network
+    tracker.assert_called_once_with(network.return_value, **for_tracker)
 
 
 def test_every_argument_of_an_image_predictor_reaches_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
     assert NETWORK_ARGUMENTS.keys() == signature(load_image_predictor).parameters.keys()
-    monkeypatch.setattr(loading, "load_network", raising)
-    assert arguments_of(load_image_predictor, **NETWORK_ARGUMENTS) == {**NETWORK_ARGUMENTS, "image_only": True}
+    network = Mock()
+    monkeypatch.setattr(loading, "load_network", network)
+    load_image_predictor(**NETWORK_ARGUMENTS)
+    assert arguments_of(network) == {**NETWORK_ARGUMENTS, "image_only": True}
 
 
 def test_lost_after_frames_is_handed_on(tmp_path: Path) -> None:
