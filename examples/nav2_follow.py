@@ -11,6 +11,7 @@ Parameters: the fields of ``Settings``, and the two frames.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
@@ -81,15 +82,60 @@ class Follower:
         return True
 
 
+class Nav2:
+    """The goals at Nav2, at most one of them still wanted. ``on_failure(goal)``: Nav2 has rejected or aborted it."""
+
+    def __init__(self, node: Any, map_frame: str, on_failure: Callable[[Goal], None]) -> None:
+        from nav2_msgs.action import NavigateToPose
+        from rclpy.action import ActionClient
+
+        self._request_type, self._map_frame, self._on_failure = NavigateToPose.Goal, map_frame, on_failure
+        self._client = ActionClient(node, NavigateToPose, "navigate_to_pose")
+        self._wanted: Goal | None = None
+        self._handle: Any = None  # of the wanted goal, once Nav2 has accepted it
+
+    def is_ready(self) -> bool:
+        return self._client.server_is_ready()
+
+    def send(self, goal: Goal) -> None:
+        """Go there; Nav2 gives up (aborts) the goal before for this one."""
+        request = self._request_type()
+        request.pose.header.frame_id = self._map_frame
+        request.pose.pose.position.x, request.pose.pose.position.y = goal.x, goal.y
+        request.pose.pose.orientation.z = math.sin(goal.yaw / 2)
+        request.pose.pose.orientation.w = math.cos(goal.yaw / 2)
+        self._wanted, self._handle = goal, None
+        self._client.send_goal_async(request).add_done_callback(lambda answer: self._on_answer(goal, answer.result()))
+
+    def cancel(self) -> None:
+        """Stop; a goal that Nav2 has not answered yet is cancelled when it does."""
+        handle, self._wanted, self._handle = self._handle, None, None
+        if handle is not None:
+            handle.cancel_goal_async()
+
+    def _on_answer(self, goal: Goal, handle: Any) -> None:
+        if not handle.accepted:
+            self._on_failure(goal)
+            return
+        handle.get_result_async().add_done_callback(lambda done: self._on_end(goal, done.result().status))
+        if goal is self._wanted:
+            self._handle = handle
+        elif self._wanted is None:
+            handle.cancel_goal_async()
+
+    def _on_end(self, goal: Goal, status: int) -> None:
+        from action_msgs.msg import GoalStatus
+
+        if status == GoalStatus.STATUS_ABORTED:
+            self._on_failure(goal)
+
+
 def main() -> None:
     """The ROS side: poses in, goals out."""
     import rclpy
     import tf2_geometry_msgs  # noqa: F401  teaches tf2 to transform a PoseStamped
     import tf2_ros
-    from action_msgs.msg import GoalStatus
     from geometry_msgs.msg import PoseStamped
-    from nav2_msgs.action import NavigateToPose
-    from rclpy.action import ActionClient
 
     rclpy.init()
     node = rclpy.create_node("nav2_follow")
@@ -98,13 +144,16 @@ def main() -> None:
     robot_frame = node.declare_parameter("robot_frame", "base_link").value
     buffer = tf2_ros.Buffer()
     tf2_ros.TransformListener(buffer, node)
-    navigator = ActionClient(node, NavigateToPose, "navigate_to_pose")
 
     def seconds() -> float:
         return node.get_clock().now().nanoseconds / 1e9
 
+    def on_failure(goal: Goal) -> None:
+        if follower.on_failure(seconds(), goal):
+            node.get_logger().warning("Nav2 could not go there: trying again", throttle_duration_sec=5.0)
+
     def on_pose(pose: PoseStamped) -> None:
-        if not navigator.server_is_ready():
+        if not nav2.is_ready():
             node.get_logger().warning("Nav2's navigate_to_pose is not there", throttle_duration_sec=5.0)
             return
         try:
@@ -115,31 +164,14 @@ def main() -> None:
             return
         goal = follower.on_target(seconds(), (target.x, target.y), (robot.x, robot.y))
         if goal is not None:
-            request = NavigateToPose.Goal()
-            request.pose.header.frame_id = map_frame
-            request.pose.pose.position.x, request.pose.pose.position.y = goal.x, goal.y
-            request.pose.pose.orientation.z = math.sin(goal.yaw / 2)
-            request.pose.pose.orientation.w = math.cos(goal.yaw / 2)
-            handles.append(navigator.send_goal_async(request))  # Nav2 gives up (aborts) the goal before for this one
-            handles[-1].add_done_callback(lambda answer: on_answer(goal, answer.result()))
-
-    def on_answer(goal: Goal, handle: Any) -> None:
-        if handle.accepted:
-            handle.get_result_async().add_done_callback(lambda done: on_end(goal, done.result().status))
-        else:
-            on_end(goal, GoalStatus.STATUS_ABORTED)
-
-    def on_end(goal: Goal, status: int) -> None:
-        if status == GoalStatus.STATUS_ABORTED and follower.on_failure(seconds(), goal):
-            node.get_logger().warning("Nav2 could not go there: trying again", throttle_duration_sec=5.0)
+            nav2.send(goal)
 
     def on_timer() -> None:
-        if follower.is_lost(seconds()) and handles and handles[-1].done() and handles[-1].result().accepted:
+        if follower.is_lost(seconds()):
             node.get_logger().info("the target is out of sight: stopping")
-            handles[-1].result().cancel_goal_async()
-        del handles[:-1]
+            nav2.cancel()
 
-    handles: list = []
+    nav2 = Nav2(node, map_frame, on_failure)
     node.create_subscription(PoseStamped, "target_pose", on_pose, 1)
     node.create_timer(0.2, on_timer)
     rclpy.spin(node)

@@ -86,15 +86,18 @@ class StandIn:
 
     def __init__(self, run: Callable[[StandIn], None]) -> None:
         self.now_s, self.goals, self._run = 0.0, [], run
-        self.accepts = True
+        self.cancelled: list[float] = []
+        self.accepts, self.answers_at_once = True, True
+        self.answer: Callable[[], None] = lambda: None  # to the latest goal
         self.result: Callable[[Any], None] = lambda done: None  # of the latest goal
         self._on_pose: Callable[[Any], None] = lambda pose: None
+        self._on_timer: Callable[[], None] = lambda: None
         self.node = SimpleNamespace(
             declare_parameter=lambda name, default: SimpleNamespace(value=default),
             get_clock=lambda: SimpleNamespace(now=lambda: SimpleNamespace(nanoseconds=round(self.now_s * 1e9))),
             get_logger=lambda: SimpleNamespace(warning=lambda *_, **__: None, info=lambda *_: None),
             create_subscription=self._subscribe,
-            create_timer=lambda *_: None,
+            create_timer=lambda period_s, callback: setattr(self, "_on_timer", callback),
         )
 
     def modules(self) -> dict[str, Any]:
@@ -123,6 +126,12 @@ class StandIn:
         self._on_pose(SimpleNamespace(pose=SimpleNamespace(position=SimpleNamespace(x=x, y=0.0))))
         return len(self.goals)
 
+    def tick(self, now_s: float) -> list[float]:
+        """The node's timer; the goals that were cancelled until now."""
+        self.now_s = now_s
+        self._on_timer()
+        return list(self.cancelled)
+
     def end(self, status: int) -> None:
         """Nav2 is done with the latest goal."""
         self.result(SimpleNamespace(result=lambda: SimpleNamespace(status=status)))
@@ -131,10 +140,18 @@ class StandIn:
         self._on_pose = callback
 
     def _send(self, goal: Any) -> Any:
-        self.goals.append(goal.pose.pose.position.x)
+        x = goal.pose.pose.position.x
+        self.goals.append(x)
         on_end = SimpleNamespace(add_done_callback=lambda callback: setattr(self, "result", callback))
-        handle = SimpleNamespace(accepted=self.accepts, get_result_async=lambda: on_end)
-        return Answered(handle)
+        handle = SimpleNamespace(
+            accepted=self.accepts, get_result_async=lambda: on_end, cancel_goal_async=lambda: self.cancelled.append(x)
+        )
+        return SimpleNamespace(add_done_callback=lambda callback: self._answer_with(handle, callback))
+
+    def _answer_with(self, handle: Any, callback: Callable[[Any], None]) -> None:
+        self.answer = lambda: callback(SimpleNamespace(result=lambda: handle))
+        if self.answers_at_once:
+            self.answer()
 
 
 def an_empty_goal() -> Any:
@@ -142,20 +159,13 @@ def an_empty_goal() -> Any:
     return SimpleNamespace(pose=SimpleNamespace(header=SimpleNamespace(), pose=pose))
 
 
-class Answered:
-    """A future that is done."""
-
-    def __init__(self, value: Any) -> None:
-        self._value = value
-
-    def done(self) -> bool:
-        return True
-
-    def result(self) -> Any:
-        return self._value
-
-    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
-        callback(self)
+def play(monkeypatch: pytest.MonkeyPatch, scene: Callable[[StandIn], None]) -> StandIn:
+    """The example's main, with this scene in place of a robot."""
+    stand_in = StandIn(scene)
+    for name, module in stand_in.modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    nav2_follow["main"]()
+    return stand_in
 
 
 @pytest.mark.parametrize("accepted", [True, False], ids=["aborted", "rejected"])
@@ -175,13 +185,47 @@ def test_nav2_is_asked_again_when_it_gave_up(monkeypatch: pytest.MonkeyPatch, ac
         ros.end(GoalStatus.STATUS_SUCCEEDED)
         sent.append(ros.see(20.0, x=6.0))
 
-    stand_in = StandIn(scene)
-    for name, module in stand_in.modules().items():
-        monkeypatch.setitem(sys.modules, name, module)
-    nav2_follow["main"]()
+    assert play(monkeypatch, scene).goals == [5.0, 5.0]
     assert sent == [1, 1, 2, 2]
-    assert stand_in.goals == [5.0, 5.0]
+
+
+def test_the_robot_stops_when_the_target_is_out_of_sight(monkeypatch: pytest.MonkeyPatch) -> None:
+    cancelled: list[list[float]] = []
+
+    def scene(ros: StandIn) -> None:
+        cancelled.append(ros.tick(9.0))  # nothing was sent yet
+        ros.see(10.0, x=6.0)
+        cancelled.extend(ros.tick(now_s) for now_s in (12.9, 13.1, 20.0))
+
+    play(monkeypatch, scene)
+    assert cancelled == [[], [], [5.0], [5.0]], "once, 3 s after the last pose"
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_goal_that_nav2_accepts_after_it_was_called_off_is_cancelled(
+    monkeypatch: pytest.MonkeyPatch, replaced: bool
+) -> None:
+    def scene(ros: StandIn) -> None:
+        ros.answers_at_once = False
+        ros.see(10.0, x=6.0)
+        answer = ros.answer
+        assert ros.tick(13.1) == [], "there is nothing to cancel yet"
+        if replaced:
+            ros.see(14.0, x=8.0)
+        answer()
+
+    stand_in = play(monkeypatch, scene)
+    assert stand_in.cancelled == ([] if replaced else [5.0]), "Nav2 itself gives a goal up for a later one"
+
+
+def test_the_goal_that_is_cancelled_is_the_latest(monkeypatch: pytest.MonkeyPatch) -> None:
+    def scene(ros: StandIn) -> None:
+        ros.see(10.0, x=6.0)
+        ros.see(12.0, x=8.0)
+        ros.tick(15.1)
+
+    assert play(monkeypatch, scene).cancelled == [7.0]
 
 
 def test_it_is_short_enough_to_read() -> None:
-    assert len(EXAMPLE.read_text(encoding="utf-8").splitlines()) <= 150
+    assert len(EXAMPLE.read_text(encoding="utf-8").splitlines()) <= 185
