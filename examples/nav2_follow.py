@@ -21,7 +21,9 @@ class Settings:
     """When to send a goal, and which."""
 
     standoff_m: float = 1.0  # stay this far from the object
-    slack_m: float = 0.3  # once there, start again only when it is farther than standoff_m + slack_m
+    slack_m: float = (
+        0.3  # start when it is farther than standoff_m + slack_m, stop when it comes closer than minus that
+    )
     min_move_m: float = 0.2  # a goal closer than this to the last one is not worth a new plan
     min_period_s: float = 1.0  # between goals
     retry_after_s: float = 2.0  # when Nav2 has rejected or aborted a goal
@@ -59,10 +61,12 @@ class Follower:
         distance = math.dist(target_xy, robot_xy)
         self._moving = distance > settings.standoff_m + (0.0 if self._moving else settings.slack_m)
         too_soon = now_s - self._sent_s < settings.min_period_s or now_s - self._failed_s < settings.retry_after_s
-        if not self._moving or too_soon:
+        last = self._last_goal
+        met = last is not None and distance < settings.standoff_m - settings.slack_m  # the target came: stop here
+        if too_soon or not (self._moving or met):
             return None
         goal = goal_before(target_xy, robot_xy, settings.standoff_m)
-        if self._last_goal and math.dist(goal[:2], self._last_goal[:2]) < settings.min_move_m:
+        if last is not None and math.dist(goal[:2], last[:2]) < settings.min_move_m:
             return None
         self._last_goal, self._sent_s = goal, now_s
         return goal

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sam2_ros.commands.progress import Progress
-from sam2_ros.commands.shared import add_memory_options, print_summary
+from sam2_ros.commands.shared import add_json_option, add_memory_options, print_summary
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--emulated", action="store_true", help="time bfloat16 also where it is emulated, a hundred times slower"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there")
+    add_json_option(parser, "write the result there")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="add the rows of the table to that file")
 
 

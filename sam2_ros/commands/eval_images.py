@@ -10,10 +10,9 @@ from sam2_ros.commands.eval_options import (
     add_sequences_option,
     model_settings,
     sequence_names,
-    write_report,
 )
 from sam2_ros.commands.progress import Progress
-from sam2_ros.commands.shared import network_arguments
+from sam2_ros.commands.shared import network_arguments, report_summary
 
 DESCRIPTION = (
     "Click each instance of at least 1024 px in its middle, then in the middle of what is wrong, and give the IoU "
@@ -66,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
     for name, row in summary.get("groups", {}).items():
         print(f"{name:<20} {_ious(row['miou'])}  {row['n_instances']} instances in {row['n_images']} images")
     print(f"{'mean IoU':<20} {_ious(summary['miou'])}  {len(results)} instances in {len(images)} images")
-    write_report(summary, args.json, rows="instances")
+    report_summary(summary, args.json, left_out="instances")
 
 
 def _ious(values: list[float] | None) -> str:

@@ -11,10 +11,9 @@ from sam2_ros.commands.eval_options import (
     add_sequences_option,
     model_settings,
     sequence_names,
-    write_report,
 )
 from sam2_ros.commands.progress import Progress
-from sam2_ros.commands.shared import network_arguments
+from sam2_ros.commands.shared import network_arguments, report_summary
 
 DESCRIPTION = (
     "Correct the tracker with three clicks a frame, as the SAM 2 paper does: offline, in the worst frame of the pass "
@@ -67,7 +66,7 @@ def run(args: argparse.Namespace) -> None:
                 flush=True,
             )
     settings = {**model_settings(args), "root": str(args.root)}
-    write_report(interactive_report(results, settings), args.json, rows="rows")
+    report_summary(interactive_report(results, settings), args.json, left_out="rows")
 
 
 def _show(progress: Progress, name: str, done: int, total: int) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from sam2_ros.commands.eval_options import add_model_options, model_label, model_settings, write_report
+from sam2_ros.commands.eval_options import add_model_options, model_label, model_settings
 from sam2_ros.commands.progress import Progress
-from sam2_ros.commands.shared import network_arguments
+from sam2_ros.commands.shared import network_arguments, report_summary
 
 DESCRIPTION = (
     "Track drawn clips that each hold one thing that SAM 2 names as a limit: a shot change, look-alikes, a long "
@@ -41,4 +41,4 @@ def run(args: argparse.Namespace) -> None:
     for kind, row in table.items():
         print(f"{kind:<16}" + "".join(f"{cell(score):<24}" for score in row.values()))
     settings = {**model_settings(args), "seeds": args.seeds}
-    write_report(limits_report(table, settings), args.json, rows="")
+    report_summary(limits_report(table, settings), args.json)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sam2_ros.commands.shared import add_memory_options, add_network_options
+from sam2_ros.commands.shared import add_json_option, add_memory_options, add_network_options
 from sam2_ros.model.config import MODELS
 
 
@@ -17,7 +15,7 @@ def add_model_options(parser: argparse.ArgumentParser, floors: str, with_memory:
     add_network_options(parser, floors)
     if with_memory:
         add_memory_options(parser)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores there")
+    add_json_option(parser, "write the scores there")
 
 
 def add_sequences_option(parser: argparse.ArgumentParser) -> None:
@@ -51,11 +49,3 @@ def model_settings(args: argparse.Namespace) -> dict[str, Any]:
     settings["precision"] = args.precision
     others = ("image_size", "memory_pooling", "recent_memories")
     return settings | {name: getattr(args, name) for name in others if name in args}
-
-
-def write_report(summary: Mapping[str, Any], path: Path | None, rows: str) -> None:
-    """Write the JSON if it was asked for, and print it as the last line without its list of ``rows``."""
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(summary, indent=2) + "\n")
-    print(json.dumps({key: value for key, value in summary.items() if key != rows}))

@@ -11,10 +11,9 @@ from sam2_ros.commands.eval_options import (
     add_sequences_option,
     model_settings,
     sequence_names,
-    write_report,
 )
 from sam2_ros.commands.progress import Progress
-from sam2_ros.commands.shared import network_arguments
+from sam2_ros.commands.shared import network_arguments, report_summary
 
 if TYPE_CHECKING:
     from sam2_ros.evaluation.vos import SequenceResult
@@ -60,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
         progress.clear()
         print(f"[{number}/{len(sequences)}] {_row(result)}", flush=True)
     settings = {**model_settings(args), "prompt": args.prompt, "root": str(args.root)}
-    write_report(report(results, settings), args.json, rows="sequences")
+    report_summary(report(results, settings), args.json, left_out="sequences")
 
 
 def _row(result: SequenceResult) -> str:

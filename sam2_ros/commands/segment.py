@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sam2_ros.commands.shared import add_network_options, network_arguments, print_summary
+from sam2_ros.commands.shared import add_json_option, add_network_options, network_arguments, print_summary
 
 if TYPE_CHECKING:
     from sam2_ros.data.prompt_text import PromptSpec
@@ -50,7 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_network_options(parser)
     parser.add_argument("--no-overlay", action="store_true", help="write no overlay.png")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the last line's JSON there too")
+    add_json_option(parser, "write the last line's JSON there too")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,27 @@ def network_arguments(args: argparse.Namespace) -> dict[str, Any]:
     return arguments
 
 
+def add_json_option(parser: argparse.ArgumentParser, help_text: str) -> None:
+    """Add ``--json``. What cannot be a file is told before the work and not after it."""
+    parser.add_argument("--json", type=_new_file, metavar="FILE", help=help_text)
+
+
+def _new_file(text: str) -> Path:
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"expected a file to write, got the folder {text}")
+    return path
+
+
+def report_summary(summary: Mapping[str, Any], path: Path | None, left_out: str = "") -> None:
+    """Print a summary as one line of JSON, without the key ``left_out``, and write all of it to ``path`` if given."""
+    # First the line: a disk that is full must not cost what hours have found.
+    print(json.dumps({key: value for key, value in summary.items() if key != left_out}), flush=True)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(summary, indent=2) + "\n")
+
+
 def print_summary(
     name: str, make: Callable[[], dict[str, Any]], path: Path | None, errors: tuple[type[Exception], ...]
 ) -> int:
@@ -60,12 +81,8 @@ def print_summary(
         The exit status.
     """
     try:
-        summary = make()
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(summary, indent=2) + "\n")
+        report_summary(make(), path)
     except errors as error:
         print(f"sam2-ros {name}: {error}", file=sys.stderr)
         return 2
-    print(json.dumps(summary))
     return 0

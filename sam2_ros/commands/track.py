@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sam2_ros.commands.shared import add_memory_options, add_network_options, network_arguments, print_summary
+from sam2_ros.commands.shared import (
+    add_json_option,
+    add_memory_options,
+    add_network_options,
+    network_arguments,
+    print_summary,
+)
 
 if TYPE_CHECKING:
     from sam2_ros.commands.track_bag import BagSource
@@ -57,7 +63,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_memory_options(parser)
     parser.add_argument("--max-frames", type=int, metavar="N", help="stop after so many frames")
     parser.add_argument("--no-overlay", action="store_true", help="write no overlay.mp4")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the last line's JSON there too")
+    add_json_option(parser, "write the last line's JSON there too")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -38,13 +39,19 @@ class IndexPngOutput:
 
     def __init__(self, folder: Path):
         self.path = folder
+        self._written = 0
 
     def write(self, image_rgb: NDArray[np.uint8], result: FrameResult, fps: float) -> None:
         """One file."""
         write_index_png(self.path / f"{result.frame_index:05d}.png", result.label_image)
+        self._written = result.frame_index + 1
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Nothing is open; masks that a longer run has left behind these are not deleted, but pointed out."""
+        found = self.path.glob("*.png") if self._written else ()
+        later = sorted(p.name for p in found if p.stem.isdecimal() and int(p.stem) >= self._written)
+        if later:
+            print(f"{self.path}: {later[0]} to {later[-1]} are of an earlier run", file=sys.stderr)
 
 
 class RleOutput:
@@ -73,7 +80,9 @@ class RleOutput:
         self._frames.append({"frame": result.frame_index, "objects": objects})
 
     def close(self) -> None:
-        """Write the file."""
+        """Write the file; where no frame came, an earlier run's stays as it is."""
+        if not self._frames:
+            return
         height, width = self._size_hw
         header = {"source": self._info.name, "fps": self._info.fps, "height": height, "width": width}
         self.path.parent.mkdir(parents=True, exist_ok=True)

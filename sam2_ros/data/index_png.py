@@ -1,6 +1,6 @@
 """Index images: PNG files whose pixel values are object numbers, as DAVIS, YouTube-VOS and MOSE use them.
 
-Read are 8- and 16-bit gray, palette (the index, not the colour), and gray stored as RGB. Written is plain gray, 8 bit
+Read are gray of 1 to 16 bits, palette (the index, not the colour), and gray stored as RGB. Written is plain gray, 8 bit
 or 16 bit, because OpenCV writes no palettes; the values are the same.
 """
 
@@ -38,7 +38,7 @@ def read_index_png(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
         raise ValueError(f"{path}: damaged PNG")
     if values.ndim == 3:
         values = _single_channel(values, path)
-    if color_type == _PALETTE and bit_depth < 8:
+    if color_type in (_GRAY, _PALETTE) and bit_depth < 8:
         # OpenCV stretches gray of few bits to 0..255; an index must not be stretched.
         values = values // (255 // (2**bit_depth - 1))
     return values

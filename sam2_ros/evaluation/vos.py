@@ -124,7 +124,10 @@ class VosEvaluator:
         if self._prompt == "mask":
             self._tracker.add_prompt(object_id, mask=mask)
         elif self._prompt == "box":
-            self._tracker.add_prompt(object_id, box=np.array(tight_box(mask), np.float32))
+            x0, y0, x1, y1 = tight_box(mask)
+            # A box has an inside, also around a single column or row of pixels.
+            box = (x0, y0, max(x1, x0 + 1), max(y1, y0 + 1))
+            self._tracker.add_prompt(object_id, box=np.array(box, np.float32))
         else:
             clicks = self._clicks(int(self._prompt.removeprefix("click")), mask, image_rgb)
             add_clicks(self._tracker, object_id, clicks)

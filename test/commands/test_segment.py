@@ -157,6 +157,17 @@ def test_an_image_format_that_opencv_cannot_write(tmp_path: Path) -> None:
 def test_a_summary_that_cannot_be_written_is_said(
     image: Path, tmp_path: Path, made: list, capsys: pytest.CaptureFixture
 ) -> None:
-    arguments = ["segment", str(image), "--prompt", "6,6", "--out", str(tmp_path / "out"), "--json", str(tmp_path)]
-    assert main(arguments) == 2
-    assert "directory" in capsys.readouterr().err.lower()
+    arguments = ["segment", str(image), "--prompt", "6,6", "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--json", str(image / "under_a_file.json")]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("sam2-ros segment: ")
+    assert json.loads(captured.out), "the work was done: what it found is printed first"
+
+
+def test_a_folder_for_the_summary_is_refused_before_the_work(
+    image: Path, tmp_path: Path, made: list, capsys: pytest.CaptureFixture
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["segment", str(image), "--prompt", "6,6", "--out", str(tmp_path / "out"), "--json", str(tmp_path)])
+    assert f"expected a file to write, got the folder {tmp_path}" in capsys.readouterr().err
+    assert made == []

@@ -79,6 +79,25 @@ def test_rle_masks(images: Path, tmp_path: Path, made: list) -> None:
     assert not (out / "overlay.mp4").exists()
 
 
+def test_masks_of_an_earlier_run_outlive_a_refused_one(images: Path, tmp_path: Path, made: list) -> None:
+    out = tmp_path / "out"
+    arguments = ["track", str(images), "--masks", "rle", "--no-overlay", "--out", str(out)]
+    assert main([*arguments, "--prompt", "6,6"]) == 0
+    written = (out / "masks.json").read_text()
+    assert main([*arguments, "--prompt", "99,6"]) == 2
+    assert (out / "masks.json").read_text() == written
+
+
+def test_masks_of_a_longer_run_before_are_pointed_out(
+    images: Path, tmp_path: Path, made: list, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["track", str(images), "--prompt", "6,6", "--no-overlay", "--out", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    assert "earlier run" not in capsys.readouterr().err
+    assert main([*arguments, "--max-frames", "3"]) == 0
+    assert "00003.png to 00004.png are of an earlier run" in capsys.readouterr().err
+
+
 def test_clicks_and_boxes_reach_the_tracker(images: Path, tmp_path: Path, made: list) -> None:
     arguments = ["track", str(images), "--masks", "none", "--no-overlay", "--out", str(tmp_path / "out")]
     assert main([*arguments, "--prompt", "6,6;-30,20", "--prompt", "4,4,15,13"]) == 0

@@ -17,17 +17,16 @@ def chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def palette_png(values: np.ndarray, palette: bytes, bit_depth: int = 8) -> bytes:
-    """A palette PNG written by hand, since OpenCV writes none."""
+def png(values: np.ndarray, palette: bytes | None = None, bit_depth: int = 8) -> bytes:
+    """A palette PNG, or a gray one, written by hand: OpenCV writes no palette and no gray of few bits."""
     height, width = values.shape
     bits = np.unpackbits(values.astype(np.uint8)[..., None], axis=2)[..., 8 - bit_depth :].reshape(height, -1)
     rows = b"".join(b"\0" + np.packbits(row).tobytes() for row in bits)
-    header = struct.pack(">IIBBBBB", width, height, bit_depth, 3, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, bit_depth, 0 if palette is None else 3, 0, 0, 0)
     return (
         b"\x89PNG\r\n\x1a\n"
         + chunk(b"IHDR", header)
-        + chunk(b"PLTE", palette)
-        + chunk(b"tRNS", b"\0")
+        + (b"" if palette is None else chunk(b"PLTE", palette) + chunk(b"tRNS", b"\0"))
         + chunk(b"IDAT", zlib.compress(rows))
         + chunk(b"IEND", b"")
     )
@@ -49,15 +48,16 @@ def test_palette_image_gives_indices_and_not_colours(tmp_path: Path) -> None:
     values = np.arange(256).reshape(16, 16)
     every_colour_the_same = b"\x10\x20\x30" * 256
     path = tmp_path / "palette.png"
-    path.write_bytes(palette_png(values, every_colour_the_same))
+    path.write_bytes(png(values, every_colour_the_same))
     np.testing.assert_array_equal(read_index_png(path), values)
 
 
+@pytest.mark.parametrize("has_palette", [True, False])
 @pytest.mark.parametrize("bit_depth", [1, 2, 4])
-def test_palette_image_of_few_bits_is_not_stretched(tmp_path: Path, bit_depth: int) -> None:
+def test_image_of_few_bits_is_not_stretched(tmp_path: Path, bit_depth: int, has_palette: bool) -> None:
     values = np.arange(2**bit_depth)[None].repeat(3, axis=0)
-    path = tmp_path / "palette.png"
-    path.write_bytes(palette_png(values, bytes(range(3 * 2**bit_depth)), bit_depth))
+    path = tmp_path / "few_bits.png"
+    path.write_bytes(png(values, bytes(range(3 * 2**bit_depth)) if has_palette else None, bit_depth))
     np.testing.assert_array_equal(read_index_png(path), values)
 
 

@@ -61,6 +61,19 @@ def test_prompts(
     assert tracker.prompts == expected
 
 
+def test_object_of_one_column_is_prompted_with_a_box_that_has_an_inside(
+    coloured_sequence: Path, tmp_path: Path, colour_tracker_class: type
+) -> None:
+    path = coloured_sequence / "blocks" / "masks" / "00000.png"
+    values = np.zeros((32, 48), np.uint8)
+    values[10:14, 47] = 7
+    write_index_png(path, values)
+    (sequence,) = open_sequences(coloured_sequence)
+    tracker = colour_tracker_class()
+    VosEvaluator(lambda: tracker, "box", tmp_path / "out").evaluate(sequence)
+    assert tracker.prompts[0] == ("7", "box", [47, 10, 48, 13])
+
+
 def test_later_clicks_correct_what_a_second_tracker_makes_of_the_earlier_ones(
     coloured_sequence: Path, tmp_path: Path, colour_tracker_class: type
 ) -> None:

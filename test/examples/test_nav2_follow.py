@@ -53,6 +53,14 @@ def test_once_there_it_waits_for_the_target_to_leave() -> None:
     assert decide.on_target(5.0, (1.8, 0.0), (0.4, 0.0)) is not None
 
 
+def test_it_stops_where_it_is_when_the_target_comes_to_meet_it() -> None:
+    decide = follower(standoff_m=1.0, slack_m=0.3)
+    assert decide.on_target(0.0, (4.0, 0.0), (0.0, 0.0)) == pytest.approx((3.0, 0.0, 0.0))
+    assert decide.on_target(2.0, (1.8, 0.0), (1.0, 0.0)) is None, "closer than the standoff, within the slack"
+    assert decide.on_target(3.0, (1.6, 0.0), (1.0, 0.0)) == pytest.approx((1.0, 0.0, 0.0)), "the goal is behind it"
+    assert decide.on_target(5.0, (1.2, 0.0), (1.0, 0.0)) is None, "it stands; it does not back away"
+
+
 def test_a_target_out_of_sight_is_given_up_once() -> None:
     decide = follower(lost_after_s=3.0)
     assert not decide.is_lost(100.0), "nothing was sent yet"
