@@ -21,9 +21,7 @@ class Settings:
     """When to send a goal, and which."""
 
     standoff_m: float = 1.0  # stay this far from the object
-    slack_m: float = (
-        0.3  # start when it is farther than standoff_m + slack_m, stop when it comes closer than minus that
-    )
+    slack_m: float = 0.3  # start when it is farther than standoff_m by this much, stop when it is closer by as much
     min_move_m: float = 0.2  # a goal closer than this to the last one is not worth a new plan
     min_period_s: float = 1.0  # between goals
     retry_after_s: float = 2.0  # when Nav2 has rejected or aborted a goal

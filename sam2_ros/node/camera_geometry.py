@@ -1,7 +1,7 @@
 """The pinhole camera: pixels and depth to points in the camera's optical frame, and back. ROS-free.
 
 Optical frame as in REP-103: x to the right, y down, z forward, metres. A pixel's centre has whole-number coordinates.
-Lens distortion is not undone: for exact points use rectified images (``image_rect``).
+Lens distortion is not undone: for exact points use rectified images (``image_rect``) and say so.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ class CameraInfoMessage(Protocol):
     width: int
     height: int
     k: Sequence[float]
+    p: Sequence[float]
     roi: Any
 
 
@@ -60,21 +61,21 @@ class Intrinsics:
         return pixels_xy
 
 
-def read_intrinsics(message: CameraInfoMessage, width: int, height: int) -> Intrinsics:
-    """The calibration for an image of ``width`` x ``height``, from a ``CameraInfo``.
+def read_intrinsics(message: CameraInfoMessage, width: int, height: int, *, rectified: bool = False) -> Intrinsics:
+    """The calibration for an image of ``width`` x ``height``, from a ``CameraInfo``: K, or P for a rectified image.
 
     One made for another resolution of the same aspect ratio is scaled. A width or height of 0 there means that the
     driver did not say: then it is taken to be this image's.
 
     Raises:
-        GeometryError: not calibrated (K is zero), not finite, or for an image of another shape.
+        GeometryError: not calibrated (zeros), not finite, or for an image of another shape.
     """
-    k = [float(value) for value in message.k]
-    fx, fy, cx, cy = k[0], k[4], k[2], k[5]
-    if not np.isfinite(k).all() or fx <= 0 or fy <= 0:
+    name, matrix = ("p", np.reshape(message.p, (3, 4))) if rectified else ("k", np.reshape(message.k, (3, 3)))
+    fx, fy, cx, cy = (float(value) for value in (matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2]))
+    if not np.isfinite(matrix).all() or fx <= 0 or fy <= 0:
         raise GeometryError(
-            f"the camera is not calibrated: expected positive focal lengths in camera_info's k, got fx {fx}, fy {fy}; "
-            "calibrate it, or set the driver's calibration file"
+            f"the camera is not calibrated: expected positive focal lengths in camera_info's {name}, got fx {fx}, "
+            f"fy {fy}; calibrate it, or set the driver's calibration file"
         )
     source_width, source_height = message.width or width, message.height or height
     if message.roi.width and message.roi.height:  # only this part of the sensor is sent

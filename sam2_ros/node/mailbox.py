@@ -64,6 +64,7 @@ class Mailbox:
         self._images: deque[Arrival] = deque()
         self._commands: deque[Command] = deque()
         self._claimed: Arrival | None = None  # of the images
+        self._taken: Arrival | None = None  # the last one
         self._stamps = StampWatch()
         self._next_due_s = -float("inf")
         self._overflowing = False
@@ -98,6 +99,11 @@ class Mailbox:
                 return
             self._images.append(arrival)
             self._changed.notify_all()
+
+    def forget_images(self) -> None:
+        """Leave out those that wait."""
+        with self._changed:
+            self._forget_images()
 
     def _forget_images(self) -> None:
         self._images.clear()
@@ -149,7 +155,14 @@ class Mailbox:
             while self._commands and not self._is_early(self._commands[0]):
                 commands.append(self._commands.popleft())
             self._claimed = None
-            return commands, self._images.popleft() if self._images else None
+            self._taken = self._images.popleft() if self._images else None
+            return commands, self._taken
+
+    @property
+    def stamps_ns(self) -> list[int]:
+        """Of the image that was taken last, unless commands alone were taken since, and of those that wait."""
+        with self._changed:
+            return [image.stamp_ns for image in (self._taken, *self._images) if image is not None]
 
     @property
     def has_image(self) -> bool:

@@ -50,7 +50,6 @@ class VisionOutputs:
     def publish(self, view: TrackingView, scene: Scene) -> None:
         names = {item.tracked.label: item.class_id or item.tracked.object_id for item in view.objects}
         if names != self._said:
-            self._said = names
             classes = [
                 self._msg.VisionClass(class_id=label, class_name=name)
                 for label, name in names.items()
@@ -59,6 +58,8 @@ class VisionOutputs:
             self._label_info.publish(
                 self._msg.LabelInfo(header=view.header, class_map=classes, threshold=MASK_THRESHOLD)
             )
+            if self._label_info.is_activated:  # else nobody was told
+                self._said = names
         if self._detections.get_subscription_count():
             message = self._msg.Detection2DArray(header=view.header)
             message.detections = [

@@ -68,8 +68,8 @@ class Outputs:
             # Ctrl-C takes the middleware away in the middle of an image: nobody is there to miss it.
 
     def _publish(self, view: TrackingView) -> None:
-        if view.result is None or view.image_rgb is None:
-            return
+        if view.result is None or view.image_rgb is None or not self._objects.is_activated:
+            return  # also without a word to TF, which knows no lifecycle
         parameters = self._parameters()
         if parameters.publish_label_image and self._label_image.get_subscription_count():
             self._label_image.publish(label_image_to_message(view.result.label_image, view.header))

@@ -241,6 +241,11 @@ class NodeParameters:
         "Send each object's frame, `<node>/<object id>`, below the camera's to TF, where tf2_ros is installed.",
         live=True,
     )
+    rectified: bool = _parameter(
+        False,
+        "The images are rectified (`image_rect`, and depth aligned with it): take P of `camera_info` in place of K.",
+        live=True,
+    )
     depth_scale: float = _parameter(
         0.001,
         "Metres of one unit of 16UC1 depth; REP-118 says millimetres, some drivers depart from it.",

@@ -7,10 +7,13 @@ objects; cleanup lets go of both. The services are there all along and answer wh
 from __future__ import annotations
 
 import functools
+import os
 import signal
+import sys
 import traceback
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Collection
+from concurrent.futures import wait
+from typing import Any, TypeVar
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
@@ -29,6 +32,7 @@ from sam2_ros.node.event_publisher import EventPublisher
 from sam2_ros.node.events import Event, EventType
 from sam2_ros.node.image_graph import look_at_image_topic
 from sam2_ros.node.inputs import Inputs
+from sam2_ros.node.lifecycle_requests import refuse_impossible_transitions
 from sam2_ros.node.model_loading import describe_model, load_configured_tracker, warm_up
 from sam2_ros.node.object_book import TrackerLike
 from sam2_ros.node.optional_tf2 import Transforms
@@ -43,7 +47,9 @@ from sam2_ros.tracking.heap import keep_heap
 from sam2_ros.tracking.task_thread import TaskThread
 
 HEARTBEAT_S = 1.0
+SIGNALS_SEEN_EVERY_S = 0.2  # while the model is loading
 
+T = TypeVar("T")
 
 Transition = Callable[["Sam2Node", LifecycleState], TransitionCallbackReturn]
 
@@ -55,8 +61,9 @@ def never_silent(transition: Transition) -> Transition:
     def logged(node: Sam2Node, state: LifecycleState) -> TransitionCallbackReturn:
         try:
             return transition(node, state)
-        except Exception:
+        except Exception as error:
             node.get_logger().error(f"{transition.__name__} failed, a bug:\n{traceback.format_exc()}")
+            node._trouble = f"not configured: {transition.__name__} failed: {type(error).__name__}: {error}"
             return TransitionCallbackReturn.ERROR
 
     return logged
@@ -90,10 +97,12 @@ class Sam2Node(LifecycleNode):
         self._transforms = Transforms(self)
         self._watch: ImageWatch | None = None  # there while active
         self._trouble = ""  # why the node is not configured, if it should be
-        self._depth = DepthSource(self._current_parameters)
+        self.left_behind = False  # a thread, in the middle of what the model computes
+        self._depth = DepthSource(self._current_parameters, self._waiting_ns)
         self._guard = ros_parameters.ParameterGuard(self, is_configured=lambda: self._session is not None)
         self._requests = Services(self, self._session_or_reason, self._current_parameters)
         self._reporter = DiagnosticsReporter(self.get_fully_qualified_name().strip("/"), self._current_parameters)
+        refuse_impossible_transitions(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # Steady: also without a /clock. It wakes the executor as well, which can sleep through a SIGTERM otherwise.
         self._heartbeat = self.create_timer(HEARTBEAT_S, self._beat, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -110,14 +119,15 @@ class Sam2Node(LifecycleNode):
         compiling = ", then compiling it, which takes minutes" if parameters.compile else ""
         self.get_logger().info(f"loading {wanted} for device {parameters.device}{compiling} ...")
         try:
-            tracker = self._model_thread.run(lambda: self._tracker_factory(parameters))
-            warm_up_s = self._model_thread.run(lambda: warm_up(tracker))
+            tracker = self._computed(lambda: self._tracker_factory(parameters))
+            warm_up_s = self._computed(lambda: warm_up(tracker))
         except Exception as error:  # whatever the loader raises: a missing file, wrong keys, no such device
-            return self._refuse_to_configure(f"could not load {wanted}: {type(error).__name__}: {error}")
+            if self.context.ok():
+                return self._refuse_to_configure(f"could not load {wanted}: {type(error).__name__}: {error}")
         if not self.context.ok():  # Ctrl-C while the model was loading
             return TransitionCallbackReturn.FAILURE
         decode = compressed_to_rgb if parameters.image_transport == "compressed" else image_to_rgb
-        self._depth.make_room()
+        self._depth.forget()
         self._outputs = Outputs(self, self._current_parameters, self._depth, self._transforms)
         self._events = EventPublisher(self)
         self._session = Session(
@@ -160,6 +170,8 @@ class Sam2Node(LifecycleNode):
     @never_silent
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._unsubscribe()
+        if self._session is not None:
+            self._session.forget_images()  # what waits would be published as if it were new, once active again
         return super().on_deactivate(state)
 
     @never_silent
@@ -190,6 +202,15 @@ class Sam2Node(LifecycleNode):
         self._release()
         self._log_handler.remove()
 
+    def _computed(self, task: Callable[[], T]) -> T:
+        """What a task of the model's thread returns. Ctrl-C ends the wait: a model can take minutes, or for ever."""
+        answer = self._model_thread.submit(task)
+        while not wait((answer,), SIGNALS_SEEN_EVERY_S).done:
+            if not self.context.ok():
+                self.left_behind = True
+                raise InterruptedError("the process is to end")
+        return answer.result()
+
     def _refuse_to_configure(self, reason: str) -> TransitionCallbackReturn:
         self._trouble = f"not configured: {reason}"
         self.get_logger().error(f"{reason}. Correct the parameters and configure again")
@@ -204,6 +225,7 @@ class Sam2Node(LifecycleNode):
     def _release(self) -> None:
         self._unsubscribe()
         if self._session is not None and not self._session.stop():
+            self.left_behind = True
             self.get_logger().error("the model is still busy with an image; its thread is left behind")
         if self._outputs is not None:
             self._outputs.destroy()
@@ -215,6 +237,9 @@ class Sam2Node(LifecycleNode):
 
     def _current_parameters(self) -> NodeParameters:
         return self._guard.current
+
+    def _waiting_ns(self) -> Collection[int]:
+        return self._session.waiting_ns if self._session is not None else ()
 
     def _on_event(self, event: Event) -> None:
         if event.type is EventType.RESET and not event.time_went_back:  # before anybody hears of it
@@ -251,8 +276,9 @@ def main(args: list[str] | None = None) -> int:
     # anything, and under launch Ctrl-C comes twice.
     signal.signal(signal.SIGINT, lambda *_: None)
     rclpy.init(args=args)
+    nodes: list[Sam2Node] = []
     try:
-        _run()
+        _run(nodes)
     except (ParameterException, ParameterError) as error:
         rclpy.logging.get_logger("sam2_node").fatal(f"bad parameter: {error}")
         return 1
@@ -262,14 +288,18 @@ def main(args: list[str] | None = None) -> int:
         # After a signal whatever touches the middleware raises, also in the middle of a transition: that is no error.
     finally:
         rclpy.try_shutdown()
+    if any(node.left_behind for node in nodes):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)  # Python's own end stops such a thread inside native code, which aborts the process
     return 0
 
 
-def _run() -> None:
-    """All nodes from start to end, in the default context."""
+def _run(nodes: list[Sam2Node]) -> None:
+    """All nodes from start to end, in the default context; ``nodes`` is filled with them."""
     from sam2_ros.node.cameras import make_nodes  # which needs what is above
 
-    nodes = make_nodes()
+    nodes += make_nodes()
     executor = SingleThreadedExecutor()
     for node in nodes:
         executor.add_node(node)

@@ -18,7 +18,6 @@ from sam2_ros.node.camera_geometry import CameraInfoMessage, GeometryError, Intr
 from sam2_ros.node.clouds import keep_out_mask, object_cloud
 from sam2_ros.node.depth import on_image_grid, read_depth
 from sam2_ros.node.encodings import ImageError
-from sam2_ros.node.mailbox import QUEUED_IMAGES
 from sam2_ros.node.object_book import ObjectView, TrackingView
 from sam2_ros.node.object_geometry import ObjectGeometry, measure_object
 from sam2_ros.node.parameters import NodeParameters
@@ -27,7 +26,7 @@ from sam2_ros.tracking.types import ObjectState
 
 logger = logging.getLogger(__name__)
 
-DEPTH_IMAGES_KEPT = 10  # of those beside the image that is worked on
+DEPTH_IMAGES_KEPT = 10  # beside the one nearest to each image that waits or is worked on
 TIME_JUMP_BACK_NS = 500_000_000  # stamps that go back by more than this are a restarted bag
 
 
@@ -52,21 +51,21 @@ class NoDepthError(ValueError):
 
 
 class DepthSource:
-    """Keeps the newest calibration and the last depth images. Any thread may use it."""
+    """Keeps the newest calibration and the last depth images. Any thread may use it.
 
-    def __init__(self, parameters: Callable[[], NodeParameters]) -> None:
+    ``waiting_ns``: stamps of images that are still to be measured; their depth is kept however long the model takes.
+    """
+
+    def __init__(
+        self, parameters: Callable[[], NodeParameters], waiting_ns: Callable[[], Collection[int]] = tuple
+    ) -> None:
         self._parameters = parameters
+        self._waiting_ns = waiting_ns
         self._camera_info: Any = None
         self._depth: StampedBuffer[Any] = StampedBuffer(DEPTH_IMAGES_KEPT)
         self._newest_ns = 0
         self._trouble = ""
         self._told: set[str] = set()
-
-    def make_room(self) -> None:
-        """Begin anew with room for as many depth images as images may wait, by the parameters of now."""
-        waiting = QUEUED_IMAGES if self._parameters().process_every_frame else 0
-        self._depth = StampedBuffer(DEPTH_IMAGES_KEPT + waiting)
-        self.forget()
 
     def forget(self) -> None:
         """Use no depth that came until now. The calibration stays: it is the camera's, and may be sent only once."""
@@ -79,7 +78,7 @@ class DepthSource:
         if stamp_ns < self._newest_ns - TIME_JUMP_BACK_NS:
             self._depth.clear()  # of a time that will come again
         self._newest_ns = stamp_ns
-        self._depth.put(stamp_ns, message)
+        self._depth.put(stamp_ns, message, self._waiting_ns())
 
     def put_camera_info(self, message: CameraInfoMessage) -> None:
         self._camera_info = message
@@ -98,7 +97,7 @@ class DepthSource:
         """The calibration for images of this size; GeometryError when there is none that fits."""
         if self._camera_info is None:
             raise GeometryError("no camera_info came yet: remap camera_info to the topic of the camera's calibration")
-        return read_intrinsics(self._camera_info, width, height)
+        return read_intrinsics(self._camera_info, width, height, rectified=self._parameters().rectified)
 
     def measure(self, view: TrackingView) -> Scene:
         """The objects of an image in space. What is wrong is told once, and ``trouble`` says it as long as it lasts."""

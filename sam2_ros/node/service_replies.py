@@ -36,8 +36,10 @@ def why_pending(session: Session, waited_s: float) -> str:
     reason = f"; no image was processed within {waited_s:g} s, the objects are PENDING"
     if not session.enabled:
         return f"{reason}: tracking is disabled, call ~/enable"
-    last_error = session.stats().last_error
-    return f"{reason}; the latest error: {last_error}" if last_error else reason
+    stats = session.stats()
+    if stats.too_old_s:
+        return f"{reason}: the newest was {stats.too_old_s:.2f} s old, more than max_image_age_s"
+    return f"{reason}; the latest error: {stats.last_error}" if stats.last_error else reason
 
 
 def read_or_refuse(message: Prompt) -> PromptRequest | PromptOutcome:

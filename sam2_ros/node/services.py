@@ -106,6 +106,15 @@ class Services:
 
     async def _until(self, future: Future[T], limit_s: float) -> T | None:
         """The future's result, or None when it did not come in time (it is cancelled then). Raises what it raises."""
+        await self._done_within(future, limit_s)
+        if not future.done():
+            if future.cancel():
+                return None
+            await self._done_within(future, MAX_TIMEOUT_S)  # it has begun, and can take its time
+        return future.result()
+
+    async def _done_within(self, future: Future[Any], limit_s: float) -> None:
+        """Return when it is done, or at the limit; the executor goes on meanwhile."""
         executor = self._node.executor
         woken = rclpy.task.Future(executor=executor)
 
@@ -120,9 +129,6 @@ class Services:
         future.add_done_callback(wake)
         await woken
         timer.cancel()
-        if not future.done() and future.cancel():
-            return None
-        return future.result()  # done, or being carried out right now: between images, so at once
 
     async def _answer_of(self, future: Future[T]) -> T:
         limit_s = self._parameters().service_timeout_s

@@ -94,6 +94,10 @@ class Session:
         """Take ``message`` as the next image, or leave it out; see ``Mailbox``. Never blocks on the model."""
         self._mailbox.offer(message, stamp_ns)
 
+    def forget_images(self) -> None:
+        """Leave out the images that wait."""
+        self._mailbox.forget_images()
+
     def prompt(self, requests: Sequence[PromptRequest], *, wait: bool = False) -> PromptTicket:
         """Apply prompts to the images they are for, each taken or refused by itself; ``wait`` fills ``first_view``."""
         first_view: Future[TrackingView] = Future()
@@ -143,6 +147,11 @@ class Session:
     def view(self) -> TrackingView:
         """What is tracked now, as of the latest processed image."""
         return self._work.view
+
+    @property
+    def waiting_ns(self) -> list[int]:
+        """Stamps of the images whose results are still to come: that which is worked on, and those that wait."""
+        return self._mailbox.stamps_ns
 
     @property
     def enabled(self) -> bool:

@@ -25,6 +25,7 @@ class SessionStats:
     processed: int
     dropped: int  # replaced by a newer image before the model was free
     skipped: int  # left out on purpose: sooner than ``max_rate_hz`` or older than ``max_image_age_s``
+    too_old_s: float  # age of the newest image where it was left out for it, and all since the last processed one; or 0
     failed: int  # could not be read, processed or published
     last_error: str  # of the latest failed image; "" when none failed
     latency_ms: NDArray[np.float64]  # (N,) of the latest images: from arrival until everything was published
@@ -34,6 +35,13 @@ class SessionStats:
     age_ms: NDArray[np.float64]  # (N,) from the image's stamp until then; of images with a stamp
 
 
+def describe_too_old(age_s: float, limit_s: float) -> str:
+    return (
+        f"every image is too old: the newest is {age_s:.2f} s old, max_image_age_s is {limit_s:g}; do the camera's "
+        "clock and this one agree, and is use_sim_time set for a bag?"
+    )
+
+
 class StatsCollector:
     """Thread-safe counters behind ``SessionStats``."""
 
@@ -41,6 +49,8 @@ class StatsCollector:
         self._clock = clock
         self._lock = threading.Lock()
         self._received = self._processed = self._dropped = self._skipped = self._failed = 0
+        self._too_old_s = 0.0
+        self._too_old_told_s = -REPEAT_ERROR_S
         self._last_error = ""
         self._last_error_logged_s = -REPEAT_ERROR_S
         self._latency_ms: deque[float] = deque(maxlen=LATENCIES_KEPT)
@@ -66,6 +76,20 @@ class StatsCollector:
         with self._lock:
             self._skipped += 1
 
+    def note_too_old(self, age_s: float, limit_s: float) -> None:
+        """Skipped for its age. Logged when all are, for that is the clocks' fault rather than the model's."""
+        now_s = self._clock()
+        with self._lock:
+            self._skipped += 1
+            first, self._too_old_s = not self._too_old_s, age_s
+            if first:
+                self._too_old_told_s = now_s  # it may be a passing jam
+            is_due = now_s - self._too_old_told_s >= REPEAT_ERROR_S
+            if is_due:
+                self._too_old_told_s = now_s
+        if is_due:
+            logger.warning("%s", describe_too_old(age_s, limit_s))
+
     def restart_dropped(self) -> None:
         with self._lock:
             self._dropped = 0
@@ -79,6 +103,7 @@ class StatsCollector:
         published_s = self._clock()
         with self._lock:
             self._processed += 1
+            self._too_old_s = 0.0
             self._latency_ms.append((published_s - arrival_s) * 1e3)
             self._inference_ms.append(inference_ms)
             self._waiting_ms.append(max((inferred_s - arrival_s) * 1e3 - inference_ms, 0.0))
@@ -105,6 +130,7 @@ class StatsCollector:
                 processed=self._processed,
                 dropped=self._dropped,
                 skipped=self._skipped,
+                too_old_s=self._too_old_s,
                 failed=self._failed,
                 last_error=self._last_error,
                 latency_ms=np.array(self._latency_ms),

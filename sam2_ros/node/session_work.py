@@ -78,7 +78,7 @@ class SessionWork:
         age_s = (self._now_ns() - image.stamp_ns) / 1e9
         if not limit_s or not image.stamp_ns or age_s <= limit_s:
             return False
-        self._stats.note_skipped()
+        self._stats.note_too_old(age_s, limit_s)
         return True
 
     def process(self, image: Arrival, image_rgb: NDArray[np.uint8], ahead: AheadImage | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections.abc import Collection
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -12,6 +12,8 @@ Item = TypeVar("Item")
 class StampedBuffer(Generic[Item]):
     """The last ``capacity`` items that came, in whatever order their stamps are. Any thread may use it.
 
+    Beyond those it keeps what is nearest to stamps that are still to be asked for, one item for each.
+
     Nobody waits for a partner: an image is processed with the depth that is here by then, or without. message_filters
     holds both back until they pair up, and calls back with its lock held.
     """
@@ -19,15 +21,21 @@ class StampedBuffer(Generic[Item]):
     def __init__(self, capacity: int) -> None:
         if capacity < 1:
             raise ValueError(f"expected room for at least one item, got capacity {capacity}")
-        self._items: deque[tuple[int, Item]] = deque(maxlen=capacity)  # what came first goes first: bags start again
+        self._capacity = capacity
+        self._items: list[tuple[int, Item]] = []  # by arrival, not by stamp: bags start again
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._items)
 
-    def put(self, stamp_ns: int, item: Item) -> None:
+    def put(self, stamp_ns: int, item: Item, wanted_ns: Collection[int] = ()) -> None:
+        """Add an item. ``wanted_ns``: stamps whose nearest items are not let go."""
         with self._lock:
             self._items.append((stamp_ns, item))
+            surplus = len(self._items) - self._capacity
+            if surplus > 0:
+                kept = {self._nearest_index(wanted) for wanted in wanted_ns}
+                self._items[:surplus] = [entry for index, entry in enumerate(self._items[:surplus]) if index in kept]
 
     def nearest(self, stamp_ns: int, slop_ns: int) -> Item | None:
         """The item whose stamp is nearest, at most ``slop_ns`` away; the newer arrival where two are equally near."""
@@ -45,4 +53,7 @@ class StampedBuffer(Generic[Item]):
 
     def _nearest(self, stamp_ns: int) -> tuple[int, Item] | None:
         with self._lock:
-            return min(reversed(self._items), key=lambda entry: abs(entry[0] - stamp_ns), default=None)
+            return self._items[self._nearest_index(stamp_ns)] if self._items else None
+
+    def _nearest_index(self, stamp_ns: int) -> int:
+        return min(reversed(range(len(self._items))), key=lambda index: abs(self._items[index][0] - stamp_ns))

@@ -63,6 +63,14 @@ def test_a_part_of_the_sensor() -> None:
     assert (part.fx, part.cx, part.cy) == (500, 219.5, 199.5)
 
 
+def test_a_rectified_image_has_a_calibration_of_its_own() -> None:
+    info = camera_info()
+    with pytest.raises(GeometryError, match=r"focal lengths in camera_info's p, got fx 0\.0"):
+        read_intrinsics(info, 320, 240, rectified=True)
+    info.p = [480.0, 0.0, 309.5, -48.0, 0.0, 490.0, 229.5, 0.0, 0.0, 0.0, 1.0, 0.0]
+    assert read_intrinsics(info, 320, 240, rectified=True) == Intrinsics(240, 245, 154.5, 114.5, 320, 240)
+
+
 def test_almost_the_same_aspect_will_do() -> None:
     assert read_intrinsics(camera_info(1280, 720), 848, 480).fx == pytest.approx(500 * 848 / 1280)
 

@@ -184,12 +184,17 @@ def test_a_node_that_was_killed_goes_on_with_the_same_objects(
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("parameter", "moment"),
+    [("autostart:=false", "waiting to be configured"), ("compile:=true", "then compiling it, which takes minutes")],
+    ids=["unconfigured", "loading"],
+)
 def test_a_signal_ends_the_node_cleanly(
-    start_node: Callable[..., NodeProcess], make_user: Any, how: signal.Signals
+    start_node: Callable[..., NodeProcess], make_user: Any, how: signal.Signals, parameter: str, moment: str
 ) -> None:
-    node = start_node("-p", "autostart:=false")
+    node = start_node("-p", parameter)
     user = make_user(node)
-    user.spin_until(lambda: "waiting to be configured" in node.output, "the unconfigured node is there")
+    user.spin_until(lambda: moment in node.output, moment)
     assert node.stop(how) == 0, node.output
     assert "Traceback" not in node.output
 

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+from std_srvs.srv import SetBool
 
-from sam2_ros.msg import Prompt
+from sam2_ros.msg import Prompt, TrackedObjectArray
+from sam2_ros.node.conversions import array_to_image
 from sam2_ros.srv import AddObjects, ListObjects
 
 OK, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -121,6 +132,83 @@ def test_an_exception_in_a_transition_is_logged_and_the_node_cleaned_up(
     assert rig.node.trigger_activate() == TransitionCallbackReturn.ERROR
     assert state_of(rig) == "unconfigured"
     assert any("on_activate failed" in text and "no subscription today" in text for text in logged)
+    statuses: list[Any] = []
+    rig.peer.create_subscription(DiagnosticArray, "/diagnostics", lambda message: statuses.extend(message.status), 10)
+    rig.spin_until(lambda: bool(statuses), "diagnostics arrive")
+    assert statuses[0].level == DiagnosticStatus.ERROR
+    assert "on_activate failed: RuntimeError: no subscription today" in statuses[0].message
+    assert "no subscription today" in rig.call(ListObjects, "list_objects").message
+
+
+@pytest.mark.parametrize(
+    "transition",
+    [
+        Transition(id=Transition.TRANSITION_CONFIGURE),
+        Transition(id=Transition.TRANSITION_ACTIVATE),
+        Transition(id=99),
+        Transition(label="configure"),
+        Transition(label="nonsense"),
+    ],
+    ids=["configured already", "active already", "no such number", "label", "no such label"],
+)
+def test_an_impossible_transition_is_refused_and_tracking_goes_on(
+    make_ros_rig: Callable[..., Any], transition: Transition
+) -> None:
+    rig = make_ros_rig()
+    rig.start()
+    prompt = Prompt(object_id="mug", box_xyxy=[1.0, 2.0, 5.0, 6.0])
+    assert rig.call(AddObjects, "add_objects", prompts=[prompt]).success
+    assert not rig.call(ChangeState, "change_state", transition=transition).success
+    assert state_of(rig) == "active"
+    assert [item.object_id for item in rig.call(ListObjects, "list_objects").objects.objects] == ["mug"]
+    assert rig.call(ChangeState, "change_state", transition=Transition(label="deactivate")).success
+    assert state_of(rig) == "inactive"
+
+
+def test_images_that_wait_are_left_out_by_deactivation_and_nothing_is_said_meanwhile(
+    make_ros_rig: Callable[..., Any],
+) -> None:
+    rig = make_ros_rig(process_every_frame=True)
+    rig.start()
+    objects = rig.collect(TrackedObjectArray, "objects")
+    images = rig.publisher(Image, "image", qos_profile_sensor_data)
+    rig.tracker.gate.clear()
+    for value in (1, 2, 3):
+        images.publish(an_image(value))
+    rig.spin_until(lambda: rig.node._session.stats().received == 3 and rig.tracker.in_step.is_set(), "they are taken")
+    assert rig.node.trigger_deactivate() == OK
+    rig.tracker.gate.set()
+    assert rig.call(SetBool, "enable", data=True).success  # the worker is done with the image
+    assert rig.node.trigger_activate() == OK
+    images = rig.publisher(Image, "image", qos_profile_sensor_data)
+    images.publish(an_image(4))
+    rig.spin_until(lambda: bool(objects), "the new image's result arrives")
+    assert [message.header.frame_id for message in objects] == ["4"]
+    assert [call for call in rig.tracker.calls if call.startswith("step")] == ["step 1", "step 4"]
+
+
+def an_image(value: int) -> Image:
+    return array_to_image(np.full((8, 10, 3), value, np.uint8), "rgb8", Header(frame_id=str(value)))
+
+
+def test_a_signal_ends_the_wait_for_a_model_that_does_not_come(make_ros_rig: Callable[..., Any]) -> None:
+    rig = make_ros_rig()
+    loading, loaded = threading.Event(), threading.Event()
+
+    def load(parameters: Any) -> Any:
+        loading.set()
+        assert loaded.wait(20), "the test never let it go on"
+        return rig.tracker
+
+    rig.node._tracker_factory = load
+    ending = threading.Thread(target=lambda: (loading.wait(20), rig.context.shutdown()))
+    ending.start()
+    try:
+        with pytest.raises(rclpy_implementation.RCLError, match="context is invalid"):  # as main expects it
+            rig.node.autostart()
+    finally:
+        loaded.set()
+        ending.join()
 
 
 def test_the_cores_log_goes_to_the_nodes_logger(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +19,10 @@ from std_srvs.srv import SetBool
 
 from sam2_ros.msg import Prompt, TrackedObject, TrackedObjectArray
 from sam2_ros.node.conversions import array_to_image, ns_to_stamp
-from sam2_ros.srv import AddObjects, Clear, ListObjects, RemoveObjects, Reset
+from sam2_ros.srv import AddObjects, Clear, ListObjects, RemoveObjects, Reset, SaveSession
 
 SECOND = 1_000_000_000
+DEADLINE_S = 20.0
 
 
 def an_image(stamp_s: float = 1.0, encoding: str = "rgb8") -> Image:
@@ -113,6 +117,28 @@ def test_a_model_that_is_busy_for_too_long(ros_rig: Any) -> None:
     assert not response.success and "busy for 0.05 s; nothing was changed" in response.message
     ros_rig.tracker.gate.set()
     assert ros_rig.call(Clear, "clear").removed == []  # through the same queue: the prompt was withdrawn
+
+
+def test_a_command_that_has_begun_and_takes_long_holds_nobody_else_up(make_ros_rig: Any, tmp_path: Path) -> None:
+    rig = make_ros_rig(service_timeout_s=0.01)
+    rig.start()
+    begun, released, save = threading.Event(), threading.Event(), rig.tracker.save_state
+
+    def slow() -> dict[str, Any]:
+        begun.set()
+        assert released.wait(DEADLINE_S), "the test never let it go on"
+        return save()
+
+    rig.tracker.save_state = slow
+    saving = rig.call_async(SaveSession, "save_session", path=str(tmp_path / "session"))
+    rig.spin_until(begun.is_set, "it begins")
+    too_late_s = time.monotonic() + 0.1
+    while time.monotonic() < too_late_s:
+        assert rig.call(ListObjects, "list_objects").success
+    assert not saving.done()
+    released.set()
+    rig.spin_until(saving.done, "the answer comes")
+    assert saving.result().success
 
 
 @pytest.mark.parametrize(

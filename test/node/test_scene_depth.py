@@ -173,13 +173,27 @@ def test_nobody_misses_depth_while_nothing_is_seen(caplog: pytest.LogCaptureFixt
     assert not caplog.messages and "no depth image came yet" in source.trouble
 
 
-@pytest.mark.parametrize(("every", "found"), [(False, False), (True, True)])
-def test_images_that_wait_find_their_depth_in_the_end(every: bool, found: bool) -> None:
-    source = a_source(None, camera_info(), process_every_frame=every)
-    source.make_room()
+@pytest.mark.parametrize(("waiting_s", "found"), [((), False), ((0.0,), True), ((0.0, 0.3), True)])
+def test_images_that_wait_find_their_depth_however_long_the_model_takes(
+    waiting_s: tuple[float, ...], found: bool
+) -> None:
+    waiting_ns = [round(stamp_s * SECOND) for stamp_s in waiting_s]
+    source = DepthSource(lambda: parse({"use_depth": True}), lambda: waiting_ns)
+    source.put_camera_info(camera_info())
     for number in range(60):
         source.put_depth(number * SECOND // 10, depth_image())
-    assert (source.measure(a_view(an_object(), stamp_s=0.0)).depth is not None) is found
+    for stamp_s in waiting_s or (0.0,):
+        assert (source.measure(a_view(an_object(), stamp_s=stamp_s)).depth is not None) is found
+
+
+def test_positions_in_rectified_images_are_by_the_rectified_calibration() -> None:
+    info = camera_info()
+    info.p = [FOCAL / 2, 0.0, (WIDTH - 1) / 2, 0.0, 0.0, FOCAL / 2, (HEIGHT - 1) / 2, 0.0, 0.0, 0.0, 1.0, 0.0]
+    raw, rectified = (
+        a_source(depth_image(), info, rectified=rectified).measure(a_view(an_object())).geometry["mug"].centroid
+        for rectified in (False, True)
+    )
+    assert np.allclose(rectified[:2], 2 * np.array(raw[:2])) and rectified[2] == raw[2] and raw[0] != 0
 
 
 def test_without_use_depth_nothing_is_measured_and_nothing_is_wrong() -> None:

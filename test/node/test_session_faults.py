@@ -9,10 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diagnostic_msgs.msg import DiagnosticStatus
 from session_rig import SessionRig, click
 
+from sam2_ros.node.diagnostics import DiagnosticsReporter
 from sam2_ros.node.events import EventType
 from sam2_ros.node.parameters import ParameterError, parse
+from sam2_ros.node.service_replies import why_pending
+from sam2_ros.node.session_stats import StatsCollector
 
 
 @pytest.fixture
@@ -89,6 +93,37 @@ def test_images_that_are_too_old_are_left_out(make_rig: Callable[..., SessionRig
         rig.settle()
     assert rig.tracker.calls == ["step 2", "step 3", "step 4"]  # 3 has no stamp, 4 is of a clock that is ahead
     assert rig.session.stats().skipped == 1
+
+
+def test_images_that_are_all_too_old_are_a_warning_until_one_is_not(
+    make_rig: Callable[..., SessionRig], caplog: pytest.LogCaptureFixture
+) -> None:
+    rig = make_rig(max_image_age_s=0.5)
+    reporter = DiagnosticsReporter("node", lambda: parse({"max_image_age_s": 0.5}))
+
+    def status() -> Any:
+        return reporter.report(rig.session, state="active", trouble="", silent=False)
+
+    assert status().message == "active"
+    rig.now_ns = 10_000_000_000
+    for stamp_s in (8.0, 8.1):
+        rig.offer(1, stamp_s=stamp_s)
+        rig.settle()
+    assert status().level == DiagnosticStatus.WARN
+    assert "the newest is 1.90 s old, max_image_age_s is 0.5" in status().message and "use_sim_time" in status().message
+    assert "the newest was 1.90 s old" in why_pending(rig.session, 2.0)
+    assert not caplog.records, "a jam of a moment is not worth a line"
+    rig.offer(2, stamp_s=9.9)
+    rig.settle()
+    assert status().message == "active" and rig.session.stats().skipped == 2
+
+
+def test_images_that_stay_too_old_are_logged_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+    clock = iter(np.arange(0, 11, 0.5))
+    stats = StatsCollector(lambda: next(clock))
+    for _ in range(22):
+        stats.note_too_old(1.9, 0.5)
+    assert [record.getMessage()[:24] for record in caplog.records] == ["every image is too old: "] * 2
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,19 @@ def test_it_is_bounded_by_what_came_first() -> None:
     assert buffer.nearest(100, 0) is None and buffer.nearest(200, 0) == "at 200"
 
 
+def test_what_is_nearest_to_a_wanted_stamp_stays_as_long_as_it_is_wanted() -> None:
+    buffer = filled(100, 200)
+    for stamp_ns in range(300, 1000, 100):
+        buffer.put(stamp_ns, f"at {stamp_ns}", wanted_ns=(110, 190, 290, 2000))
+        assert len(buffer) <= 4 + 4
+    assert [buffer.nearest(wanted, 10) for wanted in (110, 190, 290)] == ["at 100", "at 200", "at 300"]
+    assert buffer.nearest(500, 0) is None, "neither wanted nor one of the last"
+    buffer.put(109, "nearer", wanted_ns=(110, 290))
+    assert buffer.nearest(110, 10) == "nearer" and buffer.nearest(100, 0) is None
+    buffer.put(1000, "at 1000")
+    assert len(buffer) == 4 and buffer.nearest(300, 0) is None
+
+
 def test_a_bag_that_starts_again_pushes_its_end_out() -> None:
     buffer = filled(900, 1000, 100, 200, 300, 400)
     assert buffer.offset_ns(1000) == -600 and buffer.nearest(100, 0) == "at 100"
