@@ -60,7 +60,10 @@ def add_stream_options(parser: argparse.ArgumentParser) -> None:
         help="a video file, a camera's index or a folder of images; default: the rendered tabletop",
     )
     parser.add_argument(
-        "--frames", type=frame_limit, default=0, help="show no more frames than this; default: all (tabletop: 150)"
+        "--frames",
+        type=frame_limit,
+        default=0,
+        help="show no more frames than this; default: all (tabletop: 150, a camera in the demo: 300)",
     )
     parser.add_argument(
         "--size", type=parse_size, default=Size(640, 480), help="size of the rendered tabletop, default 640x480"

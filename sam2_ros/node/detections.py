@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,35 +24,62 @@ class Detection:
     box_xyxy: Box  # px
 
 
+def boxes_of(view: TrackingView) -> dict[str, Box | None]:
+    """Where the objects of an image are, by id; None for those that are not visible."""
+    return {item.tracked.object_id: item.tracked.box_xyxy for item in view.objects}
+
+
 def prompts_for(
-    detections: Iterable[Detection], view: TrackingView, parameters: NodeParameters, stamp_ns: int
+    detections: Iterable[Detection],
+    view: TrackingView,
+    parameters: NodeParameters,
+    stamp_ns: int,
+    then: Mapping[str, Box | None],
 ) -> list[PromptRequest]:
     """What the detections of one image tell the tracker, under ``detection_mode``.
 
     A box on a visible object tells nothing: the tracker's outline is better. Another one shows where the LOST object of
     its class is, if there is just one; or with ``add``, that there is something new, unless an object of its class is
     out of sight, which it may be.
+
+    Args:
+        detections: of one image.
+        view: the newest image's, which says who is missing now.
+        parameters: the node's.
+        stamp_ns: of the detections' image, for the prompts.
+        then: where the objects were in the detections' image, which may be some images ago; see ``boxes_of``.
     """
     if parameters.detection_mode == "off" or view.image_rgb is None:
         return []
     height, width = view.image_rgb.shape[:2]
-    taken: list[Box] = [item.tracked.box_xyxy for item in view.objects if item.tracked.box_xyxy is not None]
+    taken: list[Box] = []
+    unplaced = (
+        set()
+    )  # classes of visible objects of which nobody knows where they were then: each may be the detected one
+    for item in view.objects:
+        before, now = then.get(item.tracked.object_id), item.tracked.box_xyxy
+        if before is None and now is not None:
+            unplaced.add(item.class_id)
+        if (box := before or now) is not None:
+            taken.append(box)
     missing = [item for item in view.objects if item.tracked.state in (ObjectState.OCCLUDED, ObjectState.LOST)]
     prompts = []
     for detection in sorted(detections, key=lambda item: -item.score):
-        box = _inside(detection.box_xyxy, width, height)
-        if box is None or not detection.score >= parameters.detection_min_score:  # NaN is not
+        inside = _inside(detection.box_xyxy, width, height)
+        if inside is None or not detection.score >= parameters.detection_min_score:  # NaN is not
             continue
-        if any(box_iou(box, other) >= parameters.detection_iou for other in taken):
+        if any(box_iou(inside, other) >= parameters.detection_iou for other in taken):
             continue
-        taken.append(box)
+        taken.append(inside)
+        if detection.class_id in unplaced:
+            continue
         candidates = [item for item in missing if item.class_id == detection.class_id]
         found = _the_lost_one(candidates)
         if found is not None and detection.class_id:
             missing.remove(found)
-            prompts.append(_prompt(found.tracked.object_id, detection.class_id, PromptAction.REFINE, box, stamp_ns))
+            prompts.append(_prompt(found.tracked.object_id, detection.class_id, PromptAction.REFINE, inside, stamp_ns))
         elif not candidates and parameters.detection_mode == "add":
-            prompts.append(_prompt("", detection.class_id, PromptAction.ADD, box, stamp_ns))
+            prompts.append(_prompt("", detection.class_id, PromptAction.ADD, inside, stamp_ns))
     return prompts
 
 

@@ -34,7 +34,7 @@ from sam2_ros.node.image_graph import look_at_image_topic
 from sam2_ros.node.inputs import Inputs
 from sam2_ros.node.lifecycle_requests import refuse_impossible_transitions
 from sam2_ros.node.model_loading import describe_model, load_configured_tracker, warm_up
-from sam2_ros.node.object_book import TrackerLike
+from sam2_ros.node.object_book import TrackerLike, TrackingView
 from sam2_ros.node.optional_tf2 import Transforms
 from sam2_ros.node.outputs import Outputs
 from sam2_ros.node.parameters import NodeParameters, ParameterError
@@ -133,7 +133,7 @@ class Sam2Node(LifecycleNode):
         self._session = Session(
             tracker,
             decode=decode,
-            publish=self._outputs.publish,
+            publish=self._publish,
             notify=self._on_event,
             parameters=self._current_parameters,
             model_thread=self._model_thread,
@@ -240,6 +240,14 @@ class Sam2Node(LifecycleNode):
 
     def _waiting_ns(self) -> Collection[int]:
         return self._session.waiting_ns if self._session is not None else ()
+
+    def _publish(self, view: TrackingView) -> None:
+        """Runs on the session's worker."""
+        outputs, detections = self._outputs, self._detections
+        if outputs is not None:
+            outputs.publish(view)
+        if detections is not None:
+            detections.observe(view)
 
     def _on_event(self, event: Event) -> None:
         if event.type is EventType.RESET and not event.time_went_back:  # before anybody hears of it

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import pickle
+import tarfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -169,6 +171,26 @@ def test_pickle_that_runs_code_is_refused_and_not_run(
     proof, path = tmp_path / "was_here", tmp_path / "evil.pt"
     write(wrap(RunsCode(proof)), path)
     assert_refused(small_model(2), path, r"it holds [\w.]+, which is no tensor and could run code; nothing was run")
+    assert not proof.exists()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_compiled_models_are_refused(tmp_path: Path) -> None:
+    """They hold code by design; before PyTorch 2.6 ``weights_only`` did not keep it from running (CVE-2025-32434)."""
+    path = tmp_path / "script.pt"
+    torch.jit.save(torch.jit.script(small_model(1)), path)
+    assert_refused(small_model(2), path, "not a readable checkpoint|found other content")
+
+
+def test_the_tar_files_of_old_are_refused_and_nothing_in_them_is_run(tmp_path: Path) -> None:
+    proof, path = tmp_path / "was_here", tmp_path / "old.pt"
+    evil = pickle.dumps(RunsCode(proof))
+    with tarfile.open(path, "w") as archive:
+        for name in ("sys_info", "pickle", "storages", "tensors"):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(evil)
+            archive.addfile(entry, io.BytesIO(evil))
+    assert_refused(small_model(2), path, "not a readable checkpoint")
     assert not proof.exists()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
+from session_rig import SessionRig, click
 from std_msgs.msg import Header
 
 from sam2_ros.node.conversions import array_to_image, ns_to_stamp
 from sam2_ros.node.detection_input import DetectionInput, make_detection_input, read_detections
-from sam2_ros.node.detections import Box, Detection, box_iou, prompts_for
+from sam2_ros.node.detections import Box, Detection, box_iou, boxes_of, prompts_for
 from sam2_ros.node.object_book import ObjectView, TrackingView
 from sam2_ros.node.parameters import parse
 from sam2_ros.node.prompts import PromptAction, PromptRequest
@@ -26,16 +27,28 @@ HEIGHT, WIDTH = 60, 80
 HERE, THERE = (10.0, 10.0, 30.0, 30.0), (40.0, 20.0, 70.0, 50.0)
 
 
-def an_object(object_id: str, class_id: str = "cup", state: ObjectState = ObjectState.TRACKED) -> ObjectView:
-    box = (10, 10, 30, 30) if state is ObjectState.TRACKED else None
+def an_object(
+    object_id: str,
+    class_id: str = "cup",
+    state: ObjectState = ObjectState.TRACKED,
+    box: tuple[int, int, int, int] | None = (10, 10, 30, 30),
+) -> ObjectView:
+    box = box if state is ObjectState.TRACKED else None
     mask = np.zeros((HEIGHT, WIDTH), dtype=np.bool_)
     return ObjectView(TrackedMask(object_id, 1, state, 0.9, 0.9, mask, 0, box, None), class_id, 1, 1)
 
 
-def prompts(*detections: Detection, objects: tuple[ObjectView, ...] = (), **values: Any) -> list[PromptRequest]:
+def prompts(
+    *detections: Detection,
+    objects: tuple[ObjectView, ...] = (),
+    then: dict[str, Box | None] | None = None,
+    **values: Any,
+) -> list[PromptRequest]:
+    """``then``: where the objects were in the detections' image; where they are now if not given."""
     image = np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8)
     view = TrackingView(None, 1, image, None, objects, 0)
-    return prompts_for(detections, view, parse({"detection_mode": "add", **values}), 7)
+    parameters = parse({"detection_mode": "add", **values})
+    return prompts_for(detections, view, parameters, 7, boxes_of(view) if then is None else then)
 
 
 def test_a_box_on_a_visible_object_tells_nothing() -> None:
@@ -71,6 +84,26 @@ def test_nobody_is_taken_for_another(missing: tuple[ObjectView, ...]) -> None:
     class_id = missing[0].class_id
     assert not prompts(Detection(class_id, 0.9, THERE), objects=missing)
     assert not prompts(Detection(class_id, 0.9, THERE), objects=missing, detection_mode="recover")
+
+
+def test_an_object_that_has_moved_since_is_not_taken_for_another() -> None:
+    walker = an_object("a", box=(40, 20, 70, 50))  # there by now
+    late = Detection("cup", 0.9, HERE)
+    lost = an_object("b", state=ObjectState.LOST)
+    assert not prompts(late, objects=(walker, lost), then={"a": HERE, "b": None})
+    (request,) = prompts(late, objects=(walker, lost), then={"a": THERE, "b": None})
+    assert request.object_id == "b"
+    (request,) = prompts(Detection("cup", 0.9, THERE), objects=(walker,), then={"a": HERE})
+    assert request.action is PromptAction.ADD, "where it is now it was not then"
+
+
+@pytest.mark.parametrize("then", [{}, {"a": None}], ids=["not known yet", "out of sight"])
+def test_while_nobody_knows_where_one_of_its_class_was_then_a_detection_tells_nothing(then: dict[str, Any]) -> None:
+    objects = (an_object("a", box=(40, 20, 70, 50)), an_object("b", state=ObjectState.LOST))
+    late = Detection("cup", 0.9, HERE)
+    assert not prompts(late, objects=objects, then=then)
+    assert not prompts(late, objects=objects[:1], then=then)
+    assert prompts(Detection("bowl", 0.9, HERE), objects=objects, then=then), "it is of another class"
 
 
 def test_one_box_for_each_thing() -> None:
@@ -120,8 +153,8 @@ def a_detection(class_scores: dict[str, float], x: float, y: float, size_x: floa
     return SimpleNamespace(results=results, bbox=bbox)
 
 
-def an_array(*detections: Any, stamp_s: int = 0) -> Any:
-    return SimpleNamespace(header=Header(stamp=ns_to_stamp(stamp_s * 1_000_000_000)), detections=list(detections))
+def an_array(*detections: Any, stamp_s: float = 0) -> Any:
+    return SimpleNamespace(header=Header(stamp=ns_to_stamp(round(stamp_s * 1e9))), detections=list(detections))
 
 
 def test_reading_takes_the_surest_class() -> None:
@@ -156,6 +189,90 @@ def test_a_detector_at_every_image_adds_a_thing_once(make_ros_rig: Callable[...,
     objects = rig.node._session.view.objects
     assert [(item.tracked.object_id, item.class_id) for item in objects] == [("object_1", "cup")]
     detections.destroy()
+
+
+def test_the_node_tells_where_objects_were(make_ros_rig: Callable[..., Any]) -> None:
+    rig = make_ros_rig(detection_mode="add")
+    rig.start()
+    rig.node._detections = DetectionInput(rig.node, rig.node._session, rig.node._current_parameters, Image)
+    images = rig.publisher(Image, "image", qos_profile_sensor_data)
+    header = Header(frame_id="camera", stamp=ns_to_stamp(1_000_000_000))
+    images.publish(array_to_image(np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8), "rgb8", header))
+    rig.spin_until(lambda: rig.node._session.stats().processed == 1, "the image is processed")
+    rig.node._detections._on_detections(an_array(a_detection({"cup": 0.9}, 20, 20, 3, 3), stamp_s=1.0))
+    rig.spin_until(lambda: bool(rig.tracker.object_ids), "the detection is added")
+
+
+class Late:
+    """A detector before a session of the test's own: the images' time is theirs, the messages' stamps count."""
+
+    def __init__(self, tracker: Any) -> None:
+        self.rig = SessionRig(tracker)
+        node: Any = SimpleNamespace(
+            create_subscription=lambda *_: None,
+            get_logger=lambda: SimpleNamespace(info=lambda *_: None, debug=lambda *_: None),
+        )
+        parameters = parse({"detection_mode": "add"})
+        self.detections = DetectionInput(node, self.rig.session, lambda: parameters, object)
+
+    def show(self, stamp_s: float) -> None:
+        self.detections.observe(self.rig.show(np.zeros((HEIGHT, WIDTH, 3), np.uint8), stamp_s))
+
+    def detect(self, stamp_s: float, x: float = 20, y: float = 20) -> None:
+        self.detections._on_detections(an_array(a_detection({"cup": 0.9}, x, y, 3, 3), stamp_s=stamp_s))
+
+    def prompted(self) -> list[str]:
+        self.rig.settle()
+        return [call for call in self.rig.tracker.calls if call.startswith("prompt")]
+
+
+@pytest.fixture
+def late(fake_tracker: Any) -> Iterator[Late]:
+    late = Late(fake_tracker)
+    yield late
+    late.rig.tracker.gate.set()
+    late.rig.close()
+
+
+def test_a_detection_is_compared_with_the_image_of_its_time(late: Late) -> None:
+    late.rig.prompt(click("mug", x=20, y=20, class_id="cup"))
+    late.show(1.0)
+    late.rig.tracker._points["mug"] = (60.0, 40.0)  # it moves
+    late.show(1.2)
+    late.detect(1.05)  # where it was
+    assert late.prompted() == ["prompt mug"]
+    late.detect(1.25)
+    assert late.prompted() == ["prompt mug", "prompt object_1 at 1.25 s"], "there is another one where it was"
+
+
+def test_a_detection_of_a_time_that_was_not_tracked_is_left_out(late: Late) -> None:
+    for stamp_s in (1.0, 2.0):
+        late.show(stamp_s)
+    for stamp_s in (0.5, 1.5, 2.5):
+        late.detect(stamp_s)
+    assert late.prompted() == [] and not late.detections._waiting
+
+
+def test_a_detection_waits_for_the_image_that_the_model_is_at_work_on(late: Late) -> None:
+    tracker = late.rig.tracker
+    late.show(1.0)
+    tracker.in_step.clear()
+    tracker.gate.clear()
+    late.rig.offer_pixels(np.zeros((HEIGHT, WIDTH, 3), np.uint8), stamp_s=2.0)
+    assert tracker.in_step.wait(20)
+    for stamp_s in (1.5, 2.02, 2.5):  # one belongs to it
+        late.detect(stamp_s)
+    assert len(late.detections._waiting) == 1
+    tracker.gate.set()
+    late.detections.observe(late.rig.wait_for(2))
+    assert late.prompted() == ["prompt object_1 at 2.02 s"] and not late.detections._waiting
+
+
+def test_detections_of_a_bags_last_round_are_forgotten(late: Late) -> None:
+    late.show(9.0)
+    late.show(1.0)  # it starts again
+    late.detect(9.0)
+    assert late.prompted() == []
 
 
 def test_without_vision_msgs_nothing_is_subscribed(monkeypatch: pytest.MonkeyPatch) -> None:

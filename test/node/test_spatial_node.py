@@ -22,6 +22,7 @@ from sam2_ros.msg import Prompt, TrackedObject, TrackedObjectArray
 from sam2_ros.node.clouds import POINT_DTYPE
 from sam2_ros.node.conversions import array_to_image, ns_to_stamp, stamp_to_ns
 from sam2_ros.node.demo_camera import FRAME_ID, DemoCamera
+from sam2_ros.node.scene_depth import DEPTH_IMAGES_KEPT
 from sam2_ros.srv import AddObjects, Reset
 
 SECOND = 1_000_000_000
@@ -179,6 +180,29 @@ def test_without_depth_there_are_masks_and_the_reason(
         return "no depth image came yet" in values.get("no depth because", "")
 
     bench.rig.spin_until(explained, "diagnostics say so too")
+
+
+def test_depth_of_an_image_that_takes_the_model_long_is_kept(
+    make_ros_rig: Callable[..., Any], fake_tracker: Any
+) -> None:
+    rig = make_ros_rig(use_depth=True)
+    rig.tracker = tracker = TruthTracker(fake_tracker)
+    tracker.masks["mug"] = np.ones((24, 32), dtype=np.bool_)
+    bench = Bench(rig)
+    depth = bench.rig.publisher(Image, "depth", qos_profile_sensor_data)
+    bench.calibrate()
+    bench.add("mug")
+    fake_tracker.gate.clear()
+    header = bench.header()
+    bench.images.publish(array_to_image(np.zeros((24, 32, 3), dtype=np.uint8), "rgb8", header))
+    bench.rig.spin_until(fake_tracker.in_step.is_set, "the model is at work")
+    for number in range(3 * DEPTH_IMAGES_KEPT):
+        header.stamp = ns_to_stamp(SECOND + number * SECOND // 10)
+        depth.publish(array_to_image(np.full((24, 32), 2000, dtype=np.uint16), "16UC1", header))
+        bench.rig.spin_until(lambda: rig.node._depth._newest_ns == stamp_to_ns(header.stamp), "the depth arrives")
+    fake_tracker.gate.set()
+    bench.rig.spin_until(lambda: bool(bench.objects), "objects come")
+    assert bench.objects[0].objects[0].has_pose
 
 
 def test_after_a_reset_no_depth_of_before_is_used(make_ros_rig: Callable[..., Any], fake_tracker: Any) -> None:
