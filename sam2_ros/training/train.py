@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from sam2_ros.model.config import model_config
 from sam2_ros.training.batches import CLIPS_PER_STEP, TrainingBatch, stream_batches
 from sam2_ros.training.build import build_for_training, set_image_size
 from sam2_ros.training.config import Stage, TrainConfig
@@ -59,6 +60,7 @@ def train(config: TrainConfig, out: Path) -> Path:
     device = workers.device(config.device)
     out.mkdir(parents=True, exist_ok=True)
     data = TrainingData(config)
+    _check_stages(config, data, workers)
     _log.info("%s; %d steps in %d stages", data.describe(), config.total_steps, len(config.stages))
     model = build_for_training(config, config.stages[0].size_px).to(device)
     model.image_encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -67,6 +69,8 @@ def train(config: TrainConfig, out: Path) -> Path:
     run = Run.start(model, config)
     run.resume(out / "last.pt", device)
     journal = Journal(out, run.step, config.total_steps, config.tensorboard) if workers.rank == 0 else None
+    if run.step >= config.total_steps:
+        _log.warning("%s has all its steps already: nothing is trained; a new run needs another folder", out)
     first_step = 0
     for index, stage in enumerate(config.stages):
         if run.step < first_step + stage.steps:
@@ -79,9 +83,17 @@ def train(config: TrainConfig, out: Path) -> Path:
     return out / "weights.pt"
 
 
+def _check_stages(config: TrainConfig, data: TrainingData, workers: Workers) -> None:
+    """What would end a later stage, told before the first: that can be hours earlier."""
+    for stage in config.stages:
+        if not 0 < stage.clips_per_batch <= CLIPS_PER_STEP:
+            raise ValueError(f"clips_per_batch: expected 1 to {CLIPS_PER_STEP}, got {stage.clips_per_batch}")
+        workers.share(stage.clips_per_batch)
+        model_config(config.model, stage.size_px)
+        data.clips(stage)
+
+
 def _run_stage(run: Run, config: TrainConfig, stage: Stage, place: _Place, data: TrainingData) -> None:
-    if not 0 < stage.clips_per_batch <= CLIPS_PER_STEP:
-        raise ValueError(f"clips_per_batch: expected 1 to {CLIPS_PER_STEP}, got {stage.clips_per_batch}")
     run.model.image_encoder.trunk.requires_grad_(stage.trunk_lr > 0)
     first_seed = config.seed * _STEPS_PER_SEED
     steps = range(run.step, place.first_step + stage.steps)

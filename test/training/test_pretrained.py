@@ -87,6 +87,20 @@ def test_every_weight_of_the_trunk_is_filled(trunk: EfficientNetLite, tmp_path: 
     assert all(parameter.isfinite().all() for parameter in trunk.parameters())
 
 
+@pytest.mark.parametrize("content", [{"stem": torch.zeros(1)}, [1.0], None], ids=["names", "list", "damaged"])
+def test_another_file_is_refused(trunk: EfficientNetLite, tmp_path: Path, content: object) -> None:
+    path = tmp_path / "other.pth"
+    path.write_bytes(b"damaged")
+    if content is not None:
+        torch.save(content, path)
+    before = {name: value.clone() for name, value in trunk.state_dict().items()}
+    with pytest.raises(ValueError, match=r"other\.pth: expected efficientnet-lite0's weights"):
+        load_imagenet_lite0(trunk, path)
+    with pytest.raises(FileNotFoundError):
+        load_imagenet_lite0(trunk, tmp_path / "gone.pth")
+    assert all(torch.equal(value, before[name]) for name, value in trunk.state_dict().items())
+
+
 @pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (5, 1), (5, 2)])
 def test_same_padding_is_tensorflows(kernel: int, stride: int) -> None:
     """Output of size ceil(n / stride); of an odd total padding, the larger half at the right and bottom."""

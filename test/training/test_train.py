@@ -82,6 +82,31 @@ def test_finished_run_is_not_trained_again(config: TrainConfig, tmp_path: Path) 
     assert all(torch.equal(after[name], value) for name, value in before.items())
 
 
+def test_what_has_changed_since_is_said(config: TrainConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    train(with_steps(config, 1), tmp_path)
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+    train(replace(with_steps(config, 2), seed=7), tmp_path)
+    train(replace(with_steps(config, 2), seed=7), tmp_path)
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert said[0] == "going on with other settings than before: seed, stages"
+    assert "has all its steps already: nothing is trained" in said[1] and len(said) == 2
+
+
+@pytest.mark.parametrize("content", [b"damaged", None], ids=["damaged", "another model's"])
+def test_a_run_that_cannot_be_gone_on_from_is_refused(
+    config: TrainConfig, tmp_path: Path, content: bytes | None
+) -> None:
+    path = tmp_path / "last.pt"
+    if content is None:
+        torch.save({"model": torch.nn.Linear(2, 2).state_dict()}, path)
+    else:
+        path.write_bytes(content)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="cannot be gone on from, it is damaged or another model's") as caught:
+        train(config, tmp_path)
+    assert "\n" not in str(caught.value) and path.read_bytes() == before
+
+
 def test_each_stage_has_its_own_size_and_schedule(config: TrainConfig, tmp_path: Path) -> None:
     first = replace(STAGE, steps=2, lr=1e-2, lr_end=1e-2)
     second = replace(STAGE, steps=2, size_px=96, frames=1, clips_per_batch=1, warmup_steps=2)
@@ -191,7 +216,9 @@ def test_images_alone_can_be_a_stage(config: TrainConfig, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"stages": (replace(STAGE, clips_per_batch=65),)}, "clips_per_batch: expected 1 to 64, got 65"),
+        ({"stages": (STAGE, replace(STAGE, clips_per_batch=65))}, "clips_per_batch: expected 1 to 64, got 65"),
+        ({"stages": (STAGE, replace(STAGE, clips_per_batch=0))}, "clips_per_batch: expected 1 to 64, got 0"),
+        ({"stages": (STAGE, replace(STAGE, size_px=70))}, "70"),
         ({"device": "cuda:7"}, "device: got 'cuda:7', but torch finds no CUDA device here"),
     ],
 )
@@ -200,7 +227,8 @@ def test_settings_that_cannot_work_are_refused(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match=message):
-        train(replace(config, **change), tmp_path)
+        train(replace(config, **change), tmp_path / "out")
+    assert not list(tmp_path.glob("out/*")), "before the first stage"
 
 
 @pytest.fixture(autouse=True)
