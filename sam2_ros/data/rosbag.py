@@ -77,7 +77,7 @@ class ImageBag:
         return next(iter(found))
 
     def _rate(self) -> float | None:
-        """Images per second, as recorded."""
+        """Images per second, on average over the whole recording."""
         count = self._reader.topics[self.topic].msgcount
         return (count - 1) * 1e9 / self._reader.duration if count > 1 and self._reader.duration else None
 

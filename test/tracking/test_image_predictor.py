@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 from tiny_model import noise_frames, tiny_model
 
 from sam2_ros.tracking.image_predictor import ImagePredictor, NoImageError
@@ -67,6 +71,19 @@ def test_a_batch_answers_each_prompt_as_if_alone(predictor: ImagePredictor) -> N
         np.testing.assert_allclose(answer.logits, alone.logits, atol=1e-4)
         np.testing.assert_allclose(answer.scores, alone.scores, atol=1e-5)
     assert predictor.predict_batch([]) == ()
+
+
+def test_a_mask_is_a_prompt_like_the_logits_that_the_decoder_would_have_given_for_it(predictor: ImagePredictor) -> None:
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[10:30, 20:60] = True
+    bilinear = partial(F.interpolate, mode="bilinear", antialias=True, align_corners=False)
+    at_input = bilinear(torch.from_numpy(mask)[None, None].float(), (4 * LOW_RES, 4 * LOW_RES)) >= 0.5
+    logits = bilinear(at_input * 20.0 - 10.0, (LOW_RES, LOW_RES))[0].numpy()
+    (answer,) = predictor.predict_batch([make_prompt(mask=mask)])
+    expected = predictor.predict(logits=logits)
+    np.testing.assert_allclose(answer.logits, expected.logits, atol=1e-4)
+    (other,) = predictor.predict_batch([make_prompt(mask=~mask)])
+    assert np.abs(other.logits - answer.logits).max() > 0.1
 
 
 def test_the_best_mask_of_a_click_is_one_of_three(predictor: ImagePredictor) -> None:

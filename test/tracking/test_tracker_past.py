@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 from tiny_model import assert_same_result, noise_frames, tiny_model
 
 from sam2_ros.model.sam2 import SAM2
+from sam2_ros.tracking import replay
 from sam2_ros.tracking.tracker import Tracker
 from sam2_ros.tracking.types import FrameResult, ObjectState, PromptAction, PromptError
 
@@ -64,6 +67,7 @@ LATE = {
     "refine between others": [FIRST, (5, "mug", None, BOX), (8, "mug", None, MASK), (9, "mug", 4, NEGATIVE)],
     "refine twice in one frame": [FIRST, (7, "mug", 4, POSITIVE), (7, "mug", 4, NEGATIVE)],
     "refine and go on in the next frame": [FIRST, (7, "mug", 4, POSITIVE), (7, "mug", None, NEGATIVE)],
+    "refine two frames at once, the later one first": [FIRST, (8, "mug", 5, NEGATIVE), (8, "mug", 2, POSITIVE)],
     "add, then refine what was added": [(7, "mug", 3, CLICK), (7, "mug", 5, NEGATIVE), (7, "mug", None, POSITIVE)],
 }
 
@@ -189,6 +193,48 @@ def test_while_behind_a_new_object_is_pending_with_an_empty_mask(model: SAM2) ->
         assert (pending.score, pending.area_px, pending.box_xyxy) == (0, 0, None)
     for result, theirs in zip(ours[7 + arrived :], expected[7 + arrived :], strict=True):
         assert_same_result(result, theirs)
+
+
+def test_a_prompt_for_now_counts_also_while_its_object_is_behind(model: SAM2) -> None:
+    """On the old track, so that the user sees it at once, and on the new one."""
+    script: list[Entry] = [FIRST, (8, "mug", 2, NEGATIVE), (8, "mug", None, BOX)]
+    tracker = Tracker(model, buffer_frames=10, catchup_budget_ms=0)
+    old, new = play(Tracker(model), [FIRST, script[2]], 14), play(Tracker(model), in_time(script), 14)
+    arrived = False
+    for index, image in enumerate(FRAMES[:14]):
+        for frame, object_id, meant, prompt in script:
+            if frame == index:
+                tracker.add_prompt(object_id, **prompt, frame_index=meant)
+        result = tracker.step(image)
+        arrived = index > 8 and not tracker.frames_behind
+        assert_same_result(result, (new if arrived else old)[index])
+    assert arrived and not np.array_equal(old[13]["mug"].low_res_logits, new[13]["mug"].low_res_logits)
+
+
+def test_a_prompt_for_now_that_does_not_fit_leaves_a_new_object_on_its_way(model: SAM2) -> None:
+    tracker = Tracker(model, buffer_frames=10, catchup_budget_ms=0)
+    play(tracker, [], 8)
+    tracker.add_prompt("mug", **CLICK, frame_index=1)
+    tracker.add_prompt("mug", **POSITIVE)
+    result = tracker.step(noise_frames(1, 24, 40)[0])  # a camera that has changed its size
+    assert [object_id for object_id, _ in result.rejected] == ["mug"]
+    assert result["mug"].state is ObjectState.PENDING
+    tracker.catch_up()
+    assert tracker.step(FRAMES[9])["mug"].state is not ObjectState.PENDING
+
+
+@pytest.mark.parametrize(
+    ("budget_ms", "behind"), [(0.0, 6), (15.0, 6), (35.0, 5), (1e6, 0), (None, 0)], ids=lambda value: str(value)
+)
+def test_the_budget_is_in_milliseconds(
+    model: SAM2, monkeypatch: pytest.MonkeyPatch, budget_ms: float | None, behind: int
+) -> None:
+    """With a clock that goes on by 10 ms at every look: one at the start, one before each frame."""
+    ticks = itertools.count()
+    monkeypatch.setattr(replay, "time", SimpleNamespace(perf_counter=lambda: next(ticks) * 0.01))
+    tracker = Tracker(model, buffer_frames=10, catchup_budget_ms=budget_ms)
+    play(tracker, [(8, "mug", 1, CLICK)], 9)  # it has missed frames 1 to 7, and 8 comes meanwhile
+    assert tracker.frames_behind.get("mug", 0) == behind
 
 
 def test_an_object_is_brought_up_to_now_between_images(model: SAM2) -> None:

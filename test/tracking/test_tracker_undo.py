@@ -65,6 +65,42 @@ def test_undo_takes_the_latest_prompt_back(model: SAM2, prompt: dict, meant: int
     assert_same_from(tracker, expected, 10, 12)
 
 
+@pytest.mark.parametrize("frame", [0, 3], ids=["the frame it began in", "a later one"])
+def test_undo_leaves_the_other_prompts_of_its_frame(model: SAM2, frame: int) -> None:
+    """A click, a look, another click on the same frame, and that one back."""
+    tracker, two, one = Tracker(model, buffer_frames=12), Tracker(model), Tracker(model)
+    for index, image in enumerate(FRAMES[:6]):
+        for each in (tracker, two, one):
+            if index == 0:
+                each.add_prompt("mug", **CLICK)
+            if index == frame and each is not one:
+                each.add_prompt("mug", **BOX)
+            each.step(image)
+    tracker.add_prompt("mug", **NEGATIVE, frame_index=frame)
+    with_it, without = (each.step(FRAMES[6])["mug"].low_res_logits for each in (tracker, two))
+    assert not np.array_equal(with_it, without), "there was something to take back"
+    one.step(FRAMES[6])
+    tracker.undo("mug")
+    assert_same_from(tracker, two, 7, 8)
+    tracker.undo("mug")
+    steps(one, 7, 8)
+    assert_same_from(tracker, one, 9, 10)
+
+
+def test_the_last_conditioning_frame_stays_though_its_prompts_were_cleared(model: SAM2) -> None:
+    tracker = Tracker(model, buffer_frames=12)
+    for index, image in enumerate(FRAMES[:8]):
+        if index in (0, 5):
+            tracker.add_prompt("mug", mask=RECTANGLE if index else ~RECTANGLE)
+        tracker.step(image)
+    tracker.clear_prompts("mug", 0)
+    steps(tracker, 8, 8)
+    assert list(tracker._state.tracks["mug"].conditioning) == [5]
+    tracker.undo("mug")  # of the mask on frame 5: an object without any memory could not be followed
+    assert tracker.step(FRAMES[9])["mug"].state is not ObjectState.PENDING
+    assert list(tracker._state.tracks["mug"].conditioning) == [0]
+
+
 def test_undone_prompts_come_off_one_by_one_the_latest_first(model: SAM2) -> None:
     tracker, two, one = Tracker(model, buffer_frames=12), Tracker(model), Tracker(model)
     for index, image in enumerate(FRAMES[:8]):
