@@ -59,11 +59,12 @@ def _new_file(text: str) -> Path:
 
 def report_summary(summary: Mapping[str, Any], path: Path | None, left_out: str = "") -> None:
     """Print a summary as one line of JSON, without the key ``left_out``, and write all of it to ``path`` if given."""
-    # First the line: a disk that is full must not cost what hours have found.
-    print(json.dumps({key: value for key, value in summary.items() if key != left_out}), flush=True)
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(summary, indent=2) + "\n")
+    try:  # both, if one fails: neither a full disk nor a closed pipe must cost what hours have found
+        print(json.dumps({key: value for key, value in summary.items() if key != left_out}), flush=True)
+    finally:
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(summary, indent=2) + "\n")
 
 
 def print_summary(

@@ -155,8 +155,7 @@ def measure(
 
 def _eager() -> contextlib.AbstractContextManager[object]:
     """Compiled code is not looked into by the counter."""
-    set_stance = getattr(torch.compiler, "set_stance", None)  # since torch 2.6
-    return contextlib.nullcontext() if set_stance is None else set_stance("force_eager")
+    return torch.compiler.set_stance("force_eager")
 
 
 def frames_needed(warm_frames: int, timed_frames: int) -> int:

@@ -15,6 +15,7 @@ from sam2_ros.node.object_book import TrackingView
 from sam2_ros.node.parameters import NodeParameters
 from sam2_ros.node.prompts import PromptOutcome
 from sam2_ros.node.session import Session
+from sam2_ros.node.stamp_watch import JUMP_BACK_S
 from sam2_ros.node.stamped_buffer import StampedBuffer
 from sam2_ros.tracking.types import FrameResult, ObjectState
 
@@ -66,7 +67,7 @@ class DetectionInput:
     def observe(self, view: TrackingView) -> None:
         """An image has been tracked. Called on the session's worker, image by image."""
         with self._lock:
-            if view.stamp_ns < self._newest_ns:  # a bag that starts again
+            if view.stamp_ns < self._newest_ns - JUMP_BACK_S * 1e9:  # a bag that starts again
                 self._seen.clear()
                 self._waiting.clear()
             self._newest_ns = view.stamp_ns

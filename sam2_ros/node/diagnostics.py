@@ -14,7 +14,7 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from sam2_ros.node.parameters import NodeParameters
 from sam2_ros.node.session import Session
-from sam2_ros.node.session_stats import SessionStats, describe_too_old
+from sam2_ros.node.session_stats import TOO_OLD_S, SessionStats, describe_too_old
 from sam2_ros.tracking.types import ObjectState
 
 PERCENTILES = (50, 95)
@@ -95,7 +95,7 @@ class DiagnosticsReporter:
             status.level, status.message = DiagnosticStatus.WARN, stats.last_error
         elif silent and session.enabled:
             status.level, status.message = DiagnosticStatus.WARN, "no images"
-        elif stats.too_old_s and stats.processed == processed and session.enabled:
+        elif stats.too_old_for_s >= TOO_OLD_S and values["state"] == "active" and session.enabled:
             status.level = DiagnosticStatus.WARN
             status.message = describe_too_old(stats.too_old_s, self._parameters().max_image_age_s)
         elif depth_trouble and session.enabled:

@@ -141,10 +141,11 @@ class Mailbox:
             self._changed.notify_all()
         return command.done
 
-    def wait(self) -> None:
-        """Return when there is something to take, or nothing ever will be."""
+    def wait(self) -> bool:
+        """Return when there is something to take; False when nothing ever will be."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._commands or self._images)
+            return not self._closed
 
     def take(self) -> tuple[list[Command], Arrival | None] | None:
         """What is there now: the commands that wait, and the next image; None when the mailbox is closed."""

@@ -224,7 +224,8 @@ class Sam2Node(LifecycleNode):
 
     def _release(self) -> None:
         self._unsubscribe()
-        if self._session is not None and not self._session.stop():
+        # Who ends the process waits for seconds only, launch for five.
+        if self._session is not None and not self._session.stop(30.0 if self.context.ok() else 3.0):
             self.left_behind = True
             self.get_logger().error("the model is still busy with an image; its thread is left behind")
         if self._outputs is not None:

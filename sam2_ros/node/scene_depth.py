@@ -21,13 +21,13 @@ from sam2_ros.node.encodings import ImageError
 from sam2_ros.node.object_book import ObjectView, TrackingView
 from sam2_ros.node.object_geometry import ObjectGeometry, measure_object
 from sam2_ros.node.parameters import NodeParameters
+from sam2_ros.node.stamp_watch import JUMP_BACK_S
 from sam2_ros.node.stamped_buffer import StampedBuffer
 from sam2_ros.tracking.types import ObjectState
 
 logger = logging.getLogger(__name__)
 
 DEPTH_IMAGES_KEPT = 10  # beside the one nearest to each image that waits or is worked on
-TIME_JUMP_BACK_NS = 500_000_000  # stamps that go back by more than this are a restarted bag
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class DepthSource:
         self._told.clear()
 
     def put_depth(self, stamp_ns: int, message: Any) -> None:
-        if stamp_ns < self._newest_ns - TIME_JUMP_BACK_NS:
+        if stamp_ns < self._newest_ns - JUMP_BACK_S * 1e9:
             self._depth.clear()  # of a time that will come again
         self._newest_ns = stamp_ns
         self._depth.put(stamp_ns, message, self._waiting_ns())

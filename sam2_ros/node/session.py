@@ -182,7 +182,8 @@ class Session:
 
     def _work_once(self) -> bool:
         """Wait for work and do it; False when there will be none any more."""
-        self._mailbox.wait()
+        if not self._mailbox.wait():
+            return False  # not by way of the model's thread: another camera's model may keep it for minutes
         return self._take_and_do() if self._model_thread is None else self._model_thread.run(self._take_and_do)
 
     def _take_and_do(self) -> bool:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 logger = logging.getLogger(__name__)
 
 REPEAT_ERROR_S = 5.0  # the same error is logged at most this often
+TOO_OLD_S = 5.0  # images that are all too old for so long are no passing jam
 LATENCIES_KEPT = 300
 
 
@@ -25,7 +26,8 @@ class SessionStats:
     processed: int
     dropped: int  # replaced by a newer image before the model was free
     skipped: int  # left out on purpose: sooner than ``max_rate_hz`` or older than ``max_image_age_s``
-    too_old_s: float  # age of the newest image where it was left out for it, and all since the last processed one; or 0
+    too_old_s: float  # age of the newest image, where it and all since the last processed one were too old; else 0
+    too_old_for_s: float  # how long that is so
     failed: int  # could not be read, processed or published
     last_error: str  # of the latest failed image; "" when none failed
     latency_ms: NDArray[np.float64]  # (N,) of the latest images: from arrival until everything was published
@@ -50,7 +52,8 @@ class StatsCollector:
         self._lock = threading.Lock()
         self._received = self._processed = self._dropped = self._skipped = self._failed = 0
         self._too_old_s = 0.0
-        self._too_old_told_s = -REPEAT_ERROR_S
+        self._too_old_since_s = 0.0
+        self._too_old_told_s = 0.0
         self._last_error = ""
         self._last_error_logged_s = -REPEAT_ERROR_S
         self._latency_ms: deque[float] = deque(maxlen=LATENCIES_KEPT)
@@ -81,10 +84,10 @@ class StatsCollector:
         now_s = self._clock()
         with self._lock:
             self._skipped += 1
-            first, self._too_old_s = not self._too_old_s, age_s
-            if first:
-                self._too_old_told_s = now_s  # it may be a passing jam
-            is_due = now_s - self._too_old_told_s >= REPEAT_ERROR_S
+            if not self._too_old_s:
+                self._too_old_since_s = self._too_old_told_s = now_s  # it may be a passing jam
+            self._too_old_s = age_s
+            is_due = now_s - self._too_old_told_s >= TOO_OLD_S
             if is_due:
                 self._too_old_told_s = now_s
         if is_due:
@@ -131,6 +134,7 @@ class StatsCollector:
                 dropped=self._dropped,
                 skipped=self._skipped,
                 too_old_s=self._too_old_s,
+                too_old_for_s=self._clock() - self._too_old_since_s if self._too_old_s else 0.0,
                 failed=self._failed,
                 last_error=self._last_error,
                 latency_ms=np.array(self._latency_ms),

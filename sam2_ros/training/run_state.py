@@ -65,6 +65,8 @@ class Run:
             self.ema = state["ema"]
             self.optimizer.load_state_dict(state["optimizer"])
             self.step, self.seconds = state["step"], state["seconds"]
+        except (OSError, torch.cuda.OutOfMemoryError):
+            raise  # the file itself may be good
         except Exception as error:  # of the file's reader, of the model, of the optimizer
             what = str(error).partition("\n")[0]
             raise ValueError(

@@ -185,3 +185,19 @@ def test_the_newest_image_counts_when_the_turn_comes_and_no_camera_is_passed_ove
     assert sorted(shown) == ["left 5", "right 1"]
     for session in sessions:
         assert session.stop()
+
+
+def test_a_camera_that_waits_for_images_ends_while_another_ones_model_is_loading(fake_tracker: Any) -> None:
+    model_thread, loading, loaded = TaskThread(), threading.Event(), threading.Event()
+
+    def load() -> None:
+        loading.set()
+        assert loaded.wait(DEADLINE_S)
+
+    session = Session(fake_tracker, decode=lambda message: message, publish=print, model_thread=model_thread)
+    session.start()
+    load_done = model_thread.submit(load)
+    assert loading.wait(DEADLINE_S)
+    assert session.stop(DEADLINE_S / 2), "it does not wait for the load, which ends later than that"
+    assert not load_done.done()
+    loaded.set()

@@ -268,9 +268,17 @@ def test_a_detection_waits_for_the_image_that_the_model_is_at_work_on(late: Late
     assert late.prompted() == ["prompt object_1 at 2.02 s"] and not late.detections._waiting
 
 
+def test_images_out_of_order_do_not_make_it_forget(late: Late) -> None:
+    for stamp_s in (1.0, 1.4, 1.3):
+        late.show(stamp_s)
+    late.detect(1.0)
+    assert late.prompted() == ["prompt object_1 at 1 s"]
+
+
 def test_detections_of_a_bags_last_round_are_forgotten(late: Late) -> None:
     late.show(9.0)
     late.show(1.0)  # it starts again
+    late.show(9.2)
     late.detect(9.0)
     assert late.prompted() == []
 
