@@ -37,7 +37,8 @@ from sam2_ros.node.model_loading import describe_model, load_configured_tracker,
 from sam2_ros.node.object_book import TrackerLike, TrackingView
 from sam2_ros.node.optional_tf2 import Transforms
 from sam2_ros.node.outputs import Outputs
-from sam2_ros.node.parameters import NodeParameters, ParameterError
+from sam2_ros.node.parameter_spec import ParameterError
+from sam2_ros.node.parameters import NodeParameters
 from sam2_ros.node.ros_logging import RosLogHandler
 from sam2_ros.node.scene_depth import DepthSource
 from sam2_ros.node.services import Services

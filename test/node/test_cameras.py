@@ -22,7 +22,8 @@ from sam2_ros.msg import TrackedObjectArray
 from sam2_ros.node import cameras
 from sam2_ros.node.conversions import array_to_image
 from sam2_ros.node.model_loading import SharedNetworks, load_configured_tracker
-from sam2_ros.node.parameters import ParameterError, camera_names, parse
+from sam2_ros.node.parameter_spec import ParameterError
+from sam2_ros.node.parameters import camera_names, parse
 from sam2_ros.node.session import Session
 from sam2_ros.tracking.task_thread import TaskThread
 

@@ -45,11 +45,14 @@ def a_view(*names: str, class_id: str = "cup", label: int = 1) -> TrackingView:
 
 
 class StandInPublisher:
+    is_activated = True
+
     def __init__(self, topic: str, subscribers: int = 1) -> None:
         self.topic_name, self.subscribers, self.sent = topic, subscribers, []  # type: tuple[str, int, list[Any]]
 
     def publish(self, message: Any) -> None:
-        self.sent.append(message)
+        if self.is_activated:
+            self.sent.append(message)
 
     def get_subscription_count(self) -> int:
         return self.subscribers
@@ -140,6 +143,19 @@ def test_label_info_is_said_again_when_it_changes(vision_msgs: ModuleType) -> No
         outputs.publish(view, Scene())
     maps = [{c.class_id: c.class_name for c in message.class_map} for message in sent_on(node, "~/label_info")]
     assert maps == [{1: "cup"}, {1: "mug", 2: "tin"}, {}]  # the last label has no place in 16 bits
+
+
+def test_label_info_that_nobody_was_told_is_said_when_the_node_is_active_again(vision_msgs: ModuleType) -> None:
+    node: Any = StandInNode()
+    outputs = make_vision_outputs(node, QOS)
+    assert outputs is not None
+    publisher = node.publishers["~/label_info"]
+    publisher.is_activated = False
+    outputs.publish(a_view("mug"), Scene())
+    publisher.is_activated = True
+    outputs.publish(a_view("mug"), Scene())
+    (message,) = sent_on(node, "~/label_info")
+    assert [c.class_name for c in message.class_map] == ["cup"]
 
 
 def test_without_vision_msgs_there_are_no_such_topics(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,8 @@ import yaml
 
 from sam2_ros.model.config import MODELS
 from sam2_ros.node import parameters
-from sam2_ros.node.parameters import NodeParameters, ParameterError, parse, schema
+from sam2_ros.node.parameter_spec import ParameterError
+from sam2_ros.node.parameters import NodeParameters, parse, schema
 
 ROOT = Path(__file__).parents[2]
 

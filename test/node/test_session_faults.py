@@ -14,7 +14,8 @@ from session_rig import SessionRig, click
 
 from sam2_ros.node.diagnostics import DiagnosticsReporter
 from sam2_ros.node.events import EventType
-from sam2_ros.node.parameters import ParameterError, parse
+from sam2_ros.node.parameter_spec import ParameterError
+from sam2_ros.node.parameters import parse
 from sam2_ros.node.service_replies import why_pending
 from sam2_ros.node.session_stats import TOO_OLD_S, StatsCollector
 
