@@ -55,6 +55,8 @@ def read_state_dict(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
             state = official_names(state)
         except ValueError as error:
             raise CheckpointError(f"{path}: {error}") from error
+        except RuntimeError as error:
+            raise CheckpointError(f"{path}: not a readable checkpoint, {_what_is_wrong(error)}") from error
     return state
 
 
@@ -101,7 +103,12 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
     for name in names:
         if not re.fullmatch(r"[\w.-]+\.(safetensors|bin)", name):  # an index must not lead out of its folder
             raise CheckpointError(f"{index}: expected the names of files beside it, found {name!r}")
-        state |= _read_file(_weights_file(index.parent / name))
+        shard = _read_file(_weights_file(index.parent / name))
+        if twice := sorted(shard.keys() & state.keys()):
+            raise CheckpointError(
+                f"{index}: {twice[0][:80]!r} is in {name} and in a file before it; expected each tensor once"
+            )
+        state |= shard
     return state
 
 
@@ -111,11 +118,12 @@ def _read_file(file: Path) -> dict[str, Tensor]:
             start = stream.read(32)
     except OSError as error:
         raise CheckpointError(f"{file}: cannot be read ({error.strerror})") from error
+    is_safetensors = _is_safetensors(file, start)
     kind = next((kind for first, kind in _OTHER_FILES.items() if start.startswith(first)), None)
-    if not start or kind:
+    if not start or (kind and not is_safetensors):
         raise CheckpointError(f"{file}: expected a SAM 2 checkpoint, found {kind or 'an empty file'}")
     try:
-        content = _read_safetensors(file) if _is_safetensors(file, start) else _read_torch(file)
+        content = _read_safetensors(file) if is_safetensors else _read_torch(file)
     except CheckpointError:
         raise
     except Exception as error:  # a damaged file makes a reader stumble anywhere, over any kind of error

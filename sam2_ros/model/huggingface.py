@@ -75,19 +75,21 @@ def official_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The same tensors by the names of the official checkpoints; a name that no rule knows stays as it is.
 
     Raises:
-        ValueError: the two copies of the Fourier matrix differ, where SAM 2 has one.
+        ValueError: the two copies of the Fourier matrix differ, where SAM 2 has one, or two names are those of one
+            tensor. What torch raises of types that it cannot compare is a RuntimeError.
     """
     state = dict(state)
     again = state.pop(_FOURIER_AGAIN, None)
     if again is not None and not torch.equal(state.setdefault(_FOURIER, again).float(), again.float()):
         raise ValueError(f"{_FOURIER} and {_FOURIER_AGAIN} differ, where SAM 2 has one matrix for both")
-    renamed = {}
+    renamed: dict[str, Tensor] = {}
     for name, tensor in state.items():
+        parts = {_official_name(name): tensor}
         if name == _POINTS and tensor.ndim == 2 and len(tensor) == _NUM_POINT_EMBEDDINGS:
-            rows = {f"sam_prompt_encoder.point_embeddings.{i}.weight": row for i, row in enumerate(tensor.split(1))}
-            renamed.update(rows)
-        else:
-            renamed[_official_name(name)] = tensor
+            parts = {f"sam_prompt_encoder.point_embeddings.{i}.weight": row for i, row in enumerate(tensor.split(1))}
+        if twice := sorted(parts.keys() & renamed.keys()):
+            raise ValueError(f"{name[:80]!r} and another name both stand for {twice[0][:80]!r}")
+        renamed |= parts
     return renamed
 
 

@@ -218,6 +218,33 @@ def test_one_fourier_matrix_is_enough_and_two_must_agree(ours: SAM2, theirs: tor
         read_state_dict(path)
 
 
+def test_fourier_matrices_that_cannot_be_compared_are_refused(theirs: torch.nn.Module, tmp_path: Path) -> None:
+    state = dict(theirs.state_dict())
+    state[FOURIER_AGAIN] = torch.zeros(state[FOURIER_AGAIN].shape, dtype=torch.uint8).view(torch.bits8)
+    torch.save(state, tmp_path / "odd.bin")
+    with pytest.raises(CheckpointError, match=r"odd\.bin: not a readable checkpoint") as caught:
+        read_state_dict(tmp_path / "odd.bin")
+    assert "\n" not in str(caught.value)
+
+
+def test_two_names_of_one_tensor_are_refused(theirs: torch.nn.Module, tmp_path: Path) -> None:
+    state = dict(theirs.state_dict())
+    name = next(name for name in state if name.endswith(".o_proj.weight"))
+    state[name.replace("o_proj", "out_proj")] = state[name]
+    torch.save(state, tmp_path / "merged.bin")
+    with pytest.raises(CheckpointError, match=r"out_proj\.weight' and another name both stand for '"):
+        read_state_dict(tmp_path / "merged.bin")
+
+
+def test_a_tensor_in_two_shards_is_refused(tmp_path: Path) -> None:
+    for number in (1, 2):
+        torch.save({"a": torch.full((1,), number)}, tmp_path / f"part-{number}.bin")
+    index = {"weight_map": {"a": "part-1.bin", "b": "part-2.bin"}}
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    with pytest.raises(CheckpointError, match=r"'a' is in part-2\.bin and in a file before it"):
+        read_state_dict(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("index", "message"),
     [
@@ -254,6 +281,19 @@ def test_truncated_safetensors_file_is_refused(folder: Path, tmp_path: Path) -> 
         ) as caught:
             read_state_dict(path)
         assert "\n" not in str(caught.value)
+
+
+def test_the_length_of_a_safetensors_header_is_no_sign_of_a_web_page(tmp_path: Path) -> None:
+    save_file = pytest.importorskip("safetensors.torch", reason=MISSING).save_file
+    path = tmp_path / "weights.safetensors"
+    save_file({"a": torch.zeros(1)}, path)
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    padded = length + (ord("<") - length) % 256
+    header = content[8 : 8 + length].ljust(padded)  # a writer may pad it with blanks
+    path.write_bytes(padded.to_bytes(8, "little") + header + content[8 + length :])
+    assert path.read_bytes()[:1] == b"<"
+    assert read_state_dict(path)["a"].tolist() == [0.0]
 
 
 def test_official_names_in_safetensors_load_as_well(ours: SAM2, tmp_path: Path) -> None:
