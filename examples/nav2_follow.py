@@ -4,7 +4,7 @@
     python3 examples/nav2_follow.py --ros-args -r target_pose:=/sam2_node/target_pose
 
 Needs a running Nav2 and TF between the camera's optical frame, the robot and the map. When the object is out of sight
-for a while the goal is cancelled and the robot stops; a goal that Nav2 gives up is sent again with a later pose.
+for a while, or on Ctrl-C, the goal is cancelled and the robot stops. A goal that Nav2 gives up is sent again later.
 Parameters: the fields of ``Settings``, and the two frames.
 """
 
@@ -138,8 +138,9 @@ def main() -> None:
     import tf2_geometry_msgs  # noqa: F401  teaches tf2 to transform a PoseStamped
     import tf2_ros
     from geometry_msgs.msg import PoseStamped
+    from rclpy.signals import SignalHandlerOptions
 
-    rclpy.init()
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)  # on Ctrl-C there is still something to send
     node = rclpy.create_node("nav2_follow")
     follower = Follower(Settings(**{f.name: node.declare_parameter(f.name, f.default).value for f in fields(Settings)}))
     map_frame = node.declare_parameter("map_frame", "map").value
@@ -176,7 +177,12 @@ def main() -> None:
     nav2 = Nav2(node, map_frame, on_failure)
     node.create_subscription(PoseStamped, "target_pose", on_pose, 1)
     node.create_timer(0.2, on_timer)
-    rclpy.spin(node)
+    try:
+        rclpy.spin(node)
+    except KeyboardInterrupt:
+        nav2.cancel()
+        for _ in range(10):  # a second for Nav2 to hear of it
+            rclpy.spin_once(node, timeout_sec=0.1)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ ALLOWED_LAYERS = {
     "__init__": {"tracking"},
 }
 # Modules of `node` that need no ROS, for those who read recorded images.
-ROS_FREE_NODE_MODULES = ("sam2_ros.node.encodings", "sam2_ros.node.compressed")
+ROS_FREE_NODE_MODULES = ("sam2_ros.node.encodings", "sam2_ros.node.compressed", "sam2_ros.node.parameters")
 # Everybody may look up where config/ lies, and what the package is.
 SHARED_MODULES = {"resources", "__init__"}
 # Layers whose third-party imports are limited to these. (ROS is only for `node`, see below.)
@@ -49,6 +49,7 @@ ALLOWED_THIRD_PARTY = {
     "cli": set(),
     "resources": set(),
 }
+PACKAGE_OF_MODULE = {"tf2_ros": "tf2_ros_py"}  # where a ROS package's Python is another package
 ROS_MODULES = {
     *("rclpy", "ament_index_python", "launch", "launch_ros", "cv_bridge", "message_filters", "tf2_ros"),
     *("builtin_interfaces", "diagnostic_msgs", "geometry_msgs", "lifecycle_msgs", "rcl_interfaces", "sensor_msgs"),
@@ -208,7 +209,7 @@ def test_message_packages_of_our_messages_are_declared() -> None:
 
 def test_ros_packages_that_are_imported_are_declared() -> None:
     imported = {module.split(".")[0] for path in [*SOURCES, *LAUNCH_FILES] for _, module in imports_of(path)}
-    missing = (imported & ROS_MODULES) - declared_dependencies()
+    missing = {PACKAGE_OF_MODULE.get(name, name) for name in imported & ROS_MODULES} - declared_dependencies()
     assert not missing, f"add <exec_depend> to package.xml for {sorted(missing)}"
 
 

@@ -133,7 +133,10 @@ def running(
     before_exec = _die_with_parent()
     try:
         # All are started before the first thread is: forking and threads do not mix.
-        members += [_Running(program, environment, before_exec) for program in programs]
+        for program in programs:
+            members.append(
+                _Running(program, environment, before_exec)
+            )  # one by one: those there are ended if one fails
         for member in members:
             member.listen(out or sys.stderr)
         yield Group(members)

@@ -96,6 +96,7 @@ class _Tally:
 
 def _track(args: argparse.Namespace) -> dict[str, Any]:
     from sam2_ros.data.prompt_text import parse_prompt
+    from sam2_ros.data.video import FrameSource
 
     if args.max_frames is not None and args.max_frames < 1:
         raise ValueError(f"--max-frames must be 1 or more, got {args.max_frames}")
@@ -108,7 +109,8 @@ def _track(args: argparse.Namespace) -> dict[str, Any]:
         stack.callback(source.close)
         from sam2_ros import load_tracker  # after the cheap checks: torch takes seconds to import
 
-        tracker = load_tracker(**network_arguments(args))
+        settings: dict[str, Any] = {} if isinstance(source, FrameSource) else source.tracker_settings
+        tracker = load_tracker(**network_arguments(args), **settings)
         _add_prompts(tracker, specs, args.prompt_mask)
         outputs = _outputs(args, source)
         for output in outputs.values():

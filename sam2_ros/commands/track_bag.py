@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sam2_ros.data.rosbag import IMAGE, BagImage, BagWriter, ImageBag
 from sam2_ros.node.compressed import compressed_to_rgb
 from sam2_ros.node.encodings import image_to_rgb
+from sam2_ros.node.parameters import NodeParameters
 from sam2_ros.tracking.types import FrameResult, ObjectState, TrackedMask
 
 OBJECTS_TOPIC = "/sam2_node/objects"
@@ -28,6 +29,13 @@ class BagSource:
         self._bag = ImageBag(path, image_topic)
         self.info, self.storage = self._bag.info, self._bag.storage
         self.unwritten: deque[BagImage] = deque()  # messages of the frames that have no result yet, in order
+
+    @property
+    def tracker_settings(self) -> dict[str, int]:
+        """Arguments of ``load_tracker`` with which it decides about visibility as the node does by default."""
+        defaults = NodeParameters()
+        names = ("lost_after_frames", "recover_after_frames")
+        return {name: getattr(defaults, name) for name in names}
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
         """Decode one image after the other. ImageError when one cannot be read."""

@@ -98,7 +98,7 @@ class DiagnosticsReporter:
         elif stats.too_old_for_s >= TOO_OLD_S and values["state"] == "active" and session.enabled:
             status.level = DiagnosticStatus.WARN
             status.message = describe_too_old(stats.too_old_s, self._parameters().max_image_age_s)
-        elif depth_trouble and session.enabled:
+        elif depth_trouble and values["state"] == "active" and session.enabled:
             status.level, status.message = DiagnosticStatus.WARN, depth_trouble
         elif not session.enabled:
             status.message = "disabled"
@@ -117,7 +117,7 @@ def device_memory_mb() -> float | None:
     torch = sys.modules.get("torch")  # a node that has not loaded a model need not import it for this
     if torch is None or not torch.cuda.is_initialized():
         return None
-    return float(torch.cuda.memory_reserved()) / 2**20
+    return sum(float(torch.cuda.memory_reserved(index)) for index in range(torch.cuda.device_count())) / 2**20
 
 
 def _percentile(samples: np.ndarray, percent: float) -> float | None:

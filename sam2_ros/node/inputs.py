@@ -138,10 +138,10 @@ def click_to_prompt(x_px: float, y_px: float, parameters: NodeParameters, known_
             f"click_mode is 'refine' and selected_object {selected!r} is not a known object; "
             f"set selected_object to one of: {', '.join(known_ids) or '(none yet)'}, or click_mode to 'add' or 'auto'"
         )
-    refine = parameters.click_mode == "refine" or (parameters.click_mode == "auto" and selected in known_ids)
     return PromptRequest(
-        object_id=selected if refine or parameters.click_mode == "auto" else "",
-        action=PromptAction.REFINE if refine else PromptAction.ADD,
+        object_id="" if parameters.click_mode == "add" else selected,
+        action=PromptAction.REFINE if parameters.click_mode == "refine" else PromptAction.ADD,
+        refine_if_known=parameters.click_mode == "auto",  # a click before this one may still wait for the model
         points_xy=np.array([[x_px, y_px]], dtype=np.float32),
         point_labels=np.array([1], dtype=np.int32),
     )

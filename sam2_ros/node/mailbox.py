@@ -66,7 +66,7 @@ class Mailbox:
         self._claimed: Arrival | None = None  # of the images
         self._taken: Arrival | None = None  # the last one
         self._stamps = StampWatch()
-        self._next_due_s = -float("inf")
+        self._next_due_s = self._accepted_s = -float("inf")
         self._overflowing = False
         self._enabled = True
         self._closed = ""  # why nothing is taken any more
@@ -113,19 +113,23 @@ class Mailbox:
         """Whether an image of now keeps the mean rate below the limit."""
         if max_rate_hz <= 0:
             return True
-        if now_s < self._next_due_s:
-            return False
         period_s = 1 / max_rate_hz
-        self._next_due_s = max(self._next_due_s, now_s - period_s / 2) + period_s  # half: images come when they come
+        if now_s < min(self._next_due_s, self._accepted_s + period_s):  # the latter where the limit was lower before
+            return False
+        self._accepted_s = now_s
+        due_s = max(min(self._next_due_s, now_s), now_s - period_s / 2)  # half: images come when they come
+        self._next_due_s = due_s + period_s
         return True
 
     def _is_full(self) -> bool:
-        was_overflowing, self._overflowing = self._overflowing, len(self._images) >= QUEUED_IMAGES
-        if self._overflowing and not was_overflowing:
+        is_full = len(self._images) >= QUEUED_IMAGES
+        if is_full and not self._overflowing:
             logger.warning(
                 "%d images wait to be processed, the next ones are dropped: play the bag more slowly", QUEUED_IMAGES
             )
-        return self._overflowing
+        # Until there is room again: a model that is too slow makes a place with every image that it takes.
+        self._overflowing = is_full or (self._overflowing and len(self._images) > QUEUED_IMAGES // 2)
+        return is_full
 
     def submit(self, run: Callable[[], Any], stamp_ns: int = 0) -> Future[Any]:
         """Queue a command; its future raises SessionStoppedError when the worker has ended.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 import weakref
@@ -51,8 +52,8 @@ def load_configured_tracker(parameters: NodeParameters, networks: SharedNetworks
 
     from sam2_ros.tracking.tracker import Tracker
 
-    if parameters.num_threads:
-        torch.set_num_threads(parameters.num_threads)
+    default = _threads_by_default()  # before the first change
+    torch.set_num_threads(parameters.num_threads or default)
     return Tracker(
         (networks or SharedNetworks()).load(parameters),
         lost_after_frames=parameters.lost_after_frames,
@@ -60,6 +61,14 @@ def load_configured_tracker(parameters: NodeParameters, networks: SharedNetworks
         buffer_frames=parameters.buffer_frames,
         catchup_budget_ms=parameters.catchup_budget_ms,
     )
+
+
+@functools.cache
+def _threads_by_default() -> int:
+    """As many threads as PyTorch liked when it was first asked."""
+    import torch
+
+    return torch.get_num_threads()
 
 
 def describe_model(parameters: NodeParameters) -> str:

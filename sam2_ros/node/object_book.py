@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -149,6 +149,12 @@ class ObjectBook:
         record.class_id = request.class_id or record.class_id
         return object_id, label
 
+    def settled(self, request: PromptRequest) -> PromptRequest:
+        """The request with the action that it means now."""
+        if request.refine_if_known and request.object_id in self._tracker.object_ids:
+            return replace(request, action=PromptAction.REFINE)
+        return request
+
     def _resolve_id(self, request: PromptRequest) -> str:
         known = self._tracker.object_ids
         if request.action is PromptAction.ADD:
@@ -233,7 +239,7 @@ class ObjectBook:
         except ValueError as error:  # the tracker's own: damaged, or of another model
             raise SessionFileError(f"the session does not fit: {error}") from error
         by_id = {each.object_id: each for each in saved.objects}
-        self._next_number = saved.next_number
+        self._next_number = max(self._next_number, saved.next_number)
         self._records = {
             object_id: _Record(by_id[object_id].class_id, by_id[object_id].first_seen_ns, by_id[object_id].last_seen_ns)
             for object_id in self._tracker.object_ids

@@ -33,6 +33,11 @@ class Transforms:
             self._broadcaster = TransformBroadcaster(self._node)
         self._broadcaster.sendTransform(transforms)
 
+    def forget(self) -> None:
+        """Use no transform that came until now: they are of a time that will come again."""
+        if self._buffer is not None:
+            self._buffer.clear()
+
     def move_point(self, point: NDArray[np.float64], from_frame: str, to_frame: str) -> NDArray[np.float64] | str:
         """The (3,) point as ``to_frame`` sees it, by the newest transforms, or the reason why that is not known."""
         try:

@@ -23,6 +23,7 @@ class PromptRequest:
     mask: NDArray[np.bool_] | None = None  # (H, W)
     normalized: bool = False
     stamp_ns: int = 0  # of the image that the user saw; 0 = the next one
+    refine_if_known: bool = False  # ADD becomes REFINE where the object is known by the time it is carried out
 
     @property
     def stamp_s(self) -> float | None:

@@ -252,8 +252,11 @@ class Sam2Node(LifecycleNode):
             detections.observe(view)
 
     def _on_event(self, event: Event) -> None:
-        if event.type is EventType.RESET and not event.time_went_back:  # before anybody hears of it
-            self._depth.forget()
+        if event.type is EventType.RESET:  # before anybody hears of it
+            if event.time_went_back:  # depth notices by its own stamps, and may be of the new round already
+                self._transforms.forget()
+            else:
+                self._depth.forget()
         events = self._events
         if events is not None:
             events.put(event)

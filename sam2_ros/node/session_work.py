@@ -137,6 +137,7 @@ class SessionWork:
     def apply(
         self, batch: tuple[PromptRequest, ...], first_view: Future[TrackingView] | None
     ) -> tuple[PromptOutcome, ...]:
+        batch = tuple(self._book.settled(request) for request in batch)
         outcomes = self._book.apply_all(batch, self._frame_size)
         self._events.prompted(batch, outcomes)
         accepted = {outcome.object_id for outcome in outcomes if outcome.accepted}

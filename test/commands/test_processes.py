@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,6 +45,23 @@ def test_the_others_are_ended_when_the_awaited_one_is_done(tmp_path: Path) -> No
     with running([program("node", waiting), program("client", done)], os.environ, out=io.StringIO()) as group:
         group.wait_for("client", DEADLINE_S)
     assert has_ended(int(note.read_text()))
+
+
+def test_where_one_cannot_be_started_those_before_it_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[str]] = []
+    popen = subprocess.Popen
+
+    def start(*args: Any, **kwargs: Any) -> Any:
+        if started:
+            raise OSError("no more processes")
+        started.append(popen(*args, **kwargs))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    programs = [program("node", WAIT_FOREVER), program("client", WAIT_FOREVER)]
+    with pytest.raises(OSError, match="no more processes"), running(programs, os.environ, out=io.StringIO()):
+        pass
+    assert started[0].poll() is not None
 
 
 def test_a_process_that_dies_early_is_named_with_its_last_words() -> None:

@@ -72,7 +72,11 @@ def no_network(colour_tracker_class: type, monkeypatch: pytest.MonkeyPatch) -> N
     class Tracker(colour_tracker_class):  # type: ignore[misc, valid-type]
         model_name = "colours"
 
-    monkeypatch.setitem(vars(sam2_ros), "load_tracker", lambda **_: Tracker())
+    def load_tracker(*, lost_after_frames: int, recover_after_frames: int, **_: object) -> Tracker:
+        assert (lost_after_frames, recover_after_frames) == (30, 2), "the node's defaults"
+        return Tracker()
+
+    monkeypatch.setitem(vars(sam2_ros), "load_tracker", load_tracker)
 
 
 def read(path: Path) -> dict[str, list[tuple[int, bytes]]]:

@@ -34,7 +34,8 @@ class StandIn(SimpleNamespace):
 
 
 @pytest.fixture
-def collision_object(monkeypatch: pytest.MonkeyPatch) -> Any:
+def moveit(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The names of the snippet in docs/moveit.md."""
     for package, name in (("moveit_msgs", "CollisionObject"), ("shape_msgs", "SolidPrimitive")):
         module = ModuleType(f"{package}.msg")
         setattr(module, name, StandIn)
@@ -43,7 +44,12 @@ def collision_object(monkeypatch: pytest.MonkeyPatch) -> Any:
     (block,) = re.findall(r"^```python\n(.*?)^```$", (DOCS / "moveit.md").read_text(encoding="utf-8"), re.M | re.S)
     names: dict[str, Any] = {}
     exec(compile(block, "moveit.md", "exec"), names)
-    return names["collision_object"]
+    return names
+
+
+@pytest.fixture
+def collision_object(moveit: dict[str, Any]) -> Any:
+    return moveit["collision_object"]
 
 
 def test_a_seen_object_becomes_a_box_around_it(collision_object: Any) -> None:
@@ -56,6 +62,21 @@ def test_a_seen_object_becomes_a_box_around_it(collision_object: Any) -> None:
     (box,) = made.primitives
     assert box.dimensions == pytest.approx([0.12, 0.22, 0.025])
     assert len(made.primitive_poses) == 1 and made.primitive_poses[0].orientation.w == 1.0
+
+
+def test_an_object_that_nobody_tracks_any_more_is_removed_once(moveit: dict[str, Any]) -> None:
+    published: set[str] = set()
+
+    def changes(*object_ids: str) -> list[tuple[str, bytes]]:
+        seen = [TrackedObject(object_id=each, state=TrackedObject.TRACKED, has_pose=True) for each in object_ids]
+        made = moveit["changes"](SimpleNamespace(header="header", objects=seen), published)
+        return [(each.id, each.operation) for each in made]
+
+    assert changes("mug", "tin") == [("sam2/mug", StandIn.ADD), ("sam2/tin", StandIn.ADD)]
+    assert changes("tin") == [("sam2/tin", StandIn.ADD), ("sam2/mug", StandIn.REMOVE)]
+    assert changes("tin") == [("sam2/tin", StandIn.ADD)]
+    assert changes() == [("sam2/tin", StandIn.REMOVE)]
+    assert changes() == []
 
 
 def test_a_lost_object_is_removed_and_an_occluded_one_stays(collision_object: Any) -> None:

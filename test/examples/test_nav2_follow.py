@@ -95,6 +95,7 @@ class StandIn:
     def __init__(self, run: Callable[[StandIn], None]) -> None:
         self.now_s, self.goals, self._run = 0.0, [], run
         self.cancelled: list[float] = []
+        self.turns = 0  # after Ctrl-C; at the second one Nav2 answers
         self.accepts, self.answers_at_once = True, True
         self.answer: Callable[[], None] = lambda: None  # to the latest goal
         self.result: Callable[[Any], None] = lambda done: None  # of the latest goal
@@ -117,8 +118,13 @@ class StandIn:
         time = SimpleNamespace(Time=lambda: None)
         return {
             "rclpy": SimpleNamespace(
-                init=lambda: None, create_node=lambda name: self.node, spin=lambda node: self._run(self), time=time
+                init=lambda **_: None,
+                spin_once=self._turn,
+                create_node=lambda name: self.node,
+                spin=lambda node: self._run(self),
+                time=time,
             ),
+            "rclpy.signals": SimpleNamespace(SignalHandlerOptions=SimpleNamespace(NO=0)),
             "rclpy.action": SimpleNamespace(ActionClient=lambda *_: navigator),
             "tf2_geometry_msgs": SimpleNamespace(),
             "tf2_ros": SimpleNamespace(
@@ -143,6 +149,11 @@ class StandIn:
     def end(self, status: int) -> None:
         """Nav2 is done with the latest goal."""
         self.result(SimpleNamespace(result=lambda: SimpleNamespace(status=status)))
+
+    def _turn(self, node: Any, timeout_sec: float) -> None:
+        self.turns += 1
+        if self.turns == 2:
+            self.answer()
 
     def _subscribe(self, kind: Any, topic: str, callback: Callable[[Any], None], depth: int) -> None:
         self._on_pose = callback
@@ -226,6 +237,16 @@ def test_a_goal_that_nav2_accepts_after_it_was_called_off_is_cancelled(
     assert stand_in.cancelled == ([] if replaced else [5.0]), "Nav2 itself gives a goal up for a later one"
 
 
+@pytest.mark.parametrize("answers_at_once", [True, False])
+def test_the_robot_stops_on_ctrl_c(monkeypatch: pytest.MonkeyPatch, answers_at_once: bool) -> None:
+    def scene(ros: StandIn) -> None:
+        ros.answers_at_once = answers_at_once
+        ros.see(10.0, x=6.0)
+        raise KeyboardInterrupt
+
+    assert play(monkeypatch, scene).cancelled[0] == 5.0
+
+
 def test_the_goal_that_is_cancelled_is_the_latest(monkeypatch: pytest.MonkeyPatch) -> None:
     def scene(ros: StandIn) -> None:
         ros.see(10.0, x=6.0)
@@ -236,4 +257,4 @@ def test_the_goal_that_is_cancelled_is_the_latest(monkeypatch: pytest.MonkeyPatc
 
 
 def test_it_is_short_enough_to_read() -> None:
-    assert len(EXAMPLE.read_text(encoding="utf-8").splitlines()) <= 185
+    assert len(EXAMPLE.read_text(encoding="utf-8").splitlines()) <= 195

@@ -69,6 +69,13 @@ def test_thresholds(rig: SessionRig, parameters: dict[str, object], level: bytes
     assert message in status.message
 
 
+@pytest.mark.parametrize(("state", "level"), [("active", DiagnosticStatus.WARN), ("inactive", DiagnosticStatus.OK)])
+def test_depth_is_missed_only_while_the_node_is_active(rig: SessionRig, state: str, level: bytes) -> None:
+    reporter, session = DiagnosticsReporter("node", lambda: parse({})), rig.session
+    status = reporter.report(session, state=state, trouble="", silent=False, depth_trouble="no depth")
+    assert status.level == level
+
+
 def test_without_a_session_and_without_an_image_there_is_nothing_to_compare() -> None:
     status, values = report(None, error_age_ms=1.0)
     assert (status.level, values["state"]) == (DiagnosticStatus.OK, "active")

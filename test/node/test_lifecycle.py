@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
@@ -187,8 +188,24 @@ def test_images_that_wait_are_left_out_by_deactivation_and_nothing_is_said_meanw
     assert [call for call in rig.tracker.calls if call.startswith("step")] == ["step 1", "step 4"]
 
 
-def an_image(value: int) -> Image:
-    return array_to_image(np.full((8, 10, 3), value, np.uint8), "rgb8", Header(frame_id=str(value)))
+def an_image(value: int, stamp_s: int = 0) -> Image:
+    header = Header(frame_id=str(value), stamp=Time(sec=stamp_s))
+    return array_to_image(np.full((8, 10, 3), value, np.uint8), "rgb8", header)
+
+
+def test_transforms_are_forgotten_when_time_goes_back(
+    make_ros_rig: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = make_ros_rig()
+    rig.start()
+    forgotten = threading.Event()
+    monkeypatch.setattr(rig.node._transforms, "forget", forgotten.set)
+    images = rig.publisher(Image, "image", qos_profile_sensor_data)
+    for count, stamp_s in enumerate((10, 11, 2), 1):
+        assert not forgotten.is_set()
+        images.publish(an_image(1, stamp_s))
+        rig.spin_until(lambda count=count: rig.node._session.stats().processed == count, "the image is processed")
+    assert forgotten.is_set()
 
 
 def test_a_signal_ends_the_wait_for_a_model_that_does_not_come(make_ros_rig: Callable[..., Any]) -> None:

@@ -83,6 +83,32 @@ def test_a_full_queue_drops_what_comes_and_says_so_once(caplog: pytest.LogCaptur
     assert box.take_image() == 99
 
 
+def test_a_queue_that_stays_full_is_said_once_and_again_when_there_was_room(caplog: pytest.LogCaptureFixture) -> None:
+    box = Box(process_every_frame=True)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            for number in range(4 * QUEUED_IMAGES):
+                box.offer(number)
+                if number % 3 == 0:  # a model at a third of the camera's rate
+                    box.take_image()
+            while box.mailbox.has_image:
+                box.take_image()
+    assert caplog.text.count("play the bag more slowly") == 2
+
+
+def test_a_higher_limit_counts_at_once() -> None:
+    box = Box(max_rate_hz=0.001)
+    box.offer(1)
+    box.now_s = 1.0
+    box.offer(2)
+    assert box.stats.snapshot().skipped == 1
+    box.parameters = parse({"max_rate_hz": 10.0})
+    for number in range(100):
+        box.now_s = 2.0 + number / 100
+        box.offer(number)
+    assert box.stats.snapshot().skipped - 1 in (89, 90, 91), "ten a second from now on"
+
+
 @pytest.mark.parametrize(("camera_hz", "limit_hz"), [(30, 20), (30, 30), (200, 15), (30, 45), (10, 1)])
 def test_the_mean_rate_stays_below_the_limit_and_near_it(camera_hz: int, limit_hz: int) -> None:
     box = Box(max_rate_hz=float(limit_hz))

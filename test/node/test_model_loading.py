@@ -12,6 +12,7 @@ from tiny_model import TINY, tiny_model
 
 from sam2_ros.model.checkpoint import CheckpointError
 from sam2_ros.model.config import MODELS, Approximations, ModelConfig
+from sam2_ros.node import model_loading
 from sam2_ros.node.model_loading import SharedNetworks, describe_model, load_configured_tracker
 from sam2_ros.node.parameters import parse
 from sam2_ros.tracking.compiled import CompiledNetwork
@@ -53,6 +54,17 @@ def test_the_hash_of_the_checkpoint_is_checked(checkpoint: Path) -> None:
     assert load(checkpoint=str(checkpoint), checkpoint_sha256=right).model_name == TINY.name
     with pytest.raises(CheckpointError, match="has another sha256"):
         load(checkpoint=str(checkpoint), checkpoint_sha256=right[::-1])
+
+
+def test_the_number_of_threads_can_be_given_back_to_pytorch() -> None:
+    before = torch.get_num_threads()
+    try:
+        load(weights="random", num_threads=3)
+        assert torch.get_num_threads() == 3
+        load(weights="random")
+        assert torch.get_num_threads() == model_loading._threads_by_default() != 3
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_how_much_it_computes_can_be_chosen() -> None:

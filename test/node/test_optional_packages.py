@@ -174,6 +174,9 @@ def tf2_ros(monkeypatch: pytest.MonkeyPatch) -> Any:
     module.known, module.sent, module.listeners = {}, [], []
 
     class Buffer:
+        def clear(self) -> None:
+            module.known.clear()
+
         def lookup_transform(self, target: str, source: str, time: Any) -> TransformStamped:
             if (target, source) not in module.known:
                 raise module.TransformException(f"{source!r} does not exist")
@@ -243,6 +246,16 @@ def test_points_of_other_frames(tf2_ros: Any) -> None:
     np.testing.assert_allclose(moved, [0, 1, 5], atol=1e-12)
     assert tf2_ros.listeners == [node]  # once
     assert "try again" not in str(transforms.move_point(np.zeros(3), "odom", "camera"))
+
+
+def test_transforms_of_a_time_that_comes_again_are_forgotten(tf2_ros: Any) -> None:
+    tf2_ros.known["map", "camera"] = Transform()
+    node: Any = StandInNode()
+    transforms = Transforms(node)
+    transforms.forget()  # nothing was listened to yet
+    assert not isinstance(transforms.move_point(np.zeros(3), "camera", "map"), str)
+    transforms.forget()
+    assert isinstance(transforms.move_point(np.zeros(3), "camera", "map"), str)
 
 
 def test_without_tf2_points_of_other_frames_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

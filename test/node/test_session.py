@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from session_rig import DEADLINE_S, SessionRig, click
 
+from sam2_ros.node.events import EventType
 from sam2_ros.node.mailbox import SessionStoppedError
 from sam2_ros.node.prompts import PromptAction, PromptRequest
 from sam2_ros.tracking.types import ObjectState, PromptError
@@ -66,6 +67,18 @@ def test_commands_run_in_order_between_images(rig: SessionRig) -> None:
     assert third.outcomes.result(DEADLINE_S)[0].label == 3
     assert second.outcomes.result(DEADLINE_S)[0].accepted
     assert rig.tracker.calls == ["step 1", "prompt a", "remove a", "prompt b", "clear", "prompt c", "step 2"]
+
+
+def test_add_or_refine_is_decided_when_the_prompt_is_carried_out(rig: SessionRig) -> None:
+    """Of two clicks while the model is busy, the second corrects what the first one adds."""
+    rig.tracker.gate.clear()
+    rig.offer()
+    assert rig.tracker.in_step.wait(20)
+    tickets = [rig.session.prompt([click("mug", x=x, refine_if_known=True)]) for x in (4, 5)]
+    rig.tracker.gate.set()
+    assert all(ticket.outcomes.result(20)[0].accepted for ticket in tickets)
+    assert rig.tracker.calls[-2:] == ["prompt mug", "refine mug"]
+    assert [event.type for event in rig.events] == [EventType.ADDED, EventType.REFINED]
 
 
 def test_waiting_for_the_first_mask(rig: SessionRig) -> None:

@@ -78,6 +78,16 @@ def test_another_process_would_go_on_with_the_same_objects_bit_for_bit(tmp_path:
     assert (outcome.object_id, outcome.label) == ("object_2", 4)  # neither names nor labels are given twice
 
 
+def test_a_name_that_was_chosen_since_the_file_was_written_is_not_given_again() -> None:
+    book, _ = a_book()
+    book.apply_all([click("")], SIZE)
+    plain = book.save()
+    book.apply_all([click("")], SIZE)
+    book.load(plain)
+    assert [view.tracked.object_id for view in book.views()] == ["object_1"]
+    assert book.apply_all([click("")], SIZE)[0].object_id == "object_3"
+
+
 @pytest.mark.parametrize("stamp", [Time(sec=2**31 - 1, nanosec=2**32 - 1), Time(sec=-(2**31)), Time(sec=-1)])
 def test_what_was_seen_at_any_time_can_be_loaded_again(stamp: Time) -> None:
     book, tracker = a_book()
