@@ -11,6 +11,7 @@ Parameters: the fields of ``Settings``, and the two frames.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
@@ -175,13 +176,15 @@ def main() -> None:
             nav2.cancel()
 
     nav2 = Nav2(node, map_frame, on_failure)
-    node.create_subscription(PoseStamped, "target_pose", on_pose, 1)
+    poses = node.create_subscription(PoseStamped, "target_pose", on_pose, 1)
     node.create_timer(0.2, on_timer)
     try:
         rclpy.spin(node)
     except KeyboardInterrupt:
+        node.destroy_subscription(poses)  # or the next one would send a goal
         nav2.cancel()
-        for _ in range(10):  # a second for Nav2 to hear of it
+        end_s = time.monotonic() + 1.0
+        while time.monotonic() < end_s:  # Nav2 may have yet to answer, and TF has its turns too
             rclpy.spin_once(node, timeout_sec=0.1)
 
 

@@ -53,7 +53,8 @@ def load_configured_tracker(parameters: NodeParameters, networks: SharedNetworks
     from sam2_ros.tracking.tracker import Tracker
 
     default = _threads_by_default()  # before the first change
-    torch.set_num_threads(parameters.num_threads or default)
+    if parameters.num_threads or networks is None:  # else another camera may have asked for its number
+        torch.set_num_threads(parameters.num_threads or default)
     return Tracker(
         (networks or SharedNetworks()).load(parameters),
         lost_after_frames=parameters.lost_after_frames,

@@ -80,7 +80,12 @@ class NodeParameters:
     compile: bool = _parameter(
         False, "Compile the model while the node is configured: minutes, for faster steps on a GPU."
     )
-    num_threads: int = _parameter(0, "CPU threads of the model; 0 = as many as PyTorch likes.", minimum=0, maximum=256)
+    num_threads: int = _parameter(
+        0,
+        "CPU threads of the model, of all `cameras` of the process; 0 = as many as PyTorch likes.",
+        minimum=0,
+        maximum=256,
+    )
     encode_ahead: bool = _parameter(
         False,
         "Encode the image that waits while the heads work on the one before, on half of the threads each: more images "

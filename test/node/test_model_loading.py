@@ -57,12 +57,15 @@ def test_the_hash_of_the_checkpoint_is_checked(checkpoint: Path) -> None:
 
 
 def test_the_number_of_threads_can_be_given_back_to_pytorch() -> None:
-    before = torch.get_num_threads()
+    before, default = torch.get_num_threads(), model_loading._threads_by_default()
+    other = default + 1
     try:
-        load(weights="random", num_threads=3)
-        assert torch.get_num_threads() == 3
+        load(weights="random", num_threads=other)
+        assert torch.get_num_threads() == other
+        load_configured_tracker(parse({"device": "cpu", "weights": "random"}), SharedNetworks())
+        assert torch.get_num_threads() == other, "one camera of several has no say in what another one asked for"
         load(weights="random")
-        assert torch.get_num_threads() == model_loading._threads_by_default() != 3
+        assert torch.get_num_threads() == default
     finally:
         torch.set_num_threads(before)
 
