@@ -73,7 +73,7 @@ class DetectionInput:
             self._newest_ns = view.stamp_ns
             self._seen.put(view.stamp_ns, boxes_of(view))
             due = [message for message in self._waiting if _are_close(message, view.stamp_ns)]
-            self._waiting = [message for message in self._waiting if message not in due]
+            self._waiting = [message for message in self._waiting if not _are_close(message, view.stamp_ns)]
             for message in due:
                 self._compare(message)
 

@@ -20,7 +20,7 @@ from sam2_ros.data.camera_stream import StreamFrame, StreamInfo
 from sam2_ros.data.tabletop import Tabletop
 from sam2_ros.msg import Prompt, TrackedObject, TrackedObjectArray
 from sam2_ros.node.clouds import POINT_DTYPE
-from sam2_ros.node.conversions import array_to_image, ns_to_stamp, stamp_to_ns
+from sam2_ros.node.conversions import array_to_image, ns_to_stamp
 from sam2_ros.node.demo_camera import FRAME_ID, DemoCamera
 from sam2_ros.node.scene_depth import DEPTH_IMAGES_KEPT
 from sam2_ros.srv import AddObjects, Reset
@@ -49,10 +49,20 @@ class Bench:
     def header(self) -> Header:
         return Header(frame_id=FRAME, stamp=ns_to_stamp(self._stamp_ns))
 
+    def offer(self) -> None:
+        """Publish one image."""
+        self.images.publish(array_to_image(np.zeros((24, 32, 3), dtype=np.uint8), "rgb8", self.header()))
+
+    def show_depth(self, publisher: Any, stamp_ns: int) -> None:
+        """The wall's depth, and wait until the node has it."""
+        header = Header(frame_id=FRAME, stamp=ns_to_stamp(stamp_ns))
+        publisher.publish(array_to_image(np.full((24, 32), 2000, dtype=np.uint16), "16UC1", header))
+        self.rig.spin_until(lambda: self.rig.node._depth._newest_ns == stamp_ns, "the depth arrives")
+
     def show(self) -> TrackedObjectArray:
         """One image through the node; its objects."""
         before = len(self.objects)
-        self.images.publish(array_to_image(np.zeros((24, 32, 3), dtype=np.uint8), "rgb8", self.header()))
+        self.offer()
         self.rig.spin_until(lambda: len(self.objects) > before, "objects come")
         self._stamp_ns += SECOND // 10
         return self.objects[-1]
@@ -182,44 +192,38 @@ def test_without_depth_there_are_masks_and_the_reason(
     bench.rig.spin_until(explained, "diagnostics say so too")
 
 
-def test_depth_of_an_image_that_takes_the_model_long_is_kept(
-    make_ros_rig: Callable[..., Any], fake_tracker: Any
-) -> None:
+@pytest.fixture
+def mug_bench(make_ros_rig: Callable[..., Any], fake_tracker: Any) -> Bench:
+    """A bench with a mug that fills the image."""
     rig = make_ros_rig(use_depth=True)
     rig.tracker = tracker = TruthTracker(fake_tracker)
     tracker.masks["mug"] = np.ones((24, 32), dtype=np.bool_)
     bench = Bench(rig)
-    depth = bench.rig.publisher(Image, "depth", qos_profile_sensor_data)
     bench.calibrate()
     bench.add("mug")
+    return bench
+
+
+def test_depth_of_an_image_that_takes_the_model_long_is_kept(mug_bench: Bench, fake_tracker: Any) -> None:
+    depth = mug_bench.rig.publisher(Image, "depth", qos_profile_sensor_data)
     fake_tracker.gate.clear()
-    header = bench.header()
-    bench.images.publish(array_to_image(np.zeros((24, 32, 3), dtype=np.uint8), "rgb8", header))
-    bench.rig.spin_until(fake_tracker.in_step.is_set, "the model is at work")
+    mug_bench.offer()
+    mug_bench.rig.spin_until(fake_tracker.in_step.is_set, "the model is at work")
     for number in range(3 * DEPTH_IMAGES_KEPT):
-        header.stamp = ns_to_stamp(SECOND + number * SECOND // 10)
-        depth.publish(array_to_image(np.full((24, 32), 2000, dtype=np.uint16), "16UC1", header))
-        bench.rig.spin_until(lambda: rig.node._depth._newest_ns == stamp_to_ns(header.stamp), "the depth arrives")
+        mug_bench.show_depth(depth, SECOND + number * SECOND // 10)
     fake_tracker.gate.set()
-    bench.rig.spin_until(lambda: bool(bench.objects), "objects come")
-    assert bench.objects[0].objects[0].has_pose
+    mug_bench.rig.spin_until(lambda: bool(mug_bench.objects), "objects come")
+    assert mug_bench.objects[0].objects[0].has_pose
 
 
-def test_after_a_reset_no_depth_of_before_is_used(make_ros_rig: Callable[..., Any], fake_tracker: Any) -> None:
-    rig = make_ros_rig(use_depth=True)
-    rig.tracker = tracker = TruthTracker(fake_tracker)
-    tracker.masks["mug"] = np.ones((24, 32), dtype=np.bool_)
-    bench = Bench(rig)
+def test_after_a_reset_no_depth_of_before_is_used(mug_bench: Bench) -> None:
+    bench = mug_bench
     depth = bench.rig.publisher(Image, "depth", qos_profile_sensor_data)
-    bench.calibrate()
-    bench.add("mug")
-    header = bench.header()
-    depth.publish(array_to_image(np.full((24, 32), 2000, dtype=np.uint16), "16UC1", header))
-    bench.rig.spin_until(lambda: len(bench.rig.node._depth._depth) == 1, "the depth arrives")
+    bench.show_depth(depth, SECOND)
     assert bench.show().objects[0].has_pose
     assert bench.rig.call(Reset, "reset").success
     bench.add("mug")
-    bench._stamp_ns = stamp_to_ns(header.stamp)  # the very image that the depth of before was for
+    bench._stamp_ns = SECOND  # the very image that the depth of before was for
     assert not bench.show().objects[0].has_pose
 
 
