@@ -16,10 +16,10 @@ from geometry_msgs.msg import Point
 from numpy.typing import NDArray
 from rclpy.utilities import remove_ros_args
 
-from sam2_ros.data.camera_stream import StreamFrame, StreamInfo
-from sam2_ros.data.stream_options import Size, parse_size
-from sam2_ros.data.tabletop import Tabletop
-from sam2_ros.node.demo_camera import WAITING_RATE_HZ, run
+from sam2_ros.demo.camera import WAITING_RATE_HZ, run
+from sam2_ros.demo.camera_stream import StreamFrame, StreamInfo
+from sam2_ros.demo.stream_options import Size, parse_size
+from sam2_ros.demo.tabletop.scene import Tabletop
 
 START_TIMEOUT_S = 3600.0  # it shows its first image until then; a large model takes a while to be tried
 RENDERED_FRAMES = 24

@@ -25,7 +25,7 @@ from sam2_ros.commands.processes import Group, Program, running
 from sam2_ros.commands.ros_domain import free_domain
 from sam2_ros.msg import Prompt, TrackedObjectArray
 from sam2_ros.node.conversions import stamp_to_ns
-from sam2_ros.node.model_loading import resolve_device
+from sam2_ros.session.model_loading import resolve_device
 from sam2_ros.srv import ListObjects
 
 READY_TIMEOUT_S = 180.0  # a slow machine renders the scene and loads torch at the same time

@@ -45,10 +45,10 @@ from rclpy.parameter import Parameter
 from std_srvs.srv import Trigger
 
 from sam2_ros.commands.processes import ProcessError, Program
-from sam2_ros.data.camera_stream import index_of_stamp
-from sam2_ros.data.stream_options import Size, parse_size, positive_rate
-from sam2_ros.node.demo_camera import RATE_PARAMETER
-from sam2_ros.node.session_stats import LATENCIES_KEPT
+from sam2_ros.demo.camera import RATE_PARAMETER
+from sam2_ros.demo.camera_stream import index_of_stamp
+from sam2_ros.demo.stream_options import Size, parse_size, positive_rate
+from sam2_ros.session.stats import LATENCIES_KEPT
 from sam2_ros.srv import AddObjects, RemoveObjects
 
 CAMERA = "/demo_camera"

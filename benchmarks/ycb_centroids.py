@@ -20,11 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
-from sam2_ros.data.image_files import read_image_rgb
-from sam2_ros.data.index_png import read_index_png
-from sam2_ros.node.camera_geometry import Intrinsics
-from sam2_ros.node.depth import depth_to_metres
-from sam2_ros.node.object_geometry import ObjectGeometry, measure_object
+from sam2_ros.data.files.image_files import read_image_rgb
+from sam2_ros.data.files.index_png import read_index_png
+from sam2_ros.perception.camera import Intrinsics
+from sam2_ros.perception.depth import depth_to_metres
+from sam2_ros.perception.object_geometry import ObjectGeometry, measure_object
 
 # The classes of YCB-Video by number.
 NAMES = (

@@ -1,16 +1,64 @@
-"""Fixtures for tests in which it does not matter what the model is."""
+"""A free ROS domain with the shipped Fast DDS profile, and fixtures for tests that need no network."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from fake_tracker import FakeTracker
+from ros_rig import RosRig
 
-from sam2_ros.data.index_png import write_index_png
+from sam2_ros.data.files.index_png import write_index_png
 from sam2_ros.tracking.types import FrameResult, ObjectState, PromptError, TrackedMask
+
+# Before anything creates a participant. A wrong type in a message must fail where it is assigned, not when it is sent.
+os.environ["ROS_PYTHON_CHECK_FIELDS"] = "1"
+PROFILE = Path(__file__).parents[1] / "config" / "fastdds.xml"
+for variable in ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"):
+    os.environ[variable] = str(PROFILE)
+
+
+@pytest.fixture(scope="session")
+def ros_domain() -> Iterator[int]:
+    """A ROS_DOMAIN_ID that no other test process on this machine uses; also set for processes started from here."""
+    from domain_coordinator import domain_id
+
+    with domain_id() as domain:
+        os.environ["ROS_DOMAIN_ID"] = str(domain)
+        yield domain
+
+
+@pytest.fixture
+def fake_tracker() -> FakeTracker:
+    return FakeTracker()
+
+
+@pytest.fixture
+def make_ros_rig(ros_domain: int, fake_tracker: FakeTracker) -> Iterator[Callable[..., RosRig]]:
+    """``make_ros_rig(parameter=value, ...)``: a rig that is not configured yet."""
+    rigs: list[RosRig] = []
+
+    def make(**overrides: Any) -> RosRig:
+        rigs.append(RosRig(ros_domain, fake_tracker, overrides))
+        return rigs[-1]
+
+    yield make
+    for rig in rigs:
+        rig.close()
+
+
+@pytest.fixture
+def ros_rig(make_ros_rig: Callable[..., RosRig]) -> RosRig:
+    """A rig whose node is active, with the default parameters."""
+    rig = make_ros_rig()
+    rig.start()
+    return rig
 
 
 class ColourTracker:

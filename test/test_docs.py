@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from sam2_ros.model.config import model_config
-from sam2_ros.node.parameters import schema
+from sam2_ros.session.parameters import schema
 from sam2_ros.tracking import loading
 from sam2_ros.training.config import load_config
 

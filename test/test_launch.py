@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sam2_ros.node.parameters import schema
+from sam2_ros.session.parameters import schema
 
 ROOT = Path(__file__).parent.parent
 LAUNCH_FILE = ROOT / "launch" / "sam2.launch.py"

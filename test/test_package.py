@@ -27,25 +27,40 @@ MAX_FUNCTION_LINES = 60
 ALLOWED_LAYERS = {
     "model": set(),
     "tracking": {"model"},
+    "session": {"model", "tracking"},
+    "image_io": set(),
+    "perception": {"session", "tracking", "image_io"},
+    "node": {"perception", "session", "tracking", "model", "image_io"},
     "data": set(),
-    "evaluation": {"model", "tracking", "data"},
+    "demo": {"node", "image_io", "tracking", "data", "demo.tabletop"},
+    "demo.tabletop": set(),
+    "evaluation": {"model", "tracking", "data", "demo.tabletop"},
     "training": {"model", "tracking", "data", "evaluation"},
-    "node": {"model", "tracking", "data"},
     "export": {"model", "tracking"},
-    "commands": {"model", "tracking", "data", "evaluation", "training", "export"},
+    "commands": {"model", "tracking", "data", "evaluation", "training", "export", "image_io"},
     "cli": {"commands", "tracking"},
     "resources": set(),
     "__init__": {"tracking"},
 }
-# Modules of `node` that need no ROS, for those who read recorded images.
-ROS_FREE_NODE_MODULES = ("sam2_ros.node.encodings", "sam2_ros.node.compressed", "sam2_ros.node.parameters")
+# Layers that may import ROS and its messages.
+ROS_LAYERS = {"node", "demo"}
+# Single modules that `commands` reads beside whole layers: the node's defaults, and what a demo's source may be.
+MODULES_FOR_COMMANDS = (
+    "sam2_ros.session.parameters",
+    "sam2_ros.demo.camera_stream",
+    "sam2_ros.demo.stream_options",
+)
 # Everybody may look up where config/ lies, and what the package is.
 SHARED_MODULES = {"resources", "__init__"}
 # Layers whose third-party imports are limited to these. (ROS is only for `node`, see below.)
 ALLOWED_THIRD_PARTY = {
     "model": {"torch", "safetensors"},  # the latter an extra, imported where such a file is read
     "tracking": {"torch", "numpy", "cv2"},
+    "session": {"torch", "numpy"},
+    "image_io": {"numpy", "cv2"},
+    "perception": {"numpy", "cv2"},
     "data": {"numpy", "cv2", "rosbags"},
+    "demo.tabletop": {"numpy", "cv2"},
     "cli": set(),
     "resources": set(),
 }
@@ -62,7 +77,8 @@ def relative(path: Path) -> str:
 
 
 def layer_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    parts = path.relative_to(PACKAGE).parts
+    return "demo.tabletop" if parts[:2] == ("demo", "tabletop") else parts[0].removesuffix(".py")
 
 
 def imports_of(path: Path) -> Iterator[tuple[int, str]]:
@@ -80,20 +96,21 @@ def import_complaint(path: Path, module: str) -> str | None:
     """Why this file must not import that module; None when it may."""
     layer = layer_of(path)
     top, *rest = module.split(".")
-    if layer != "node" and ({top, ".".join([top, *rest[:1]])} & ROS_MODULES):
-        return "only node/ may import ROS and its messages, so that everything else runs where there is no ROS"
-    if layer == "commands" and module.startswith(ROS_FREE_NODE_MODULES):
+    if layer not in ROS_LAYERS and ({top, ".".join([top, *rest[:1]])} & ROS_MODULES):
+        return (
+            "only node/ and demo/ may import ROS and its messages, so that everything else runs where there is no ROS"
+        )
+    if layer == "commands" and module.startswith(MODULES_FOR_COMMANDS):
         return None
     if top == "sam2_ros":
         imported = rest[0] if rest else "__init__"
+        imported = "demo.tabletop" if rest[:2] == ["demo", "tabletop"] else imported
         imported = "tracking" if imported in ("load_tracker", "load_image_predictor") else imported
-        may = ALLOWED_LAYERS[layer] | SHARED_MODULES | {layer}
-        if imported not in may and layer != "node":
+        may = ALLOWED_LAYERS[layer] | SHARED_MODULES | {layer} | ({"msg", "srv"} if layer in ROS_LAYERS else set())
+        if imported not in may:
             return (
                 f"{layer} may import {', '.join(sorted(may))} of this package: each layer works without those above it"
             )
-        if layer == "node" and imported not in may | {"msg", "srv"}:
-            return "node/ serves the tracker; training, evaluation and the command line are none of its business"
     elif top not in sys.stdlib_module_names and layer in ALLOWED_THIRD_PARTY and top not in ALLOWED_THIRD_PARTY[layer]:
         allowed = ", ".join(sorted(ALLOWED_THIRD_PARTY[layer])) or "nothing"
         return (
@@ -119,8 +136,13 @@ def test_imports_go_in_one_direction(path: Path) -> None:
         ("model/hiera.py", "numpy"),
         ("model/hiera.py", "sam2_ros.tracking.types"),
         ("tracking/tracker.py", "sensor_msgs.msg.Image"),
-        ("data/video.py", "sam2_ros.tracking.types"),
-        ("data/video.py", "PIL.Image"),
+        ("session/session.py", "sensor_msgs.msg.Image"),
+        ("session/session.py", "sam2_ros.perception.depth"),
+        ("perception/depth.py", "sam2_ros.node.conversions"),
+        ("image_io/encodings.py", "cv_bridge.CvBridge"),
+        ("data/files/video.py", "sam2_ros.tracking.types"),
+        ("data/files/video.py", "PIL.Image"),
+        ("demo/tabletop/scene.py", "rclpy"),
         ("evaluation/vos.py", "sam2_ros.training.train"),
         ("evaluation/vos.py", "sam2_ros.msg.Prompt"),
         ("node/sam2_node.py", "sam2_ros.training.train"),
@@ -131,8 +153,8 @@ def test_the_import_rule_refuses(file: str, module: str) -> None:
     assert import_complaint(PACKAGE / file, module)
 
 
-def test_the_modules_of_node_that_others_use_need_no_ros() -> None:
-    code = f"import sys, {', '.join(ROS_FREE_NODE_MODULES)}; print(*{{name.split('.')[0] for name in sys.modules}})"
+def test_the_modules_that_the_command_line_reads_need_no_ros() -> None:
+    code = f"import sys, {', '.join(MODULES_FOR_COMMANDS)}; print(*{{name.split('.')[0] for name in sys.modules}})"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert not set(loaded.stdout.split()) & (ROS_MODULES)
 

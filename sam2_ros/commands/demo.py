@@ -14,10 +14,10 @@ from pathlib import Path
 
 from sam2_ros.commands.processes import ProcessError, Program, running
 from sam2_ros.commands.ros_domain import free_domain
-from sam2_ros.data.camera_stream import TABLETOP_FRAMES
+from sam2_ros.data.files.video import open_source
 from sam2_ros.data.prompt_text import PromptSyntaxError, parse_prompts
-from sam2_ros.data.stream_options import add_stream_options, stream_arguments
-from sam2_ros.data.video import open_source
+from sam2_ros.demo.camera_stream import TABLETOP_FRAMES
+from sam2_ros.demo.stream_options import add_stream_options, stream_arguments
 from sam2_ros.resources import share_path
 
 # Loading torch, rendering the scene, waiting for each other, and drawing the video at the end.
@@ -95,9 +95,9 @@ def programs(args: argparse.Namespace) -> list[Program]:
         parameters.append(f"checkpoint:={args.checkpoint.absolute()}")
     client = [*stream, "--out", str(args.out), "--model", reported_model, *(f"--prompt={text}" for text in args.prompt)]
     return [
-        Program("camera", _ros_program("demo_camera", stream, camera_remaps), may_end=True),
-        Program("node", _ros_program("sam2_node", [], camera_remaps, parameters)),
-        Program("client", _ros_program("demo_client", client, camera_remaps)),
+        Program("camera", _ros_program("sam2_ros.demo.camera", stream, camera_remaps), may_end=True),
+        Program("node", _ros_program("sam2_ros.node.sam2_node", [], camera_remaps, parameters)),
+        Program("client", _ros_program("sam2_ros.demo.client", client, camera_remaps)),
     ]
 
 
@@ -106,7 +106,7 @@ def _ros_program(
 ) -> tuple[str, ...]:
     ros_options = [part for remap in remaps for part in ("-r", remap)]
     ros_options += [part for parameter in parameters or [] for part in ("-p", parameter)]
-    return (sys.executable, "-m", f"sam2_ros.node.{module}", *options, "--ros-args", *ros_options)
+    return (sys.executable, "-m", module, *options, "--ros-args", *ros_options)
 
 
 def ros_environment(domain: int) -> dict[str, str]:

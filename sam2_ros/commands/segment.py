@@ -69,7 +69,7 @@ class _Thing:
 
 
 def _segment(args: argparse.Namespace) -> dict[str, Any]:
-    from sam2_ros.data.image_files import read_image_rgb
+    from sam2_ros.data.files.image_files import read_image_rgb
     from sam2_ros.data.prompt_text import names_of, parse_prompt
 
     specs = [parse_prompt(text) for text in args.prompt]
@@ -140,8 +140,8 @@ def _everything(
 
 def _write(args: argparse.Namespace, image_rgb: NDArray[np.uint8], things: list[_Thing]) -> dict[str, str]:
     """The files that were asked for, by their name in the summary."""
-    from sam2_ros.data.image_files import write_image_rgb
-    from sam2_ros.data.index_png import write_index_png
+    from sam2_ros.data.files.image_files import write_image_rgb
+    from sam2_ros.data.files.index_png import write_index_png
 
     written: dict[str, str] = {}
     numbers_hw = np.zeros(image_rgb.shape[:2], np.uint16)
@@ -160,7 +160,7 @@ def _write(args: argparse.Namespace, image_rgb: NDArray[np.uint8], things: list[
 
 
 def _write_rle(path: Path, image: Path, image_rgb: NDArray[np.uint8], things: list[_Thing]) -> None:
-    from sam2_ros.data.coco_rle import encode_rle
+    from sam2_ros.data.files.coco_rle import encode_rle
     from sam2_ros.tracking.mask_ops import tight_box_xyxy
 
     masks = [

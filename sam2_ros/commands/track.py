@@ -23,7 +23,7 @@ from sam2_ros.commands.shared import (
 if TYPE_CHECKING:
     from sam2_ros.commands.track_bag import BagSource
     from sam2_ros.commands.track_output import TrackOutput
-    from sam2_ros.data.video import FrameSource, SourceInfo
+    from sam2_ros.data.files.video import FrameSource, SourceInfo
     from sam2_ros.tracking.tracker import Tracker
     from sam2_ros.tracking.types import FrameResult
 
@@ -68,7 +68,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Track; 0, or 2 if the arguments, the source or a prompt cannot be used."""
-    from sam2_ros.data.video import SourceError
+    from sam2_ros.data.files.video import SourceError
 
     return print_summary("track", lambda: _track(args), args.json, (ValueError, OSError, SourceError))
 
@@ -95,8 +95,8 @@ class _Tally:
 
 
 def _track(args: argparse.Namespace) -> dict[str, Any]:
+    from sam2_ros.data.files.video import FrameSource
     from sam2_ros.data.prompt_text import parse_prompt
-    from sam2_ros.data.video import FrameSource
 
     if args.max_frames is not None and args.max_frames < 1:
         raise ValueError(f"--max-frames must be 1 or more, got {args.max_frames}")
@@ -137,8 +137,8 @@ def _track(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _open(args: argparse.Namespace) -> FrameSource | BagSource:
-    from sam2_ros.data.rosbag import is_bag
-    from sam2_ros.data.video import open_source
+    from sam2_ros.data.files.rosbag import is_bag
+    from sam2_ros.data.files.video import open_source
 
     if is_bag(args.source):
         from sam2_ros.commands.track_bag import BagSource
@@ -176,7 +176,7 @@ def _show_progress(count: int, info: SourceInfo, tally: _Tally) -> None:
 
 def _add_prompts(tracker: Tracker, specs: list[Any], mask_path: Path | None) -> None:
     """Prompts from the command line, then from a mask; objects without a name get one by position."""
-    from sam2_ros.data.index_png import read_index_png
+    from sam2_ros.data.files.index_png import read_index_png
     from sam2_ros.data.prompt_text import check_new, names_of
 
     names = names_of(specs)
@@ -200,7 +200,7 @@ def _add_prompts(tracker: Tracker, specs: list[Any], mask_path: Path | None) -> 
 def _outputs(args: argparse.Namespace, source: FrameSource | BagSource) -> dict[str, TrackOutput]:
     """What is to be written, by its name in the summary."""
     from sam2_ros.commands.track_output import IndexPngOutput, OverlayOutput, RleOutput
-    from sam2_ros.data.video import FrameSource
+    from sam2_ros.data.files.video import FrameSource
 
     info = source.info
     outputs: dict[str, TrackOutput] = {}

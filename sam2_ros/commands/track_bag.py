@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sam2_ros.data.rosbag import IMAGE, BagImage, BagWriter, ImageBag
-from sam2_ros.node.compressed import compressed_to_rgb
-from sam2_ros.node.encodings import image_to_rgb
-from sam2_ros.node.parameters import NodeParameters
+from sam2_ros.data.files.rosbag import IMAGE, BagImage, BagWriter, ImageBag
+from sam2_ros.image_io.compressed import compressed_to_rgb
+from sam2_ros.image_io.encodings import image_to_rgb
+from sam2_ros.session.parameters import NodeParameters
 from sam2_ros.tracking.types import FrameResult, ObjectState, TrackedMask
 
 OBJECTS_TOPIC = "/sam2_node/objects"

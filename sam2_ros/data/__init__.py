@@ -1,1 +1,1 @@
-"""Readers, writers and synthetic clips: numpy and OpenCV only."""
+"""Readers, writers and training clips: numpy and OpenCV only."""

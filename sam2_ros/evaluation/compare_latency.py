@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sam2_ros.data.tabletop import Tabletop
+from sam2_ros.demo.tabletop.scene import Tabletop
 from sam2_ros.evaluation.latency import (
     STAGES,
     Contender,

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sam2_ros.data.labelled_images import LabelledImage
-from sam2_ros.data.prompt_sampling import center_click, correction_click
+from sam2_ros.data.files.labelled_images import LabelledImage
 from sam2_ros.evaluation.image_predictors import PointPredictor
 from sam2_ros.evaluation.metrics import region_similarity
+from sam2_ros.evaluation.prompt_sampling import center_click, correction_click
 
 MIN_AREA_PX = 1024
 

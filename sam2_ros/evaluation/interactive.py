@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sam2_ros.data.prompt_sampling import Click, center_click, correction_click
-from sam2_ros.data.sequences import VideoSequence
+from sam2_ros.data.files.sequences import VideoSequence
 from sam2_ros.evaluation.metrics import Score, mean_score, region_similarity, score_frame, score_object
+from sam2_ros.evaluation.prompt_sampling import Click, center_click, correction_click
 from sam2_ros.evaluation.trackers import VideoTracker, add_clicks, fork, mask_of
 
 GOOD_IOU = 0.75  # online: below it a user would step in

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from sam2_ros.data.limit_clips import LimitClip, limit_clip
+from sam2_ros.evaluation.limit_clips import LimitClip, limit_clip
 from sam2_ros.evaluation.metrics import region_similarity
 from sam2_ros.evaluation.trackers import VideoTracker, mask_of
 

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sam2_ros.data.prompt_sampling import Click
 from sam2_ros.evaluation.floors import FlowTracker, HoldTracker
+from sam2_ros.evaluation.prompt_sampling import Click
 from sam2_ros.tracking.types import FrameResult
 
 FLOORS = {"hold": HoldTracker, "flow": FlowTracker}

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sam2_ros.data.index_png import write_index_png
-from sam2_ros.data.prompt_sampling import Click, center_click, correction_click, tight_box
-from sam2_ros.data.sequences import VideoSequence
+from sam2_ros.data.files.index_png import write_index_png
+from sam2_ros.data.files.sequences import VideoSequence
 from sam2_ros.evaluation.metrics import Score, mean_score, score_frame, score_object
+from sam2_ros.evaluation.prompt_sampling import Click, center_click, correction_click, tight_box
 from sam2_ros.evaluation.trackers import VideoTracker, add_clicks, mask_of
 from sam2_ros.tracking.types import FrameResult
 

@@ -1,1 +1,4 @@
-"""The ROS 2 node. Read ``session`` first: it is the node without ROS; ``sam2_node`` wires it to topics and services."""
+"""The ROS 2 adapters: topics, services and parameters around a ``session``.
+
+Only this folder and ``demo`` import ROS.
+"""

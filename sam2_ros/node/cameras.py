@@ -7,9 +7,9 @@ import functools
 import rclpy
 from rclpy.context import Context
 
-from sam2_ros.node.model_loading import SharedNetworks, load_configured_tracker
-from sam2_ros.node.parameters import camera_names, parse
 from sam2_ros.node.sam2_node import Sam2Node
+from sam2_ros.session.model_loading import SharedNetworks, load_configured_tracker
+from sam2_ros.session.parameters import camera_names, parse
 from sam2_ros.tracking.task_thread import TaskThread
 
 

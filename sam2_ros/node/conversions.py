@@ -10,13 +10,14 @@ from collections.abc import Iterable
 import numpy as np
 from builtin_interfaces.msg import Time
 from numpy.typing import NDArray
-from sensor_msgs.msg import Image, RegionOfInterest
+from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import Header
 
+from sam2_ros.image_io.compressed import JPEG_QUALITY, encode_rgb
+from sam2_ros.image_io.encodings import ImageError, read_pixels
 from sam2_ros.msg import Prompt, PromptResult, TrackedObject, TrackedObjectArray
-from sam2_ros.node.encodings import ImageError, read_pixels
-from sam2_ros.node.object_book import ObjectView, TrackingView
-from sam2_ros.node.prompts import PromptAction, PromptOutcome, PromptRequest
+from sam2_ros.session.objects import ObjectView, TrackingView
+from sam2_ros.session.prompts import PromptAction, PromptOutcome, PromptRequest
 from sam2_ros.tracking.types import PromptError
 
 NANOSECONDS = 1_000_000_000
@@ -137,4 +138,16 @@ def _object_to_message(item: ObjectView, header: Header, with_mask: bool) -> Tra
         message.roi = RegionOfInterest(x_offset=x0, y_offset=y0, width=x1 - x0, height=y1 - y0)
         if with_mask:
             message.mask = array_to_image(tracked.mask[y0:y1, x0:x1].astype(np.uint8) * 255, "mono8", header)
+    return message
+
+
+def rgb_to_compressed(
+    image_rgb: NDArray[np.uint8], header: Header, codec: str = "jpeg", jpeg_quality: int = JPEG_QUALITY
+) -> CompressedImage:
+    """(H, W, 3) uint8 RGB as a message, for topics that end in ``/compressed``; ``codec`` is "jpeg" or "png"."""
+    stated_format, encoded = encode_rgb(image_rgb, codec, jpeg_quality)
+    message = CompressedImage(header=header, format=stated_format)
+    data = array.array("B")
+    data.frombytes(encoded.data.cast("B"))
+    message.data = data  # assigned, not passed above: the constructor would copy it again
     return message

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
-from sam2_ros.node.parameters import NodeParameters
-from sam2_ros.node.session import Session
-from sam2_ros.node.session_stats import TOO_OLD_S, SessionStats, describe_too_old
+from sam2_ros.session.parameters import NodeParameters
+from sam2_ros.session.session import Session
+from sam2_ros.session.stats import TOO_OLD_S, SessionStats, describe_too_old
 from sam2_ros.tracking.types import ObjectState
 
 PERCENTILES = (50, 95)

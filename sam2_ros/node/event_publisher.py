@@ -11,7 +11,7 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 from std_msgs.msg import Header
 
 from sam2_ros.msg import TrackEvent
-from sam2_ros.node.events import Event, EventType
+from sam2_ros.session.events import Event, EventType
 
 QOS = QoSProfile(
     history=HistoryPolicy.KEEP_LAST,

@@ -14,7 +14,7 @@ from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
 from sam2_ros.msg import TrackedObject
-from sam2_ros.node.object_geometry import ObjectGeometry
+from sam2_ros.perception.object_geometry import ObjectGeometry
 
 FIELD_TYPES = {
     "<f4": PointField.FLOAT32,

@@ -6,8 +6,8 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import ReliabilityPolicy
 
 from sam2_ros.node.doctor import ImageTopic, Publisher
-from sam2_ros.node.inputs import COMPRESSED_SUFFIX
-from sam2_ros.node.parameters import NodeParameters
+from sam2_ros.node.subscriptions import COMPRESSED_SUFFIX
+from sam2_ros.session.parameters import NodeParameters
 
 IMAGE_TYPES = {"raw": "sensor_msgs/msg/Image", "compressed": "sensor_msgs/msg/CompressedImage"}
 RELIABILITY = {ReliabilityPolicy.RELIABLE: "reliable", ReliabilityPolicy.BEST_EFFORT: "best_effort"}

@@ -8,9 +8,9 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
 from sam2_ros.node.geometry_messages import object_pose
-from sam2_ros.node.object_book import ObjectView, TrackingView
-from sam2_ros.node.object_geometry import ObjectGeometry
-from sam2_ros.node.scene_depth import Scene
+from sam2_ros.perception.object_geometry import ObjectGeometry
+from sam2_ros.perception.scene_depth import Scene
+from sam2_ros.session.objects import ObjectView, TrackingView
 
 MASK_THRESHOLD = 0.5  # a pixel belongs to an object from this probability on
 LARGEST_CLASS_ID = 65534  # uint16, whose last value means "unlabelled"

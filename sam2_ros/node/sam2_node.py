@@ -22,28 +22,29 @@ from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
+from sam2_ros.image_io.compressed import compressed_to_rgb
+from sam2_ros.image_io.encodings import image_to_rgb
 from sam2_ros.node import ros_parameters
-from sam2_ros.node.compressed import compressed_to_rgb
 from sam2_ros.node.detection_input import DetectionInput, make_detection_input
 from sam2_ros.node.diagnostics import DiagnosticsReporter
 from sam2_ros.node.doctor import ImageWatch
-from sam2_ros.node.encodings import image_to_rgb
 from sam2_ros.node.event_publisher import EventPublisher
-from sam2_ros.node.events import Event, EventType
 from sam2_ros.node.image_graph import look_at_image_topic
-from sam2_ros.node.inputs import Inputs
 from sam2_ros.node.lifecycle_requests import refuse_impossible_transitions
-from sam2_ros.node.model_loading import describe_model, load_configured_tracker, warm_up
-from sam2_ros.node.object_book import TrackerLike, TrackingView
-from sam2_ros.node.optional_tf2 import Transforms
-from sam2_ros.node.outputs import Outputs
-from sam2_ros.node.parameter_spec import ParameterError
-from sam2_ros.node.parameters import NodeParameters
+from sam2_ros.node.optional_cv_bridge import read_as_rgb
+from sam2_ros.node.publishers import Outputs
 from sam2_ros.node.ros_logging import RosLogHandler
-from sam2_ros.node.scene_depth import DepthSource
 from sam2_ros.node.services import Services
-from sam2_ros.node.session import Session
 from sam2_ros.node.spatial_inputs import SpatialInputs
+from sam2_ros.node.subscriptions import Inputs
+from sam2_ros.node.tf import Transforms
+from sam2_ros.perception.scene_depth import DepthSource
+from sam2_ros.session.events import Event, EventType
+from sam2_ros.session.model_loading import describe_model, load_configured_tracker, warm_up
+from sam2_ros.session.objects import TrackerLike, TrackingView
+from sam2_ros.session.parameter_spec import ParameterError
+from sam2_ros.session.parameters import NodeParameters
+from sam2_ros.session.session import Session
 from sam2_ros.tracking.heap import keep_heap
 from sam2_ros.tracking.task_thread import TaskThread
 
@@ -127,7 +128,11 @@ class Sam2Node(LifecycleNode):
                 return self._refuse_to_configure(f"could not load {wanted}: {type(error).__name__}: {error}")
         if not self.context.ok():  # Ctrl-C while the model was loading
             return TransitionCallbackReturn.FAILURE
-        decode = compressed_to_rgb if parameters.image_transport == "compressed" else image_to_rgb
+        decode = (
+            compressed_to_rgb
+            if parameters.image_transport == "compressed"
+            else functools.partial(image_to_rgb, read_other=read_as_rgb)
+        )
         self._depth.forget()
         self._outputs = Outputs(self, self._current_parameters, self._depth, self._transforms)
         self._events = EventPublisher(self)

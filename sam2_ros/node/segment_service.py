@@ -8,10 +8,11 @@ import numpy as np
 from sensor_msgs.msg import RegionOfInterest
 from std_msgs.msg import Header
 
+from sam2_ros.image_io.encodings import ImageError, image_to_rgb
 from sam2_ros.msg import SegmentedMask
 from sam2_ros.node.conversions import array_to_image, read_prompt
-from sam2_ros.node.encodings import ImageError, image_to_rgb
-from sam2_ros.node.segmenting import Segmentation, SegmentedThing, SegmentRequest
+from sam2_ros.node.optional_cv_bridge import read_as_rgb
+from sam2_ros.session.segmentation import Segmentation, SegmentedThing, SegmentRequest
 from sam2_ros.tracking.mask_ops import tight_box_xyxy
 from sam2_ros.tracking.types import PromptError
 
@@ -21,7 +22,7 @@ def read_request(message: Any) -> SegmentRequest:
     image = message.image
     is_empty = image.width == 0 and image.height == 0 and len(image.data) == 0
     try:
-        image_rgb = None if is_empty else image_to_rgb(image)
+        image_rgb = None if is_empty else image_to_rgb(image, read_as_rgb)
     except ImageError as error:
         raise PromptError(f"the image cannot be read: {error}") from None
     prompts = []

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from sam2_ros.msg import Prompt
 from sam2_ros.node.conversions import read_prompt
-from sam2_ros.node.object_book import TrackingView
-from sam2_ros.node.prompts import PromptAction, PromptOutcome, PromptRequest
-from sam2_ros.node.session import Session
+from sam2_ros.session.objects import TrackingView
+from sam2_ros.session.prompts import PromptAction, PromptOutcome, PromptRequest
+from sam2_ros.session.session import Session
 from sam2_ros.tracking.types import PromptError
 
 MAX_TIMEOUT_S = 3600.0

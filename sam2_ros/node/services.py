@@ -21,11 +21,6 @@ from std_srvs.srv import SetBool
 
 from sam2_ros.msg import TrackedObjectArray
 from sam2_ros.node.conversions import outcome_to_message, view_to_message
-from sam2_ros.node.mailbox import SessionStoppedError
-from sam2_ros.node.object_book import TrackingView
-from sam2_ros.node.parameters import NodeParameters
-from sam2_ros.node.prompts import PromptOutcome, PromptRequest
-from sam2_ros.node.saved_book import SessionFileError
 from sam2_ros.node.segment_service import fill_response, read_request
 from sam2_ros.node.service_replies import (
     MAX_TIMEOUT_S,
@@ -38,8 +33,13 @@ from sam2_ros.node.service_replies import (
     timeout_s,
     why_pending,
 )
-from sam2_ros.node.session import Session
-from sam2_ros.node.session_files import read_session, session_path, write_session
+from sam2_ros.session.objects import TrackingView
+from sam2_ros.session.parameters import NodeParameters
+from sam2_ros.session.persistence import read_session, session_path, write_session
+from sam2_ros.session.prompts import PromptOutcome, PromptRequest
+from sam2_ros.session.saved_book import SessionFileError
+from sam2_ros.session.session import Session
+from sam2_ros.session.work_queue import SessionStoppedError
 from sam2_ros.srv import (
     AddObjects,
     Clear,

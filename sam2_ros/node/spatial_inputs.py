@@ -11,12 +11,12 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, Image
 
-from sam2_ros.node.camera_geometry import GeometryError
 from sam2_ros.node.conversions import stamp_to_ns
-from sam2_ros.node.optional_tf2 import Transforms
-from sam2_ros.node.parameters import NodeParameters
-from sam2_ros.node.scene_depth import DepthSource
-from sam2_ros.node.session import Session
+from sam2_ros.node.tf import Transforms
+from sam2_ros.perception.camera import GeometryError
+from sam2_ros.perception.scene_depth import DepthSource
+from sam2_ros.session.parameters import NodeParameters
+from sam2_ros.session.session import Session
 from sam2_ros.tracking.types import PromptError
 
 

@@ -18,11 +18,11 @@ from sam2_ros.node.geometry_messages import (
     object_pose,
     object_pose_stamped,
 )
-from sam2_ros.node.object_book import TrackingView
-from sam2_ros.node.object_geometry import ObjectGeometry
-from sam2_ros.node.optional_tf2 import Transforms
-from sam2_ros.node.parameters import NodeParameters
-from sam2_ros.node.scene_depth import Scene, choose_target, cloud_of
+from sam2_ros.node.tf import Transforms
+from sam2_ros.perception.object_geometry import ObjectGeometry
+from sam2_ros.perception.scene_depth import Scene, choose_target, cloud_of
+from sam2_ros.session.objects import TrackingView
+from sam2_ros.session.parameters import NodeParameters
 from sam2_ros.tracking.overlay import label_color_rgb
 
 

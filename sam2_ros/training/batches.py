@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from sam2_ros.data.clips import MIN_FIRST_AREA_PX, Clip
+from sam2_ros.data.clips.clip import MIN_FIRST_AREA_PX, Clip
 from sam2_ros.tracking.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
 CLIPS_PER_STEP = 64  # seeds set aside for each step, so that a step's clips do not depend on the stages before it

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sam2_ros.data.photos import is_held_out, photo_pairs
+from sam2_ros.data.clips.photos import is_held_out, photo_pairs
 from sam2_ros.training.config import TrainConfig
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sam2_ros.data.clips import Clip, mosaic, reversed_clip
-from sam2_ros.data.photos import PhotoLibrary
-from sam2_ros.data.synthetic import ClipConfig, SyntheticClips
-from sam2_ros.data.video_clips import VideoClips, open_training_videos
+from sam2_ros.data.clips.clip import Clip, mosaic, reversed_clip
+from sam2_ros.data.clips.photos import PhotoLibrary
+from sam2_ros.data.clips.synthetic import ClipConfig, SyntheticClips
+from sam2_ros.data.clips.video_clips import VideoClips, open_training_videos
 from sam2_ros.training.config import Stage, TrainConfig
 
 

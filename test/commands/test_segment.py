@@ -12,9 +12,9 @@ from tiny_model import noise_frames, tiny_model
 
 import sam2_ros
 from sam2_ros.cli import main
-from sam2_ros.data.coco_rle import decode_rle
-from sam2_ros.data.image_files import read_image_rgb
-from sam2_ros.data.index_png import read_index_png
+from sam2_ros.data.files.coco_rle import decode_rle
+from sam2_ros.data.files.image_files import read_image_rgb
+from sam2_ros.data.files.index_png import read_index_png
 from sam2_ros.tracking import generator_settings
 from sam2_ros.tracking.generator_settings import GeneratorSettings
 from sam2_ros.tracking.image_predictor import ImagePredictor
@@ -148,7 +148,7 @@ def test_no_image(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
 
 
 def test_an_image_format_that_opencv_cannot_write(tmp_path: Path) -> None:
-    from sam2_ros.data.image_files import write_image_rgb
+    from sam2_ros.data.files.image_files import write_image_rgb
 
     with pytest.raises(OSError, match="expected a name that ends in"):
         write_image_rgb(tmp_path / "a.odd", np.zeros((4, 4, 3), np.uint8))

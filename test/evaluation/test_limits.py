@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from sam2_ros.cli import main
-from sam2_ros.data import limit_clips
-from sam2_ros.data.limit_clips import LIMIT_KINDS, LimitClip
+from sam2_ros.evaluation import limit_clips
 from sam2_ros.evaluation.floors import HoldTracker
+from sam2_ros.evaluation.limit_clips import LIMIT_KINDS, LimitClip
 from sam2_ros.evaluation.limits import evaluate_limits, limits_report, score_clip
 
 

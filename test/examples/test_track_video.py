@@ -12,7 +12,7 @@ import pytest
 from tiny_model import tiny_model
 
 import sam2_ros
-from sam2_ros.data.video import VideoWriter, open_source
+from sam2_ros.data.files.video import VideoWriter, open_source
 from sam2_ros.tracking.tracker import Tracker
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "track_video.py"

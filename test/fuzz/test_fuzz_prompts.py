@@ -17,9 +17,9 @@ from tiny_model import noise_frames, tiny_model
 from sam2_ros.model.sam2 import SAM2
 from sam2_ros.msg import Prompt
 from sam2_ros.node.conversions import outcome_to_message, view_to_message
-from sam2_ros.node.prompts import PromptOutcome
 from sam2_ros.node.segment_service import fill_response, read_request
 from sam2_ros.node.service_replies import read_or_refuse
+from sam2_ros.session.prompts import PromptOutcome
 from sam2_ros.srv import SegmentImage
 from sam2_ros.tracking.tracker import Tracker
 from sam2_ros.tracking.types import PromptError

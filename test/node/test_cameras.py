@@ -21,10 +21,10 @@ from sam2_ros.model.config import MODELS
 from sam2_ros.msg import TrackedObjectArray
 from sam2_ros.node import cameras
 from sam2_ros.node.conversions import array_to_image
-from sam2_ros.node.model_loading import SharedNetworks, load_configured_tracker
-from sam2_ros.node.parameter_spec import ParameterError
-from sam2_ros.node.parameters import camera_names, parse
-from sam2_ros.node.session import Session
+from sam2_ros.session.model_loading import SharedNetworks, load_configured_tracker
+from sam2_ros.session.parameter_spec import ParameterError
+from sam2_ros.session.parameters import camera_names, parse
+from sam2_ros.session.session import Session
 from sam2_ros.tracking.task_thread import TaskThread
 
 DEADLINE_S = 20.0
@@ -136,7 +136,7 @@ def test_each_camera_has_its_own_topics(make_process: Callable[..., Process]) ->
 
 def test_trackers_share_the_network_they_both_want(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(MODELS, TINY.name, TINY)
-    monkeypatch.setattr("sam2_ros.node.parameters.MODEL_NAMES", ("auto", TINY.name))
+    monkeypatch.setattr("sam2_ros.session.parameters.MODEL_NAMES", ("auto", TINY.name))
     networks = SharedNetworks()
     wanted = parse({"weights": "random", "device": "cpu"})
     object.__setattr__(wanted, "model", TINY.name)

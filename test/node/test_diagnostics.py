@@ -13,7 +13,7 @@ from tiny_model import tiny_model
 
 from sam2_ros.node import diagnostics
 from sam2_ros.node.diagnostics import DiagnosticsReporter, process_memory_mb
-from sam2_ros.node.parameters import parse
+from sam2_ros.session.parameters import parse
 from sam2_ros.tracking.tracker import Tracker
 
 STAMP_S = 1.0

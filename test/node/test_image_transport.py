@@ -12,9 +12,9 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from sam2_ros.image_io.compressed import compressed_to_rgb
 from sam2_ros.msg import TrackedObjectArray
-from sam2_ros.node.compressed import compressed_to_rgb, rgb_to_compressed
-from sam2_ros.node.conversions import array_to_image, ns_to_stamp
+from sam2_ros.node.conversions import array_to_image, ns_to_stamp, rgb_to_compressed
 from sam2_ros.node.doctor import explain_silence
 from sam2_ros.node.image_graph import is_output, look_at_image_topic
 

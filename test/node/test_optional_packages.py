@@ -12,16 +12,16 @@ import pytest
 from geometry_msgs.msg import Pose, Transform, TransformStamped
 from std_msgs.msg import Header
 
-from sam2_ros.node.camera_geometry import Intrinsics
 from sam2_ros.node.geometry_messages import object_pose
-from sam2_ros.node.object_book import ObjectView, TrackingView
-from sam2_ros.node.object_geometry import ObjectGeometry
-from sam2_ros.node.optional_tf2 import Transforms, rotate
 from sam2_ros.node.optional_vision_msgs import make_vision_outputs
-from sam2_ros.node.outputs import make_qos
-from sam2_ros.node.parameters import parse
-from sam2_ros.node.scene_depth import Scene, SceneDepth
+from sam2_ros.node.publishers import make_qos
 from sam2_ros.node.spatial_outputs import SpatialOutputs
+from sam2_ros.node.tf import Transforms, rotate
+from sam2_ros.perception.camera import Intrinsics
+from sam2_ros.perception.object_geometry import ObjectGeometry
+from sam2_ros.perception.scene_depth import Scene, SceneDepth
+from sam2_ros.session.objects import ObjectView, TrackingView
+from sam2_ros.session.parameters import parse
 from sam2_ros.tracking.types import FrameResult, ObjectState, TrackedMask
 
 HEADER = Header(frame_id="camera")

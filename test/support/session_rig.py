@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from sam2_ros.node.events import Event
-from sam2_ros.node.object_book import TrackingView
-from sam2_ros.node.parameters import parse
-from sam2_ros.node.prompts import PromptRequest
-from sam2_ros.node.session import Session
+from sam2_ros.session.events import Event
+from sam2_ros.session.objects import TrackingView
+from sam2_ros.session.parameters import parse
+from sam2_ros.session.prompts import PromptRequest
+from sam2_ros.session.session import Session
 
 DEADLINE_S = 20.0
 SECOND = 1_000_000_000

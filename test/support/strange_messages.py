@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import Header
 
+from sam2_ros.image_io.encodings import DECODERS
 from sam2_ros.msg import Prompt
-from sam2_ros.node.depth import DEPTH_TYPES
-from sam2_ros.node.encodings import DECODERS
+from sam2_ros.perception.depth import DEPTH_TYPES
 
 UINT32_MAX = (1 << 32) - 1
 # Of a middleware's strings: whole characters, and none that ends a string in C.

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sam2_ros import load_tracker
-from sam2_ros.data.tabletop import Tabletop
+from sam2_ros.demo.tabletop.scene import Tabletop
 from sam2_ros.model.checkpoint import read_state_dict
 from sam2_ros.tracking.loading import EMBEDDED_WEIGHTS
 

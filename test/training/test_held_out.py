@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sam2_ros.data.photos import PhotoLibrary, is_held_out, photo_pairs
+from sam2_ros.data.clips.photos import PhotoLibrary, is_held_out, photo_pairs
 from sam2_ros.training.config import Stage, TrainConfig
 from sam2_ros.training.held_out import export_held_out
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sam2_ros.data.clips import Clip
-from sam2_ros.data.index_png import write_index_png
+from sam2_ros.data.clips.clip import Clip
+from sam2_ros.data.files.index_png import write_index_png
 from sam2_ros.training.config import Stage, TrainConfig, VideoSource
 from sam2_ros.training.sources import ClipMix, TrainingData
 

@@ -1,0 +1,39 @@
+"""``sam2-ros eval``: accuracy on data with known masks. One module per protocol."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+
+from sam2_ros.commands.eval import images as eval_images
+from sam2_ros.commands.eval import interactive as eval_interactive
+from sam2_ros.commands.eval import limits as eval_limits
+from sam2_ros.commands.eval import vos as eval_vos
+
+_PROTOCOLS = {
+    "vos": (eval_vos, "prompt each object once, follow it to the end of the video"),
+    "interactive": (eval_interactive, "correct the tracker as a user would, and count the clicks"),
+    "images": (eval_images, "click objects in single images, once and again"),
+    "limits": (eval_limits, "shot changes, look-alikes, occlusions and so on, in drawn clips"),
+}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``sam2-ros eval``."""
+    protocols = parser.add_subparsers(dest="protocol", required=True, metavar="PROTOCOL")
+    for name, (module, summary) in _PROTOCOLS.items():
+        protocol = protocols.add_parser(name, help=summary, description=module.DESCRIPTION)
+        module.configure(protocol)
+        protocol.set_defaults(run_protocol=module.run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the protocol that was asked for; 0, or 2 if the arguments or the data do not fit."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
+    try:
+        args.run_protocol(args)
+    except (ValueError, OSError) as error:
+        print(f"sam2-ros eval: {error}", file=sys.stderr)
+        return 2
+    return 0

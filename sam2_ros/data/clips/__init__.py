@@ -1,0 +1,1 @@
+"""What training clips are made of: photographs, cut-outs, motion, looks and recorded videos."""

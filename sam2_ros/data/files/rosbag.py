@@ -1,0 +1,175 @@
+"""rosbag2 recordings (mcap and sqlite3) in and out, without ROS: with the PyPI package ``rosbags``."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any
+
+from sam2_ros.data.files.video import SourceError, SourceInfo
+from sam2_ros.resources import share_path
+
+IMAGE = "sensor_msgs/msg/Image"
+COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
+OUR_PACKAGE = "sam2_ros"
+STORAGE_SUFFIXES = {".mcap": "mcap", ".db3": "sqlite3"}
+BAG_VERSION = 9  # of the metadata; what Jazzy writes
+
+
+@dataclass(frozen=True)
+class BagImage:
+    """One image message."""
+
+    time_ns: int  # when it was recorded; not its stamp
+    compressed: bool  # a sensor_msgs/CompressedImage, else a sensor_msgs/Image
+    message: Any  # with the fields of that type
+
+
+def is_bag(source: str | Path) -> bool:
+    """Whether there is a recording of that name: a folder with metadata.yaml, or a single .mcap or .db3 file."""
+    path = Path(source)
+    return (path / "metadata.yaml").is_file() or (path.suffix in STORAGE_SUFFIXES and path.is_file())
+
+
+class ImageBag:
+    """The images of one topic of a recording, in the order in which they were recorded."""
+
+    def __init__(self, path: str | Path, image_topic: str = "") -> None:
+        """Open it. ``image_topic``: not needed when there is only one.
+
+        Raises:
+            SourceError: it cannot be read, or it is not clear which topic is meant; the message lists those there are.
+        """
+        self.path = Path(path)
+        rosbag2 = _rosbags("rosbag2")
+        self._types = make_typestore()
+        try:
+            self._reader = rosbag2.Reader(self.path)
+            self._reader.open()
+        except Exception as error:  # of its own kinds, of sqlite's, of yaml's
+            raise SourceError(f"{self.path} cannot be read as a rosbag2 recording: {error}") from error
+        try:
+            self.topic = self._choose(image_topic)
+        except SourceError:
+            self.close()
+            raise
+        self._connections = [c for c in self._reader.connections if c.topic == self.topic]
+        self.info = SourceInfo(self.path.name, self._rate(), self._reader.topics[self.topic].msgcount, live=False)
+
+    def _choose(self, wanted: str) -> str:
+        found = {
+            name: f"{name} ({info.msgtype}, {info.msgcount})"
+            for name, info in sorted(self._reader.topics.items())
+            if info.msgtype in (IMAGE, COMPRESSED_IMAGE)
+        }
+        if wanted in found:
+            return wanted
+        listed = ", ".join(found.values()) or "none"
+        if wanted:
+            raise SourceError(f"{self.path} has no image topic {wanted}; image topics: {listed}")
+        if len(found) != 1:
+            raise SourceError(
+                f"{self.path}: expected one image topic, or --image-topic to choose one; image topics: {listed}"
+            )
+        return next(iter(found))
+
+    def _rate(self) -> float | None:
+        """Images per second, on average over the whole recording."""
+        count = self._reader.topics[self.topic].msgcount
+        return (count - 1) * 1e9 / self._reader.duration if count > 1 and self._reader.duration else None
+
+    @property
+    def storage(self) -> str:
+        """How it is stored: "mcap" or "sqlite3"."""
+        files = [self.path] if self.path.is_file() else sorted(self.path.iterdir())
+        return next(
+            (STORAGE_SUFFIXES[suffix] for file in files for suffix in file.suffixes if suffix in STORAGE_SUFFIXES),
+            "mcap",
+        )
+
+    def __iter__(self) -> Iterator[BagImage]:
+        """Raises SourceError when a message is damaged, with its number."""
+        messages = iter(self._reader.messages(connections=self._connections))
+        for number in itertools.count(1):
+            try:
+                connection, time_ns, raw = next(messages)
+                message = self._types.deserialize_cdr(raw, connection.msgtype)
+            except StopIteration:
+                return
+            except Exception as error:  # of the file as well as of the message
+                raise SourceError(f"{self.path}: message {number} on {self.topic} is damaged: {error}") from error
+            yield BagImage(time_ns, connection.msgtype == COMPRESSED_IMAGE, message)
+
+    def close(self) -> None:
+        """Let go of the files. More than once is fine."""
+        if self._reader.is_open:
+            self._reader.close()
+
+    def __enter__(self) -> ImageBag:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class BagWriter:
+    """Writes a recording that other tools can read: it carries the definitions of our messages."""
+
+    def __init__(self, path: Path, topics: dict[str, str], storage: str = "mcap") -> None:
+        """``topics``: name -> type such as "sam2_ros/msg/TrackedObjectArray"; ``storage``: "mcap" or "sqlite3".
+
+        Nothing is there before the first message.
+
+        Raises:
+            SourceError: there is something of that name already.
+        """
+        rosbag2 = _rosbags("rosbag2")
+        if path.exists():
+            raise SourceError(f"{path} exists already: choose another name for the recording, or remove it")
+        self.path = path
+        self.typestore = make_typestore()
+        self._topics = topics
+        self._writer = rosbag2.Writer(path, version=BAG_VERSION, storage_plugin=rosbag2.StoragePlugin[storage.upper()])
+        self._connections: dict[str, Any] = {}
+
+    def write(self, topic: str, message: Any, time_ns: int) -> None:
+        """Append one message, made of ``typestore.types``."""
+        if not self._connections:
+            self._writer.open()
+            self._connections = {
+                name: self._writer.add_connection(name, kind, typestore=self.typestore)
+                for name, kind in self._topics.items()
+            }
+        connection = self._connections[topic]
+        self._writer.write(connection, time_ns, self.typestore.serialize_cdr(message, connection.msgtype))
+
+    def close(self) -> None:
+        """Finish the files; they are complete only after this."""
+        if self._connections:
+            self._writer.close()
+
+
+def make_typestore() -> Any:
+    """ROS 2 Jazzy's messages and ours, read from the project's ``msg/``."""
+    typesys = _rosbags("typesys")
+    store = typesys.get_typestore(typesys.Stores.ROS2_JAZZY)
+    ours: dict[str, Any] = {}
+    for file in sorted(share_path("msg").glob("*.msg")):
+        name = f"{OUR_PACKAGE}/msg/{file.stem}"
+        ours.update(typesys.get_types_from_msg(file.read_text(encoding="utf-8"), name))
+    store.register(ours)
+    return store
+
+
+def _rosbags(module: str) -> ModuleType:
+    """A module of ``rosbags``, or SourceError with how to get it."""
+    try:
+        from rosbags import rosbag2, typesys
+    except ImportError as error:
+        raise SourceError(f"recordings need the package rosbags ({error}): pip install rosbags") from error
+    return {"rosbag2": rosbag2, "typesys": typesys}[module]

@@ -1,0 +1,172 @@
+"""Frames in and video out: a file, a camera or a folder of images gives RGB frames; RGB frames give an MP4."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sam2_ros.data.files.image_files import list_images, read_image_rgb
+
+# Of a folder of images nobody knows the rate; this one is used to play back what was made from it.
+DEFAULT_FPS = 25.0
+
+
+class SourceError(RuntimeError):
+    """A source that cannot be opened or read; the message says what was expected, what came and what to do."""
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """What is known about a source before its frames are read."""
+
+    name: str  # file name, folder name, or "camera0"
+    fps: float | None  # frames per second; None for a folder of images and for a camera that does not say
+    frame_count: int | None  # None where the end is not known (camera) or the file does not say
+    live: bool  # True for a camera: it has no end, and frames that nobody takes are gone
+
+
+class FrameSource:
+    """Frames of a video file, a camera or a folder of images, in order, each (H, W, 3) uint8 RGB.
+
+    >>> with open_source("clip.mp4") as source:                        # doctest: +SKIP
+    ...     for image_rgb in source: ...
+    """
+
+    def __init__(self, info: SourceInfo, *, paths: tuple[Path, ...] = (), capture: cv2.VideoCapture | None = None):
+        self.info = info
+        self._paths = paths
+        self._capture = capture
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        """Frames from where the source stands to its end. A file or camera can be gone through once.
+
+        Raises:
+            SourceError: not one frame could be read, or a camera stopped.
+        """
+        if self._capture is None:
+            yield from (read_image_rgb(path) for path in self._paths)
+            return
+        count = 0
+        while True:
+            delivered, frame_bgr = self._capture.read()
+            if not delivered:
+                break
+            count += 1
+            yield cv2.cvtColor(frame_bgr, cv2.COLOR_BGR2RGB)
+        if self.info.live:
+            raise SourceError(
+                f"{self.info.name} stopped after {count} frames; is it unplugged, or used by another program?"
+            )
+        if count == 0:
+            raise SourceError(f"{self.info.name} was opened, but no frame could be decoded; the file may be damaged")
+
+    def close(self) -> None:
+        """Let go of the file or camera. More than once is fine."""
+        if self._capture is not None:
+            self._capture.release()
+
+    def __enter__(self) -> FrameSource:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_source(source: str | Path | int) -> FrameSource:
+    """Open a video file, a folder of images, or a camera by its index (0 or "0").
+
+    Raises:
+        SourceError: there is nothing of that name, or it cannot be opened.
+    """
+    text = str(source)
+    if isinstance(source, int) or text.isdecimal():
+        return _open_camera(int(text))
+    path = Path(source)
+    if path.is_dir():
+        try:
+            paths = list_images(path)
+        except FileNotFoundError as error:
+            raise SourceError(str(error)) from error
+        return FrameSource(SourceInfo(path.resolve().name, None, len(paths), live=False), paths=paths)
+    if not path.is_file():
+        raise SourceError(f"expected a video file, a folder of images or a camera index; there is nothing at {text!r}")
+    capture = cv2.VideoCapture(str(path))
+    if not capture.isOpened():
+        raise SourceError(f"{path} cannot be opened as a video; is it one, and of a kind that OpenCV decodes?")
+    count = _known(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    info = SourceInfo(path.name, _known(capture.get(cv2.CAP_PROP_FPS)), int(count) if count else None, live=False)
+    return FrameSource(info, capture=capture)
+
+
+def _open_camera(index: int) -> FrameSource:
+    capture = cv2.VideoCapture(index)
+    if not capture.isOpened():
+        raise SourceError(
+            f"no camera with index {index} can be opened; is it plugged in, may this user read /dev/video{index}, "
+            "and is no other program using it?"
+        )
+    fps = _known(capture.get(cv2.CAP_PROP_FPS))
+    return FrameSource(SourceInfo(f"camera{index}", fps, None, live=True), capture=capture)
+
+
+def _known(value: float) -> float | None:
+    """OpenCV says 0, a negative number or NaN for what it does not know."""
+    return float(value) if math.isfinite(value) and value > 0 else None
+
+
+class VideoWriter:
+    """Writes RGB frames as an MP4 (MPEG-4 part 2, which every OpenCV build encodes and common players show).
+
+    The size is that of the first frame, less one pixel where it is odd (the format has even ones only); a frame of
+    another size is scaled to it. The file is complete after ``close``.
+    """
+
+    def __init__(self, path: Path, fps: float | None = None):
+        self.path = Path(path)
+        self.frame_count = 0
+        self._fps = fps or DEFAULT_FPS
+        self._writer: cv2.VideoWriter | None = None
+        self._size_wh = (0, 0)
+
+    def write(self, image_rgb: NDArray[np.uint8]) -> None:
+        """Append one (H, W, 3) uint8 RGB frame. Raises SourceError if the file cannot be written."""
+        if image_rgb.ndim != 3 or image_rgb.shape[2] != 3 or image_rgb.dtype != np.uint8:
+            raise ValueError(f"expected an RGB image (H, W, 3) uint8, got {image_rgb.shape} {image_rgb.dtype}")
+        size_wh = (image_rgb.shape[1], image_rgb.shape[0])
+        if self._writer is None:
+            self._writer = self._open(size_wh)
+        if size_wh != self._size_wh:
+            image_rgb = np.asarray(cv2.resize(image_rgb, self._size_wh, interpolation=cv2.INTER_AREA), np.uint8)
+        self._writer.write(cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR))
+        self.frame_count += 1
+
+    def _open(self, size_wh: tuple[int, int]) -> cv2.VideoWriter:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        writer = cv2.VideoWriter(str(self.path), cv2.VideoWriter.fourcc(*"mp4v"), self._fps, size_wh)
+        if not writer.isOpened():
+            raise SourceError(f"cannot write a video of {size_wh[0]} x {size_wh[1]} to {self.path}")
+        self._size_wh = size_wh
+        return writer
+
+    def close(self) -> None:
+        """Finish the file. More than once is fine."""
+        if self._writer is not None:
+            self._writer.release()
+            self._writer = None
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,177 @@
+"""What the demo's camera shows: the rendered tabletop, or a video file, a camera, a folder of images.
+
+The camera process and the client that judges the result are two processes which share nothing but messages. Both build
+the same stream from the same ``StreamSpec``, and an image's stamp says which frame of it the image is.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sam2_ros.data.files.video import open_source
+from sam2_ros.demo.tabletop.scene import Tabletop
+
+TABLETOP_FRAMES = 150
+# A stamp counts in steps of this; what is left over is the number of the frame.
+_STAMP_STEP_NS = 100_000
+
+
+@dataclass(frozen=True)
+class StreamSpec:
+    """Which pictures, and how many. An empty ``source`` is the rendered tabletop."""
+
+    source: str = ""
+    frames: int = 0  # 0 = all there are; of the tabletop, 150
+    height_px: int = 480  # of the tabletop; a source keeps its own size
+    width_px: int = 640
+
+    @property
+    def rendered(self) -> bool:
+        return not self.source
+
+
+@dataclass(frozen=True)
+class StreamFrame:
+    """One picture of the stream."""
+
+    index: int
+    image_rgb: NDArray[np.uint8]  # (H, W, 3)
+    depth_mm: NDArray[np.uint16] | None  # (H, W), aligned with the image; 0 = unknown; None when nobody knows
+
+
+@dataclass(frozen=True)
+class StreamInfo:
+    """What is known before the first frame."""
+
+    name: str
+    frame_count: int | None  # None: not known
+    live: bool  # True for a camera: it does not wait
+    camera_matrix: NDArray[np.float64] | None  # (3, 3) px, None when not calibrated
+
+
+class CameraStream:
+    """The frames of a ``StreamSpec``, in order, once."""
+
+    def __init__(self, spec: StreamSpec) -> None:
+        """Raises SourceError when there is no such source."""
+        self._spec = spec
+        self._scene: Tabletop | None = None
+        if spec.rendered:
+            self._scene = build_tabletop(spec)
+            self.info = StreamInfo("tabletop", spec.frames or TABLETOP_FRAMES, False, self._scene.camera_matrix)
+            return
+        self._reader = open_source(spec.source)
+        known = self._reader.info
+        count = known.frame_count
+        if spec.frames:
+            count = min(count, spec.frames) if count else spec.frames
+        self.info = StreamInfo(known.name, count, known.live, None)
+
+    def __iter__(self) -> Iterator[StreamFrame]:
+        if self._scene is not None:
+            for index in range(self.info.frame_count or 0):
+                frame = self._scene.render(index)
+                yield StreamFrame(index, frame.image_rgb, (frame.depth_m * 1000 + 0.5).astype(np.uint16))
+            return
+        with self._reader:
+            for index, image_rgb in enumerate(self._reader):
+                if self._spec.frames and index >= self._spec.frames:
+                    return
+                yield StreamFrame(index, image_rgb, None)
+
+
+def build_tabletop(spec: StreamSpec) -> Tabletop:
+    """The scene behind a rendered stream, whose frame ``i`` is the stream's, at whatever rate it is shown."""
+    return Tabletop(height_px=spec.height_px, width_px=spec.width_px)
+
+
+def stamp_with_index(time_ns: int, index: int) -> int:
+    """A stamp at ``time_ns``, to 0.1 ms, that carries the frame's number."""
+    if not 0 <= index < _STAMP_STEP_NS:
+        raise ValueError(f"expected a frame number of 0..{_STAMP_STEP_NS - 1}, got {index}; use fewer frames")
+    return time_ns // _STAMP_STEP_NS * _STAMP_STEP_NS + index
+
+
+def index_of_stamp(stamp_ns: int) -> int:
+    """The frame's number that ``stamp_with_index`` put in."""
+    return stamp_ns % _STAMP_STEP_NS
+
+
+class Prefetcher:
+    """Makes frames ahead of time, on its own thread, so that rendering does not compete with the tracking."""
+
+    def __init__(self, stream: CameraStream, *, memory_bytes: int = 512_000_000) -> None:
+        self.info = stream.info
+        self.made = 0  # frames so far
+        self.ready = threading.Event()  # set when as many frames as fit are there, or all
+        self._stream = stream
+        self._memory_bytes = memory_bytes
+        self._slots: threading.Semaphore | None = None
+        self._capacity = 0
+        self._frames: queue.Queue[StreamFrame | BaseException | None] = queue.Queue()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._fill, name="prefetch", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def take(self) -> StreamFrame | None:
+        """The next frame, waiting for it if need be; None after the last. Raises what reading the source raised."""
+        item = self._frames.get()
+        if isinstance(item, StreamFrame):
+            if self._slots is not None:
+                self._slots.release()
+            return item
+        self._frames.put(item)  # asked again, it says the same
+        if item is not None:
+            raise item
+        return None
+
+    def newest(self) -> StreamFrame | None:
+        """Like ``take``, but frames that piled up are skipped: what a camera shows now."""
+        frame = self.take()
+        while frame is not None and not self._frames.empty():
+            following = self.take()
+            if following is None:
+                break
+            frame = following
+        return frame
+
+    def close(self) -> None:
+        """End the thread; frames that were not taken are lost."""
+        self._stop.set()
+        if self._slots is not None:
+            self._slots.release()
+        if self._thread.ident is not None:
+            self._thread.join(5.0)
+
+    def _fill(self) -> None:
+        last: BaseException | None = None
+        try:
+            for frame in self._stream:
+                if self._slots is None:
+                    self._capacity = self._frames_that_fit(frame)
+                    self._slots = threading.Semaphore(self._capacity)
+                self._slots.acquire()
+                if self._stop.is_set():
+                    break
+                self._frames.put(frame)
+                self.made += 1
+                if self.made >= self._capacity:
+                    self.ready.set()
+        except BaseException as error:  # belongs to whoever takes the frames
+            last = error
+        self._frames.put(last)
+        self.ready.set()
+
+    def _frames_that_fit(self, frame: StreamFrame) -> int:
+        if self.info.live:
+            return 3
+        size = frame.image_rgb.nbytes + (frame.depth_mm.nbytes if frame.depth_mm is not None else 0)
+        return max(self._memory_bytes // size, 3)

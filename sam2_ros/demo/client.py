@@ -1,0 +1,250 @@
+"""The demo's user: prompts objects through the node's service, lets the camera run, and judges every mask that comes.
+
+Writes ``overlay.mp4``, ``overlay.png`` and ``report.json`` into a folder. Only messages and services connect it with
+the node and the camera; what is true it renders itself, from the frame numbers that the camera's stamps carry.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rclpy
+from geometry_msgs.msg import Point
+from rcl_interfaces.srv import SetParameters
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.parameter import Parameter
+from rclpy.utilities import remove_ros_args
+from std_srvs.srv import Trigger
+
+from sam2_ros.data.prompt_text import PromptSpec
+from sam2_ros.demo.camera import RATE_PARAMETER
+from sam2_ros.demo.camera_stream import TABLETOP_FRAMES, StreamSpec, index_of_stamp
+from sam2_ros.demo.inbox import InboxNode
+from sam2_ros.demo.prompts import Wish, make_wish
+from sam2_ros.demo.recording import Recording, write_pictures
+from sam2_ros.demo.report import DemoReport, IouTally, judge, measure_speed
+from sam2_ros.demo.stream_options import MAX_RATE_HZ, add_stream_options, stream_spec
+from sam2_ros.msg import Prompt
+from sam2_ros.node.conversions import stamp_to_ns
+from sam2_ros.srv import AddObjects, ListObjects, Reset
+
+PROGRESS_EVERY_S = 2.0
+READY_TIMEOUT_S = 180.0  # a slow machine renders the scene and loads torch at the same time
+FIRST_MASK_TIMEOUT_S = 30.0
+IDLE_TIMEOUT_S = 20.0
+DRAIN_TIMEOUT_S = 3.0
+RATE_TRIAL_FRAMES = 16
+RATE_HEADROOM = 0.8
+NODE_OVERHEAD_MS = 10.0
+MIN_RATE_HZ = 0.3
+# In the rendered scene the ball has by then come out from behind the packet.
+PICTURE_AT = 0.58
+
+
+class DemoError(RuntimeError):
+    """The demo cannot go on; the message says what was expected and what came."""
+
+
+def say(text: str) -> None:
+    """Progress, for people."""
+    print(text, flush=True)
+
+
+class DemoRun:
+    """The steps of one demo, each with a deadline."""
+
+    def __init__(self, client: InboxNode, executor: SingleThreadedExecutor) -> None:
+        self._client = client
+        self._executor = executor
+
+    def wait_until_ready(self) -> tuple[int, int]:
+        """Wait for camera images and for the node to have processed one; the image's width and height."""
+        inbox = self._client.inbox
+        self._spin_until(lambda: inbox.size_wh is not None, READY_TIMEOUT_S, "an image of the camera")
+        # The node answers once it has tried to load its model.
+        answer = self._call(self._client.list_objects, ListObjects.Request(), READY_TIMEOUT_S, "list_objects")
+        if not answer.success:
+            raise DemoError(f"the node cannot work: {answer.message}")
+        self._spin_until(lambda: bool(inbox.objects), READY_TIMEOUT_S, "the node's first answer to an image")
+        assert inbox.size_wh is not None
+        return inbox.size_wh
+
+    def prompt(self, prompts: Sequence[PromptSpec]) -> dict[str, int]:
+        """Ask for the objects, and wait for their first masks; each object's label. Older images are forgotten."""
+        request = AddObjects.Request(wait=True, timeout_s=FIRST_MASK_TIMEOUT_S)
+        request.prompts = [_prompt_message(p) for p in prompts]
+        response = self._call(self._client.add_objects, request, FIRST_MASK_TIMEOUT_S + 10, "add_objects")
+        refused = [f"{result.object_id}: {result.error}" for result in response.results if not result.accepted]
+        if refused or len(response.results) != len(prompts):
+            raise DemoError(f"the node refused prompts. {'; '.join(refused) or response.message}")
+        first_ns = stamp_to_ns(response.objects.header.stamp)
+        if first_ns == 0:
+            raise DemoError(f"no mask came within {FIRST_MASK_TIMEOUT_S:.0f} s of the prompts: {response.message}")
+        self._client.keep_from(first_ns)
+        return {result.object_id: int(result.label) for result in response.results}
+
+    def find_rate(self, prompts: Sequence[PromptSpec]) -> float:
+        """Try the objects on the still first frame, forget them again; the camera rate at which nothing gets dropped.
+
+        A demo shows the masks, not how a slow machine drops frames: ask for a rate to see that.
+        """
+        self.prompt(prompts)
+        inbox = self._client.inbox
+        self._spin_until(lambda: len(inbox.objects) >= RATE_TRIAL_FRAMES, READY_TIMEOUT_S, "answers to the first frame")
+        # Late ones only: a frame takes longer once the memory is full.
+        late = [inbox.objects[stamp].inference_ms for stamp in sorted(inbox.objects)[RATE_TRIAL_FRAMES // 2 :]]
+        busy_s = (float(np.percentile(late, 80)) + NODE_OVERHEAD_MS) / 1e3
+        rate_hz = min(max(RATE_HEADROOM / busy_s, MIN_RATE_HZ), MAX_RATE_HZ)
+        self._call(self._client.reset, Reset.Request(), 30.0, "reset")
+        return rate_hz
+
+    def set_rate(self, rate_hz: float) -> None:
+        """Set the camera's frames per second."""
+        request = SetParameters.Request(parameters=[Parameter(RATE_PARAMETER, value=rate_hz).to_parameter_msg()])
+        answer = self._call(self._client.set_camera, request, 10.0, "set_parameters of the camera").results[0]
+        if not answer.successful:
+            raise DemoError(f"the camera refuses {rate_hz:g} Hz: {answer.reason}")
+
+    def follow(self, frame_count: int | None) -> Recording:
+        """Let the camera run, and listen until it is gone and the last answer is there."""
+        answer = self._call(self._client.start_camera, Trigger.Request(), 10.0, "start")
+        if not answer.success:
+            raise DemoError(f"the camera does not start: {answer.message}")
+        inbox = self._client.inbox
+        said_s, heard_s, heard = time.monotonic(), time.monotonic(), 0
+        while self._client.camera_is_there():
+            self._executor.spin_once(timeout_sec=0.2)
+            now_s = time.monotonic()
+            if len(inbox.images) != heard:
+                heard, heard_s = len(inbox.images), now_s
+            if now_s - heard_s > IDLE_TIMEOUT_S:
+                raise DemoError(f"the camera is there, but no image came for {IDLE_TIMEOUT_S:.0f} s")
+            if now_s - said_s > PROGRESS_EVERY_S and inbox.images:
+                said_s = now_s
+                frame = index_of_stamp(max(inbox.images)) + 1
+                of_all = f" of {frame_count}" if frame_count else ""
+                speed = measure_speed(list(inbox.outputs().values()))
+                say(f"frame {frame}{of_all}: {len(inbox.labels)} masks, {speed.fps:.1f} per second")
+        end_s = time.monotonic() + DRAIN_TIMEOUT_S
+        while time.monotonic() < end_s and max(inbox.images, default=0) > max(inbox.outputs(), default=0):
+            self._executor.spin_once(timeout_sec=0.1)
+        return Recording(dict(inbox.images), inbox.outputs(), frame_count)
+
+    def _call(self, service: Any, request: Any, timeout_s: float, what: str) -> Any:
+        self._spin_until(service.service_is_ready, READY_TIMEOUT_S, f"the service {what}")
+        future = service.call_async(request)
+        self._spin_until(future.done, timeout_s, f"an answer of {what}")
+        return future.result()
+
+    def _spin_until(self, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
+        end_s = time.monotonic() + timeout_s
+        while not condition():
+            if time.monotonic() > end_s:
+                raise DemoError(f"waited {timeout_s:.0f} s in vain for {what}")
+            self._executor.spin_once(timeout_sec=0.1)
+
+
+def _prompt_message(prompt: PromptSpec) -> Prompt:
+    message = Prompt(object_id=prompt.object_id or "", action=Prompt.ADD)
+    message.points = [Point(x=x, y=y) for x, y in prompt.points]
+    message.point_labels = list(prompt.labels)
+    message.box_xyxy = list(prompt.box or ())
+    return message
+
+
+def make_report(
+    recording: Recording, wish: Wish, labels: dict[str, int], args: argparse.Namespace, rate_hz: float
+) -> DemoReport:
+    """Judge a run and write its pictures. Raises DemoError when there is nothing to judge."""
+    if not recording.outputs:
+        raise DemoError("not one mask came from the node; its log says more")
+    tally = None
+    if wish.truth is not None:
+        say("comparing with the truth")
+        tally = IouTally(wish.truth.truth_ids, labels)
+        judge(recording, wish.truth.ids_of, tally)
+    say(f"drawing {len(recording.images)} frames")
+    picture_at = PICTURE_AT if wish.truth is not None else 0.5
+    overlay = write_pictures(recording, args.out, rate_hz=rate_hz, picture_at=picture_at)
+    speed = measure_speed(list(recording.outputs.values()))
+    return DemoReport(
+        frames=len(recording.outputs),
+        objects=len(labels),
+        fps=speed.fps,
+        latency_ms_p50=speed.latency_ms_p50,
+        latency_ms_p95=speed.latency_ms_p95,
+        dropped=len(recording.camera_frames()) - len(recording.outputs),
+        mean_iou=tally.mean() if tally is not None else None,
+        overlay=str(overlay),
+        iou=tally.per_object() if tally is not None else None,
+        inference_ms_p50=speed.inference_ms_p50,
+        source=args.source or "tabletop",
+        model=args.model,
+        rate_hz=rate_hz,
+    )
+
+
+def known_frame_count(spec: StreamSpec) -> int | None:
+    """How many frames the camera will show. Files are known to lie about theirs, so only the scene's is believed."""
+    return (spec.frames or TABLETOP_FRAMES) if spec.rendered else None
+
+
+def run_demo(client: InboxNode, executor: SingleThreadedExecutor, args: argparse.Namespace) -> DemoReport:
+    """The whole demo, from waiting for the others to the report."""
+    spec = stream_spec(args)
+    run = DemoRun(client, executor)
+    size_wh = run.wait_until_ready()
+    wish = make_wish(spec, args.prompt, size_wh)
+    rate_hz = args.rate_hz
+    if rate_hz is None:
+        say(f"camera image {size_wh[0]}x{size_wh[1]}; finding out how fast the node is")
+        rate_hz = run.find_rate(wish.prompts)
+        run.set_rate(rate_hz)
+    say(f"asking for {', '.join(str(p.object_id) for p in wish.prompts)}")
+    labels = run.prompt(wish.prompts)
+    say(f"the node has found them; the camera runs at {rate_hz:.1f} Hz")
+    recording = run.follow(known_frame_count(spec))
+    return make_report(recording, wish, labels, args, rate_hz)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the demo's user; the report is in ``report.json`` when this returns 0."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_stream_options(parser)
+    parser.add_argument("--prompt", action="append", default=[], help="x,y or x0,y0,x1,y1 in pixels: an object")
+    parser.add_argument("--out", type=Path, default=Path("demo_out"), help="folder for the results")
+    parser.add_argument("--model", default="nano", help="for the report only")
+    parser.add_argument("--tracker", default="/sam2_node", help="full name of the tracking node")
+    parser.add_argument("--camera", default="/demo_camera", help="full name of the camera's node")
+    arguments = list(sys.argv if argv is None else argv)
+    args = parser.parse_args(remove_ros_args(arguments)[1:])
+    # rclpy's own handler ends the context; Python's would tear a KeyboardInterrupt through the middle of it.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    rclpy.init(args=arguments)
+    executor = SingleThreadedExecutor()
+    client = InboxNode(args.tracker, args.camera)
+    executor.add_node(client)
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+        report = run_demo(client, executor, args)
+        (args.out / "report.json").write_text(report.as_json() + "\n", encoding="utf-8")
+        return 0
+    except (DemoError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return 1
+    except ExternalShutdownException:
+        return 1
+    finally:
+        client.destroy_node()
+        rclpy.try_shutdown()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

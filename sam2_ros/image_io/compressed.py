@@ -1,0 +1,120 @@
+"""JPEG and PNG images in and out, as image_transport's ``compressed`` has them. ROS-free: a message is any object
+with the fields of ``sensor_msgs/CompressedImage``."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sam2_ros.image_io.encodings import DECODERS, ImageError
+
+JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
+PNG_START = b"\x89PNG\r\n\x1a\n"
+SUFFIXES = {"jpeg": ".jpg", "png": ".png"}
+MAX_PIXELS = 100_000_000  # no camera sends more; a flipped bit in a size must not take all memory
+JPEG_QUALITY = 80  # image_transport's default
+
+
+class CompressedMessage(Protocol):
+    """The part of ``sensor_msgs/CompressedImage`` that is read."""
+
+    format: str
+    data: Any
+
+
+def compressed_to_rgb(message: CompressedMessage) -> NDArray[np.uint8]:
+    """The image as (H, W, 3) uint8 RGB; ImageError when it is damaged or neither JPEG nor PNG.
+
+    ``format`` is "jpeg" or "png", or as image_transport writes it: "<camera's encoding>; jpeg compressed <stored
+    encoding>". It says how to read pixels of one channel (a Bayer mosaic, 16-bit depth) and whether the colours were
+    swapped; which of the two formats it is the data themselves say.
+    """
+    content = bytes(message.data)
+    _check_content(content, message.format)
+    try:
+        # Not turned by a note in the file (EXIF): the camera's calibration holds for the pixels as they are stored.
+        pixels = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise ImageError(f"compressed image is damaged ({len(content)} bytes, {error})") from None
+    if pixels is None:
+        raise ImageError(
+            f"compressed image is damaged: {len(content)} bytes with format {message.format!r} that cannot be decoded"
+        )
+    return DECODERS[_encoding_of(pixels, message.format)].to_rgb(pixels)
+
+
+def _check_content(content: bytes, stated_format: str) -> None:
+    if content.startswith(JPEG_START):
+        # A decoder fills what is missing with gray and says nothing. Within a scan these markers cannot occur, and
+        # behind the end some drivers leave the rest of their buffer.
+        complete = content.rfind(JPEG_END) > content.rfind(JPEG_SCAN) > 0
+    elif content.startswith(PNG_START):
+        complete = _png_is_whole(content)
+    else:
+        hint = ": compressedDepth is for depth, not for colour images" if "compressedDepth" in stated_format else ""
+        raise ImageError(
+            f"compressed image is neither JPEG nor PNG: {len(content)} bytes with format {stated_format!r} that begin "
+            f"with {content[:4].hex(' ') or 'nothing'}{hint}"
+        )
+    if not complete:
+        raise ImageError(f"compressed image is cut off: {len(content)} bytes with format {stated_format!r} have no end")
+    width, height = _stated_size(content)
+    if width * height > MAX_PIXELS:
+        raise ImageError(
+            f"compressed image is damaged: its header says {width} x {height} px, expected at most {MAX_PIXELS} pixels"
+        )
+
+
+def _png_is_whole(content: bytes) -> bool:
+    """Whether chunk follows chunk up to the end mark. OpenCV takes the memory for a chunk before it looks whether the
+    data are there: with one flipped bit in a length that was gigabytes, and seconds."""
+    position = len(PNG_START)
+    while position + 12 <= len(content):
+        if content[position + 4 : position + 8] == b"IEND":
+            return True
+        position += 12 + int.from_bytes(content[position : position + 4], "big")
+    return False
+
+
+def _stated_size(content: bytes) -> tuple[int, int]:
+    """(width, height) by the header of a PNG or JPEG; zeros when it has none, which the decoder then refuses."""
+    if content.startswith(PNG_START):
+        return int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big")
+    position = 2
+    while position + 9 <= len(content) and content[position] == 0xFF:
+        kind = content[position + 1]
+        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):  # a start of frame; these three are tables
+            height, width = content[position + 5 : position + 7], content[position + 7 : position + 9]
+            return int.from_bytes(width, "big"), int.from_bytes(height, "big")
+        position += 2 + int.from_bytes(content[position + 2 : position + 4], "big")
+    return 0, 0
+
+
+def _encoding_of(pixels: NDArray[Any], stated_format: str) -> str:
+    """The name in ``DECODERS`` of what came out of the decoder."""
+    bits = 8 * pixels.dtype.itemsize
+    original, _, stored = stated_format.partition(";")
+    if pixels.ndim == 2:
+        decoder = DECODERS.get(original.strip())
+        as_sent = decoder is not None and decoder.channels == 1 and decoder.dtype == pixels.dtype
+        return original.strip() if as_sent and decoder and not decoder.chroma_below else f"mono{bits}"
+    # OpenCV gives the order in which the sender handed the pixels over, which by its rules should have been BGR.
+    order = "rgb" if "compressed rgb" in stored else "bgr"
+    return f"{order}{'a' if pixels.shape[2] == 4 else ''}{bits}"
+
+
+def encode_rgb(
+    image_rgb: NDArray[np.uint8], codec: str = "jpeg", jpeg_quality: int = JPEG_QUALITY
+) -> tuple[str, NDArray[np.uint8]]:
+    """(H, W, 3) uint8 RGB as the ``format`` and ``data`` of ``CompressedImage``; ``codec``: "jpeg" or "png"."""
+    if codec not in SUFFIXES:
+        raise ValueError(f"unknown codec {codec!r}; expected one of {', '.join(SUFFIXES)}")
+    options = [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality] if codec == "jpeg" else [cv2.IMWRITE_PNG_COMPRESSION, 3]
+    image_bgr = cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR)
+    done, encoded = cv2.imencode(SUFFIXES[codec], image_bgr, options)
+    if not done:
+        raise ValueError(f"OpenCV could not encode {image_rgb.shape} {image_rgb.dtype} as {codec}")
+    return f"rgb8; {codec} compressed bgr8", np.asarray(encoded, dtype=np.uint8)

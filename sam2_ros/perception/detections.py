@@ -1,0 +1,114 @@
+"""A detector's boxes as prompts: it knows what a mug is, the tracker knows which one. ROS-free."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from sam2_ros.session.objects import ObjectView, TrackingView
+from sam2_ros.session.parameters import NodeParameters
+from sam2_ros.session.prompts import PromptAction, PromptRequest
+from sam2_ros.tracking.types import ObjectState
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One box of a detector."""
+
+    class_id: str
+    score: float
+    box_xyxy: Box  # px
+
+
+def boxes_of(view: TrackingView) -> dict[str, Box | None]:
+    """Where the objects of an image are, by id; None for those that are not visible."""
+    return {item.tracked.object_id: item.tracked.box_xyxy for item in view.objects}
+
+
+def prompts_for(
+    detections: Iterable[Detection],
+    view: TrackingView,
+    parameters: NodeParameters,
+    stamp_ns: int,
+    then: Mapping[str, Box | None],
+) -> list[PromptRequest]:
+    """What the detections of one image tell the tracker, under ``detection_mode``.
+
+    A box on a visible object tells nothing: the tracker's outline is better. Another one shows where the LOST object of
+    its class is, if there is just one; or with ``add``, that there is something new, unless an object of its class is
+    out of sight, which it may be.
+
+    Args:
+        detections: of one image.
+        view: the newest image's, which says who is missing now.
+        parameters: the node's.
+        stamp_ns: of the detections' image, for the prompts.
+        then: where the objects were in the detections' image, which may be some images ago; see ``boxes_of``.
+    """
+    if parameters.detection_mode == "off" or view.image_rgb is None:
+        return []
+    height, width = view.image_rgb.shape[:2]
+    taken: list[Box] = []
+    unplaced = (
+        set()
+    )  # classes of visible objects of which nobody knows where they were then: each may be the detected one
+    for item in view.objects:
+        before, now = then.get(item.tracked.object_id), item.tracked.box_xyxy
+        if before is None and now is not None:
+            unplaced.add(item.class_id)
+        if (box := before or now) is not None:
+            taken.append(box)
+    missing = [item for item in view.objects if item.tracked.state in (ObjectState.OCCLUDED, ObjectState.LOST)]
+    prompts = []
+    for detection in sorted(detections, key=lambda item: -item.score):
+        inside = _inside(detection.box_xyxy, width, height)
+        if inside is None or not detection.score >= parameters.detection_min_score:  # NaN is not
+            continue
+        if any(box_iou(inside, other) >= parameters.detection_iou for other in taken):
+            continue
+        taken.append(inside)
+        if detection.class_id in unplaced:
+            continue
+        candidates = [item for item in missing if item.class_id == detection.class_id]
+        found = _the_lost_one(candidates)
+        if found is not None and detection.class_id:
+            missing.remove(found)
+            prompts.append(_prompt(found.tracked.object_id, detection.class_id, PromptAction.REFINE, inside, stamp_ns))
+        elif not candidates and parameters.detection_mode == "add":
+            prompts.append(_prompt("", detection.class_id, PromptAction.ADD, inside, stamp_ns))
+    return prompts
+
+
+def _the_lost_one(candidates: list[ObjectView]) -> ObjectView | None:
+    """Which of them was detected; None when it could be several, or one that is about to come back by itself."""
+    return candidates[0] if len(candidates) == 1 and candidates[0].tracked.state is ObjectState.LOST else None
+
+
+def _prompt(object_id: str, class_id: str, action: PromptAction, box: Box, stamp_ns: int) -> PromptRequest:
+    return PromptRequest(
+        object_id=object_id,
+        class_id=class_id,
+        action=action,
+        box_xyxy=np.array(box, dtype=np.float32),
+        stamp_ns=stamp_ns,
+    )
+
+
+def _inside(box: Box, width: int, height: int) -> Box | None:
+    """The part of the box that lies in the image: detectors guess a little beyond. None when nothing does."""
+    x0, y0, x1, y1 = max(box[0], 0.0), max(box[1], 0.0), min(box[2], float(width)), min(box[3], float(height))
+    return (x0, y0, x1, y1) if np.isfinite(box).all() and x0 < x1 and y0 < y1 else None
+
+
+def box_iou(a: Box, b: Box) -> float:
+    """Intersection over union."""
+    shared_x = min(a[2], b[2]) - max(a[0], b[0])
+    shared_y = min(a[3], b[3]) - max(a[1], b[1])
+    if shared_x <= 0 or shared_y <= 0:
+        return 0.0
+    shared = shared_x * shared_y
+    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)

@@ -1,0 +1,138 @@
+"""Where an object is and how large: from its mask and the depth image. ROS-free.
+
+Masks are off by a pixel or two, and depth cameras invent points between an object and what lies behind it. So the
+mask's border is left out, and then every point whose depth is unusual for the object.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sam2_ros.perception.camera import Intrinsics
+from sam2_ros.tracking.mask_ops import tight_box_xyxy
+
+BORDER_AT_640_PX = 2  # width of the border left out, in an image 640 px wide
+MIN_POINTS = 20
+MAX_POINTS = 10_000  # evenly picked from large masks, so that the time is bounded
+OUTLIER_DEVIATIONS = 3.5  # a surface that slopes away evenly stays whole: its ends are at 1.35 deviations
+MAD_TO_DEVIATION = 1.4826  # of a normal distribution
+MIN_DEVIATION_M = 0.005  # a surface that faces the camera has next to no spread; the camera's noise has
+EXTENT_PERCENTILES = (1, 99)
+
+
+@dataclass(frozen=True)
+class ObjectGeometry:
+    """The visible surface of one object, in the camera's optical frame, metres."""
+
+    centroid: NDArray[np.float64]  # (3,) mean of the surface's points; nearer to the camera than the object's middle
+    box_center: NDArray[np.float64]  # (3,) centre of the oriented box around them
+    size: NDArray[np.float64]  # (3,) extent of the box along its axes, longest first
+    axes: NDArray[np.float64]  # (3, 3) right-handed, columns are the box's axes
+    points_used: int
+
+    @property
+    def quaternion_xyzw(self) -> tuple[float, float, float, float]:
+        """The box's orientation: turns the optical frame's axes into the box's."""
+        return rotation_to_quaternion(self.axes)
+
+
+def measure_object(
+    mask: NDArray[np.bool_], depth_m: NDArray[np.float32], intrinsics: Intrinsics
+) -> ObjectGeometry | None:
+    """The object's place and oriented size; None when fewer than ``MIN_POINTS`` of its pixels have a usable depth.
+
+    Args:
+        mask: (H, W) of the object.
+        depth_m: (H, W), NaN where nothing was measured (``depth.read_depth``, ``depth.on_image_grid``).
+        intrinsics: of an image of this size.
+    """
+    points = surface_points(mask, depth_m, intrinsics)
+    if len(points) < MIN_POINTS:
+        return None
+    centroid = points.mean(axis=0)
+    axes = _principal_axes(points - centroid)
+    low, high = np.percentile((points - centroid) @ axes, EXTENT_PERCENTILES, axis=0)
+    return ObjectGeometry(
+        centroid=centroid,
+        box_center=centroid + axes @ ((low + high) / 2),
+        size=high - low,
+        axes=axes,
+        points_used=len(points),
+    )
+
+
+def surface_points(
+    mask: NDArray[np.bool_], depth_m: NDArray[np.float32], intrinsics: Intrinsics
+) -> NDArray[np.float64]:
+    """(N, 3) points of the object's surface without border and outliers, at most ``MAX_POINTS``, evenly picked."""
+    box = tight_box_xyxy(mask)
+    if box is None:
+        return np.zeros((0, 3))
+    x0, y0, x1, y1 = box
+    depth = depth_m[y0:y1, x0:x1]
+    whole = mask[y0:y1, x0:x1]
+    rows, columns = np.nonzero(without_border(whole, border_px(mask.shape[1])) & ~np.isnan(depth))
+    if len(rows) < MIN_POINTS:  # a thin or small object is all border: better with it than not at all
+        rows, columns = np.nonzero(whole & ~np.isnan(depth))
+    every = -(-len(rows) // MAX_POINTS) or 1
+    rows, columns = rows[::every], columns[::every]
+    z = depth[rows, columns]
+    usual = near_the_median(z)
+    return intrinsics.points_at(columns[usual] + x0, rows[usual] + y0, z[usual]).astype(np.float64)
+
+
+def border_px(image_width: int) -> int:
+    """Width of the border that is left out: it grows with the image, as blur and wrong depth at edges do."""
+    return max(1, round(BORDER_AT_640_PX * image_width / 640))
+
+
+def without_border(mask: NDArray[np.bool_], border: int) -> NDArray[np.bool_]:
+    """The mask's pixels that are more than ``border`` from its edge; what lies outside the array counts as outside."""
+    side = 2 * border + 1
+    kernel = np.ones((side, side), dtype=np.uint8)
+    eroded = cv2.erode(mask.astype(np.uint8), kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    return np.asarray(eroded, dtype=np.bool_)
+
+
+def near_the_median(z: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which depths are usual: within ``OUTLIER_DEVIATIONS`` of the median, the deviation taken from the median
+    absolute deviation, which up to half of the values cannot spoil."""
+    if not len(z):
+        return np.zeros(0, dtype=np.bool_)
+    away = np.abs(z - np.median(z))
+    deviation = max(MAD_TO_DEVIATION * float(np.median(away)), MIN_DEVIATION_M)
+    return away <= OUTLIER_DEVIATIONS * deviation
+
+
+def _principal_axes(centred: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(3, 3) right-handed axes of the points' spread as columns, widest first.
+
+    The spread does not tell which way an axis points. The first is taken to the right of the image (down, if it has no
+    right), the last away from the camera, so that the axes do not jump from frame to frame unless the object turns
+    through such a limit.
+    """
+    _, vectors = np.linalg.eigh(centred.T @ centred)  # ascending
+    first, last = vectors[:, 2], vectors[:, 0]
+    first = first * (np.sign(first[np.abs(first) > 1e-6][0]) or 1)
+    last = last if last[2] >= 0 else -last
+    return np.stack([first, np.cross(last, first), last], axis=1)
+
+
+def rotation_to_quaternion(rotation: NDArray[np.float64]) -> tuple[float, float, float, float]:
+    """(x, y, z, w) with w >= 0 of a (3, 3) rotation matrix: the eigenvector of Bar-Itzhack's matrix (2000)."""
+    r = rotation
+    symmetric = np.array(
+        [
+            [r[0, 0] - r[1, 1] - r[2, 2], r[1, 0] + r[0, 1], r[2, 0] + r[0, 2], r[2, 1] - r[1, 2]],
+            [r[1, 0] + r[0, 1], r[1, 1] - r[0, 0] - r[2, 2], r[2, 1] + r[1, 2], r[0, 2] - r[2, 0]],
+            [r[2, 0] + r[0, 2], r[2, 1] + r[1, 2], r[2, 2] - r[0, 0] - r[1, 1], r[1, 0] - r[0, 1]],
+            [r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1], r[0, 0] + r[1, 1] + r[2, 2]],
+        ]
+    )
+    quaternion = np.linalg.eigh(symmetric)[1][:, 3]
+    x, y, z, w = (quaternion if quaternion[3] >= 0 else -quaternion).tolist()
+    return x, y, z, w

@@ -1,0 +1,102 @@
+"""From parameters to a tracker that is warm."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+import weakref
+from typing import Any
+
+import numpy as np
+
+from sam2_ros.session.parameters import NodeParameters
+
+logger = logging.getLogger(__name__)
+
+WARM_UP_HEIGHT_PX, WARM_UP_WIDTH_PX = 480, 640
+
+
+class SharedNetworks:
+    """One network for all trackers that ask for the same; it is let go of when the last of them is."""
+
+    def __init__(self) -> None:
+        self._known: weakref.WeakValueDictionary[tuple[Any, ...], Any] = weakref.WeakValueDictionary()
+
+    def load(self, parameters: NodeParameters) -> Any:
+        """The network that the parameters name. Raises what ``load_network`` raises, which names path and reason."""
+        from sam2_ros.model.config import Approximations
+        from sam2_ros.tracking.loading import load_network
+
+        wanted: dict[str, Any] = {
+            "model": None if parameters.model == "auto" else parameters.model,
+            "checkpoint": parameters.checkpoint or None,
+            "device": resolve_device(parameters.device),
+            "weights": parameters.weights,
+            "precision": parameters.precision,
+            "sha256": parameters.checkpoint_sha256 or None,
+            "image_size": parameters.image_size or None,
+            "approximations": Approximations(parameters.memory_pooling, parameters.recent_memories or None),
+            "compiled": parameters.compile,
+        }
+        key = tuple(wanted.values())
+        network = self._known.get(key)
+        if network is None:
+            network = self._known[key] = load_network(**wanted)
+        return network
+
+
+def load_configured_tracker(parameters: NodeParameters, networks: SharedNetworks | None = None) -> Any:
+    """A tracker with the model that the parameters name, one of ``networks`` where it is there already."""
+    import torch
+
+    from sam2_ros.tracking.tracker import Tracker
+
+    default = _threads_by_default()  # before the first change
+    if parameters.num_threads or networks is None:  # else another camera may have asked for its number
+        torch.set_num_threads(parameters.num_threads or default)
+    return Tracker(
+        (networks or SharedNetworks()).load(parameters),
+        lost_after_frames=parameters.lost_after_frames,
+        recover_after_frames=parameters.recover_after_frames,
+        buffer_frames=parameters.buffer_frames,
+        catchup_budget_ms=parameters.catchup_budget_ms,
+    )
+
+
+@functools.cache
+def _threads_by_default() -> int:
+    """As many threads as PyTorch liked when it was first asked."""
+    import torch
+
+    return torch.get_num_threads()
+
+
+def describe_model(parameters: NodeParameters) -> str:
+    """The model and its weights for people, before it is known which model an unnamed checkpoint is for."""
+    if parameters.checkpoint:
+        name = "the model" if parameters.model == "auto" else parameters.model
+        return f"{name} of {parameters.checkpoint}"
+    name = "nano" if parameters.model == "auto" else parameters.model
+    return f"{name} with {parameters.weights} weights"
+
+
+def resolve_device(device: str) -> str:
+    """``auto`` becomes the first GPU, or the CPU without one."""
+    if device != "auto":
+        return device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def warm_up(tracker: Any) -> float:
+    """Run every network once, so that the first image is not the slow one; the tracker is reset. Returns seconds."""
+    start_s = time.perf_counter()
+    image_rgb = np.zeros((WARM_UP_HEIGHT_PX, WARM_UP_WIDTH_PX, 3), dtype=np.uint8)
+    point = np.array([[WARM_UP_WIDTH_PX / 2, WARM_UP_HEIGHT_PX / 2]], dtype=np.float32)
+    tracker.add_prompt("warm_up", points=point, labels=np.array([1], dtype=np.int32))
+    for _ in range(2):  # with the prompt, then from memory
+        tracker.step(image_rgb)
+    tracker.reset()
+    return time.perf_counter() - start_s

@@ -1,0 +1,356 @@
+"""The node's parameters: one schema for declaration, checks, typed access, ``config/sam2_node.yaml`` and the docs.
+
+``NodeParameters`` is the schema: each field carries its default, description and limits. Nothing here needs ROS;
+``ros_parameters`` declares the same fields on a node. ``python -m sam2_ros.session.parameters markdown`` (or ``yaml``)
+prints the generated file.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from sam2_ros.session.parameter_spec import ParameterError, ParameterSpec, Value
+
+_SIZES = ("tiny", "small", "base_plus", "large")
+MODEL_NAMES = ("auto", "nano", *(f"sam2_hiera_{size}" for size in _SIZES), *(f"sam2.1_hiera_{size}" for size in _SIZES))
+
+BUFFERED_IMAGES_PER_SECOND = 30
+
+
+def _parameter(default: Any, description: str, **limits: Any) -> Any:
+    return field(default=default, metadata={"description": description, **limits})
+
+
+@dataclass(frozen=True)
+class NodeParameters:
+    """All parameters with their values. Build one with ``parse``, which checks them."""
+
+    model: str = _parameter(
+        "auto",
+        "Which network to run; `auto` = the one that `checkpoint` is for, nano without a checkpoint.",
+        choices=MODEL_NAMES,
+    )
+    checkpoint: str = _parameter(
+        "", "Path of a weights file or folder; empty = the weights that ship with the package (nano only)."
+    )
+    checkpoint_sha256: str = _parameter(
+        "", "SHA-256 that the `checkpoint` file must have, 64 hexadecimal digits; empty = any."
+    )
+    weights: str = _parameter(
+        "embedded",
+        "Where weights come from without `checkpoint`: `embedded`, or `random` for a dry run of the plumbing whose "
+        "masks mean nothing.",
+        choices=("embedded", "random"),
+    )
+    device: str = _parameter(
+        "auto", "Where the model runs: `auto` (a GPU when there is one), `cpu`, `cuda`, `cuda:1` ..."
+    )
+    precision: str = _parameter(
+        "auto",
+        "Type that the heavy parts of the model run in: `auto` = bfloat16 where the device computes it faster and the "
+        "masks stay nearly the same, else float32.",
+        choices=("auto", "float32", "bfloat16"),
+    )
+    image_size: int = _parameter(
+        0,
+        "Side of the square that images are stretched to for the model, px, a multiple of 32; 0 = the model's own. "
+        "Smaller is faster and coarser.",
+        minimum=0,
+        maximum=4096,
+    )
+    memory_pooling: int = _parameter(
+        1,
+        "Look at N x N memory tokens as one: faster with SAM 2's sizes, slightly other masks; 1 = exact. N must "
+        "divide the side of the feature map, `image_size` / 16.",
+        minimum=1,
+        maximum=16,
+    )
+    recent_memories: int = _parameter(
+        0,
+        "How many of the frames before this one an object's memory is looked at; 0 = all that the model knows (nano 3, "
+        "SAM 2 6). Fewer are faster.",
+        minimum=0,
+        maximum=16,
+    )
+    compile: bool = _parameter(
+        False, "Compile the model while the node is configured: minutes, for faster steps on a GPU."
+    )
+    num_threads: int = _parameter(
+        0,
+        "CPU threads of the model, of all `cameras` of the process; 0 = as many as PyTorch likes.",
+        minimum=0,
+        maximum=256,
+    )
+    encode_ahead: bool = _parameter(
+        False,
+        "Encode the image that waits while the heads work on the one before, on half of the threads each: more images "
+        "a second on a CPU, each a little later.",
+        live=True,
+    )
+    autostart: bool = _parameter(
+        True, "Configure and activate by itself at start. false: wait for a lifecycle manager or `ros2 lifecycle set`."
+    )
+    cameras: str = _parameter(
+        "",
+        "Names of cameras, separated by commas: this process then has a node for each, in a namespace of that name, "
+        "and one set of weights for all. Empty = one node. Read when the process starts.",
+    )
+    image_reliability: str = _parameter(
+        "best_effort",
+        "QoS of the image subscription. best_effort receives from every publisher; reliable only from reliable ones, "
+        "and never skips an image on the wire.",
+        choices=("best_effort", "reliable"),
+    )
+    image_transport: str = _parameter(
+        "raw",
+        "raw, or `compressed`: JPEG or PNG images from the image topic's name + `/compressed`.",
+        choices=("raw", "compressed"),
+    )
+    use_depth: bool = _parameter(
+        False,
+        "Positions, sizes, markers and points, from `depth` (aligned with the image) and `camera_info`.",
+    )
+    output_reliability: str = _parameter(
+        "reliable", "QoS of the published topics.", choices=("reliable", "best_effort")
+    )
+    lost_after_frames: int = _parameter(
+        30, "An object that was not visible for more frames than this is LOST instead of OCCLUDED.", minimum=1
+    )
+    recover_after_frames: int = _parameter(
+        2, "An OCCLUDED or LOST object is TRACKED again once it is visible in so many frames in a row.", minimum=1
+    )
+    warn_age_ms: float = _parameter(
+        0.0, "/diagnostics: WARN above this p95 age of masks; 0 = never.", minimum=0.0, maximum=1e6, live=True
+    )
+    error_age_ms: float = _parameter(0.0, "As `warn_age_ms`, for ERROR.", minimum=0.0, maximum=1e6, live=True)
+    warn_memory_mb: int = _parameter(
+        0, "/diagnostics: WARN above this resident memory; 0 = never.", minimum=0, live=True
+    )
+    error_memory_mb: int = _parameter(0, "As `warn_memory_mb`, for ERROR.", minimum=0, live=True)
+    process_every_frame: bool = _parameter(
+        False,
+        "Process every image in order instead of the newest one, for exact replay of bags: up to 64 images queue up, "
+        "what comes while the queue is full is dropped and said. Needs a publisher that is reliable, and "
+        "`image_reliability: reliable`, to miss none on the wire.",
+    )
+    max_rate_hz: float = _parameter(
+        0.0,
+        "Process at most so many images a second; 0 = as many as can be.",
+        minimum=0.0,
+        maximum=1000.0,
+        live=True,
+    )
+    max_image_age_s: float = _parameter(
+        0.0,
+        "Leave out images whose stamp is older than this when the model is free [s]; 0 = process them all.",
+        minimum=0.0,
+        maximum=3600.0,
+        live=True,
+    )
+    prompt_buffer_s: float = _parameter(
+        1.0,
+        "How far back a prompt may name the image it is for, and be undone [s]: so many seconds' images are kept, at "
+        "30 images a second (of slower ones the same number, which reach further back). nano takes 0.8 MB for each, "
+        "SAM 2 17 MB. 0 = stamps of prompts are ignored: each is for the next image.",
+        minimum=0.0,
+        maximum=10.0,
+    )
+    catchup_budget_ms: float = _parameter(
+        30.0,
+        "Time per image for bringing objects up to now whose prompt was for a past image [ms]; at least two images are "
+        "gone through in any case.",
+        minimum=0.0,
+        maximum=10000.0,
+    )
+    service_timeout_s: float = _parameter(
+        5.0,
+        "How long a service waits for the model at most [s], unless the request says so itself.",
+        minimum=0.01,
+        maximum=3600.0,
+        live=True,
+    )
+    image_timeout_s: float = _parameter(
+        5.0, "Warn when no image came for this long [s].", minimum=0.1, maximum=3600.0, live=True
+    )
+    publish_label_image: bool = _parameter(True, "Publish `~/label_image` while somebody subscribes to it.", live=True)
+    publish_overlay: bool = _parameter(True, "Publish `~/overlay` while somebody subscribes to it.", live=True)
+    jpeg_quality: int = _parameter(80, "Quality of `~/overlay/compressed`.", minimum=1, maximum=100, live=True)
+    publish_masks: bool = _parameter(False, "Put each object's mask, cropped to its roi, into `~/objects`.", live=True)
+    publish_detections: bool = _parameter(
+        True, "Publish `~/detections` and `~/label_info`, where vision_msgs is installed.", live=True
+    )
+    publish_markers: bool = _parameter(True, "Publish `~/markers` while somebody subscribes to it.", live=True)
+    publish_object_points: bool = _parameter(
+        True, "Publish `~/object_points` while somebody subscribes to it.", live=True
+    )
+    publish_target_pose: bool = _parameter(True, "Publish `~/target_pose`.", live=True)
+    publish_tf: bool = _parameter(
+        True,
+        "Send each object's frame, `<node>/<object id>`, below the camera's to TF, where tf2_ros is installed.",
+        live=True,
+    )
+    rectified: bool = _parameter(
+        False,
+        "The images are rectified (`image_rect`, and depth aligned with it): take P of `camera_info` in place of K.",
+        live=True,
+    )
+    depth_scale: float = _parameter(
+        0.001,
+        "Metres of one unit of 16UC1 depth; REP-118 says millimetres, some drivers depart from it.",
+        minimum=1e-6,
+        maximum=1.0,
+        live=True,
+    )
+    depth_slop_s: float = _parameter(
+        0.05,
+        "How far the stamps of an image and its depth image may be apart [s].",
+        minimum=0.0,
+        maximum=10.0,
+        live=True,
+    )
+    ignore_classes: str = _parameter(
+        "ignore",
+        "Classes of objects, separated by commas, that are kept out: their pixels are in no cloud, and they are the "
+        "target only when selected.",
+        live=True,
+    )
+    keep_out_margin_px: int = _parameter(
+        5,
+        "Pixels around objects of `ignore_classes` that are kept out of clouds as well [px].",
+        minimum=0,
+        maximum=500,
+        live=True,
+    )
+    click_mode: str = _parameter(
+        "add",
+        "What a message on `click` does: `add` an object, `refine` the `selected_object`, or `auto`: refine it when it "
+        "is known, else add it under that name.",
+        choices=("add", "refine", "auto"),
+        live=True,
+    )
+    detection_mode: str = _parameter(
+        "recover",
+        "What boxes on `detections` do (where vision_msgs is installed): `recover` the LOST object of their class, "
+        "`add` objects for the others too, or nothing.",
+        choices=("off", "recover", "add"),
+        live=True,
+    )
+    detection_min_score: float = _parameter(
+        0.5, "Detections with a lower score are not looked at.", minimum=0.0, maximum=1.0, live=True
+    )
+    detection_iou: float = _parameter(
+        0.3,
+        "From this intersection over union on, a detection is the visible object that it overlaps.",
+        minimum=0.01,
+        maximum=1.0,
+        live=True,
+    )
+    selected_object: str = _parameter(
+        "",
+        "Object id that clicks refine and whose pose is `~/target_pose`; empty = no object for clicks, and the pose of "
+        "the one that was first seen of those that are TRACKED.",
+        live=True,
+    )
+
+    @property
+    def buffer_frames(self) -> int:
+        """``prompt_buffer_s`` in images."""
+        return math.ceil(self.prompt_buffer_s * BUFFERED_IMAGES_PER_SECOND)
+
+
+def camera_names(text: str) -> tuple[str, ...]:
+    """What ``cameras`` says; ParameterError unless all can be namespaces and no two are the same."""
+    if not text:
+        return ()
+    names = tuple(name.strip() for name in text.split(","))
+    if len(set(names)) < len(names) or not all(re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) for name in names):
+        raise ParameterError(
+            f"cameras must be different names of letters, digits and _, joined by commas, such as left,right; "
+            f"got {text!r}"
+        )
+    return names
+
+
+def schema() -> tuple[ParameterSpec, ...]:
+    """All parameters in the order of ``NodeParameters``."""
+    entries: tuple[Any, ...] = fields(NodeParameters)
+    return tuple(ParameterSpec(name=entry.name, default=entry.default, **entry.metadata) for entry in entries)
+
+
+def parse(values: Mapping[str, object]) -> NodeParameters:
+    """Check ``values`` (missing ones take their default); ParameterError on an unknown name, wrong type or range."""
+    specs = {spec.name: spec for spec in schema()}
+    unknown = sorted(set(values) - set(specs))
+    if unknown:
+        raise ParameterError(f"unknown parameter(s) {', '.join(unknown)}; known: {', '.join(specs)}")
+    checked: dict[str, Any] = {name: specs[name].check(value) for name, value in values.items()}
+    parameters = NodeParameters(**checked)
+    if parameters.checkpoint and parameters.weights == "random":
+        raise ParameterError("weights is 'random' and checkpoint is set: use one of them")
+    limits = [name for name in ("max_rate_hz", "max_image_age_s") if getattr(parameters, name) > 0]
+    if parameters.process_every_frame and limits:
+        raise ParameterError(f"process_every_frame is true and {' and '.join(limits)} would leave images out: use 0")
+    camera_names(parameters.cameras)
+    if parameters.checkpoint_sha256 and not parameters.checkpoint:
+        raise ParameterError("checkpoint_sha256 is set without a checkpoint to compare it with")
+    return parameters
+
+
+def render_markdown() -> str:
+    """The parameter table, as it stands in ``docs/parameters.md``."""
+    lines = [
+        "# Parameters of `sam2_node`",
+        "",
+        "Generated by `python -m sam2_ros.session.parameters markdown`; do not edit.",
+        "*Live* parameters may be changed at any time (`ros2 param set`); the others take effect when the node is",
+        "configured and are refused while it is configured. `config/sam2_node.yaml` holds the same defaults.",
+        "",
+        "| name | type | default | allowed | live | meaning |",
+        "|---|---|---|---|---|---|",
+    ]
+    for spec in schema():
+        live = "yes" if spec.live else "no"
+        lines.append(
+            f"| `{spec.name}` | {spec.type_name} | `{_yaml_value(spec.default)}` | {spec.range_text()} | {live} "
+            f"| {spec.description} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def render_yaml() -> str:
+    """The defaults with their descriptions, as they stand in ``config/sam2_node.yaml``."""
+    lines = [
+        "# Parameters of sam2_node with their defaults.",
+        "# Generated by `python -m sam2_ros.session.parameters yaml`: copy, do not edit.",
+        "/**:",
+        "  ros__parameters:",
+    ]
+    for spec in schema():
+        allowed = spec.range_text()
+        lines.append(f"    # {spec.description}" + (f" Allowed: {allowed}." if allowed else ""))
+        lines.append(f"    {spec.name}: {_yaml_value(spec.default)}")
+    return "\n".join(lines) + "\n"
+
+
+def _yaml_value(value: Value) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f'"{value}"' if isinstance(value, str) else repr(value)
+
+
+def main(arguments: list[str]) -> int:
+    renderers = {"markdown": render_markdown, "yaml": render_yaml}
+    if len(arguments) != 1 or arguments[0] not in renderers:
+        print(f"expected one of: {', '.join(renderers)}; got {arguments}", file=sys.stderr)
+        return 2
+    print(renderers[arguments[0]](), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,134 @@
+"""Every probability and range of the clip generator does what it says; what is drawn is looked at before rendering."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import cv2
+import numpy as np
+import pytest
+
+from sam2_ros.data.clips import compose
+from sam2_ros.data.clips.compose import ClipConfig, composite_scene, moving_photo_scene
+from sam2_ros.data.clips.motion import CameraRange
+from sam2_ros.data.clips.photos import Photo, PhotoLibrary, make_photo
+from sam2_ros.data.clips.scene import Scene, render
+
+SIZE_PX, FRAMES, SEEDS = 48, 3, range(30)
+NOTHING_EXTRA = {"lookalike_prob": 0.0, "occluder_prob": 0.0, "backdrop_target_prob": 0.0}
+
+
+class Photos(PhotoLibrary):
+    """Four photographs, each with two discs of a grey of its own, drawn without a file."""
+
+    def __init__(self) -> None:
+        self.photos = [self._photo(50 * (number + 1)) for number in range(4)]
+
+    @staticmethod
+    def _photo(gray: int) -> Photo:
+        image = np.full((96, 128, 3), 10, np.uint8)
+        index = np.zeros((96, 128), np.uint16)
+        for label, center in ((1, (34, 48)), (2, (92, 48))):
+            cv2.circle(index, center, 22, label, -1)
+        image[index > 0] = gray
+        return make_photo(str(gray), image, index)
+
+    def draw(self, rng: np.random.Generator, with_instances: bool = False) -> Photo:
+        return self.photos[rng.integers(len(self.photos))]
+
+
+def scenes(draw: Callable[..., Scene] = composite_scene, max_objects: int = 1, **config: float) -> list[Scene]:
+    library, settings = Photos(), ClipConfig(**config)
+    return [draw(library, np.random.default_rng(seed), SIZE_PX, FRAMES, max_objects, settings) for seed in SEEDS]
+
+
+def test_lookalikes_are_of_their_targets_cutout() -> None:
+    def doubles(probability: float) -> list[int]:
+        drawn = scenes(**{**NOTHING_EXTRA, "lookalike_prob": probability})
+        return [len(scene.layers) - len({id(layer.cutout) for layer in scene.layers}) for scene in drawn]
+
+    assert set(doubles(0.0)) == {0}
+    assert set(doubles(1.0)) == {1}
+
+
+def test_occluders_lie_on_top_and_are_no_targets() -> None:
+    without = scenes(**NOTHING_EXTRA)
+    with_them = scenes(**{**NOTHING_EXTRA, "occluder_prob": 1.0})
+    assert all(not scene.layers[-1].is_target for scene in with_them)
+    assert any(scene.layers[-1].is_target for scene in without)
+    assert sum(len(scene.layers) for scene in with_them) > sum(len(scene.layers) for scene in without)
+
+
+def test_objects_of_the_backdrop_are_targets_as_often_as_told() -> None:
+    assert not any(scene.backdrop.masks for scene in scenes(**NOTHING_EXTRA))
+    with_them = scenes(**{**NOTHING_EXTRA, "backdrop_target_prob": 1.0})
+    assert np.mean([len(scene.backdrop.masks) for scene in with_them]) > 0.5  # where the window shows one
+
+
+@pytest.mark.parametrize("probability", [0.0, 1.0])
+def test_procedural_cutouts_are_drawn_as_often_as_told(monkeypatch: pytest.MonkeyPatch, probability: float) -> None:
+    drawn: list[object] = []
+    make = compose.procedural_cutout
+    monkeypatch.setattr(compose, "procedural_cutout", lambda *args: drawn.append(args) or make(*args))
+    layers = sum(len(scene.layers) for scene in scenes(**NOTHING_EXTRA, procedural_prob=probability))
+    assert len(drawn) == probability * layers
+
+
+def test_an_object_can_come_from_the_backdrops_own_photograph(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then it is as grey as the objects behind it; ``jitter``, which changes that, is left out."""
+    monkeypatch.setattr(compose, "jitter", lambda cutout, rng: cutout)
+
+    def share_of_own(probability: float) -> float:
+        drawn = scenes(**NOTHING_EXTRA, own_photo_prob=probability, procedural_prob=0.0)
+        return float(np.mean([_gray(s.layers[0].cutout.rgba_hwc) == int(s.backdrop.image_hwc.max()) for s in drawn]))
+
+    assert share_of_own(1.0) == 1.0
+    assert share_of_own(0.0) < 0.6  # one photograph in four, by chance
+
+
+def _gray(rgba_hwc: np.ndarray) -> int:
+    return int(np.median(rgba_hwc[..., 0][rgba_hwc[..., 3] == 255]))
+
+
+def test_bending_goes_as_far_as_told() -> None:
+    def farthest(**config: float) -> float:
+        layers = [layer for scene in scenes(**NOTHING_EXTRA, **config) for layer in scene.layers]
+        bends = [layer.deformation for layer in layers if layer.deformation is not None]
+        return max((float(np.abs(bend.control_tgg2).max()) for bend in bends), default=0.0)
+
+    assert farthest(deform_prob=0.0) == 0
+    assert farthest(deform_prob=1.0, max_deform=0.0) == 0
+    assert farthest(deform_prob=1.0, max_deform=0.2) == pytest.approx(10 * farthest(deform_prob=1.0, max_deform=0.02))
+
+
+def test_targets_are_as_large_as_told() -> None:
+    def median_share(low: float, high: float) -> float:
+        shares = []
+        for scene in scenes(**NOTHING_EXTRA, min_target_share=low, max_target_share=high, motion=0.0, deform_prob=0.0):
+            owner = render(scene, 0, SIZE_PX).owner_hw
+            shares += [float((owner == target).mean()) for target in scene.target_ids]
+        return float(np.median(shares))
+
+    small, large = median_share(0.02, 0.03), median_share(0.2, 0.3)
+    assert 0.01 < small < 0.04 and 0.1 < large < 0.4  # some are covered or reach out of the picture
+
+
+@pytest.mark.parametrize("draw", [composite_scene, moving_photo_scene])
+def test_scenes_are_as_wide_as_told(draw: Callable[..., Scene]) -> None:
+    assert {scene.aspect for scene in scenes(draw, max_aspect=1.0)} == {1.0}
+    wide = [scene.aspect for scene in scenes(draw, max_aspect=2.0)]
+    assert 1.6 < max(wide) <= 2.0 and min(wide) >= 1.0
+
+
+def test_clips_differ_in_their_motion_as_much_as_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    factors: list[float] = []
+    scaled = CameraRange.scaled
+    monkeypatch.setattr(CameraRange, "scaled", lambda self, factor: factors.append(factor) or scaled(self, factor))
+    scenes(motion=0.5, motion_spread=0.0)
+    # Clips of three frames move less in all, so that what is between two frames stays.
+    assert factors == pytest.approx([0.5 * (FRAMES / 8) ** 0.5] * len(SEEDS))
+    factors.clear()
+    scenes(motion=0.5, motion_spread=0.4)
+    assert 0.2 < np.log(factors).std() < 0.6
+    assert all(a != b for a, b in pairwise(factors))

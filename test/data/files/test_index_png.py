@@ -1,0 +1,97 @@
+"""Index images: the values that were stored come back, whatever kind of PNG holds them."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from sam2_ros.data.files.index_png import read_index_png, write_index_png
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png(values: np.ndarray, palette: bytes | None = None, bit_depth: int = 8) -> bytes:
+    """A palette PNG, or a gray one, written by hand: OpenCV writes no palette and no gray of few bits."""
+    height, width = values.shape
+    bits = np.unpackbits(values.astype(np.uint8)[..., None], axis=2)[..., 8 - bit_depth :].reshape(height, -1)
+    rows = b"".join(b"\0" + np.packbits(row).tobytes() for row in bits)
+    header = struct.pack(">IIBBBBB", width, height, bit_depth, 0 if palette is None else 3, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + (b"" if palette is None else chunk(b"PLTE", palette) + chunk(b"tRNS", b"\0"))
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [([[0, 255], [255, 0]], np.uint8), ([[0, 1], [2, 254]], np.uint8), ([[0, 256], [65535, 7]], np.uint16)],
+)
+def test_written_values_are_read_back(tmp_path: Path, values: list[list[int]], dtype: type) -> None:
+    path = tmp_path / "new" / "folder" / "00000.png"
+    write_index_png(path, np.array(values, np.int64))
+    read = read_index_png(path)
+    assert read.dtype == dtype
+    assert read.tolist() == values
+
+
+def test_palette_image_gives_indices_and_not_colours(tmp_path: Path) -> None:
+    values = np.arange(256).reshape(16, 16)
+    every_colour_the_same = b"\x10\x20\x30" * 256
+    path = tmp_path / "palette.png"
+    path.write_bytes(png(values, every_colour_the_same))
+    np.testing.assert_array_equal(read_index_png(path), values)
+
+
+@pytest.mark.parametrize("has_palette", [True, False])
+@pytest.mark.parametrize("bit_depth", [1, 2, 4])
+def test_image_of_few_bits_is_not_stretched(tmp_path: Path, bit_depth: int, has_palette: bool) -> None:
+    values = np.arange(2**bit_depth)[None].repeat(3, axis=0)
+    path = tmp_path / "few_bits.png"
+    path.write_bytes(png(values, bytes(range(3 * 2**bit_depth)) if has_palette else None, bit_depth))
+    np.testing.assert_array_equal(read_index_png(path), values)
+
+
+def test_gray_that_was_saved_as_colour_is_read(tmp_path: Path) -> None:
+    values = np.array([[0, 255, 7]], np.uint8)
+    path = tmp_path / "rgb.png"
+    cv2.imwrite(str(path), values[..., None].repeat(3, axis=2))
+    np.testing.assert_array_equal(read_index_png(path), values)
+
+
+def test_colour_image_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "photo.png"
+    cv2.imwrite(str(path), np.array([[[1, 2, 3]]], np.uint8))
+    with pytest.raises(ValueError, match=r"photo\.png.*colour image"):
+        read_index_png(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff not a png", b"\x89PNG\r\n\x1a\n" + bytes(40)])
+def test_file_that_is_no_png_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "mask.png"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"mask\.png"):
+        read_index_png(path)
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nothing\.png"):
+        read_index_png(tmp_path / "nothing.png")
+
+
+@pytest.mark.parametrize(
+    "values", [np.array([[-1]]), np.array([[65536]]), np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2))]
+)
+def test_values_that_do_not_fit_are_refused(tmp_path: Path, values: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="object numbers"):
+        write_index_png(tmp_path / "mask.png", values)
+    assert not (tmp_path / "mask.png").exists()

@@ -1,0 +1,92 @@
+"""Layouts of sequences on disk, each made small in a temporary folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from sam2_ros.data.files.index_png import write_index_png
+from sam2_ros.data.files.sequences import LayoutError, open_sequences
+
+
+def write_frames(folder: Path, names: list[str]) -> None:
+    folder.mkdir(parents=True)
+    for level, name in enumerate(names):
+        cv2.imwrite(str(folder / f"{name}.jpg"), np.full((8, 8, 3), 40 * level, np.uint8))
+
+
+def test_plain_layout_with_masks_for_some_frames(tmp_path: Path) -> None:
+    write_frames(tmp_path / "cup" / "images", ["00000", "00001", "00002"])
+    write_index_png(tmp_path / "cup" / "masks" / "00000.png", np.array([[0, 7], [300, 7]]))
+    write_index_png(tmp_path / "cup" / "masks" / "00002.png", np.array([[0, 0], [0, 0]]))
+    (tmp_path / "notes").mkdir()
+    (sequence,) = open_sequences(tmp_path)
+    assert (sequence.name, len(sequence), sequence.annotated_frames) == ("cup", 3, (0, 2))
+    masks = sequence.masks(0)
+    assert {value: mask.tolist() for value, mask in masks.items()} == {
+        7: [[False, True], [False, True]],
+        300: [[False, False], [True, False]],
+    }
+    assert sequence.masks(2) == {}
+    assert not sequence.objects_may_overlap
+    assert abs(int(sequence.frame_rgb(2).mean()) - 80) <= 2
+    with pytest.raises(KeyError):
+        sequence.masks(1)
+
+
+@pytest.mark.parametrize("resolution", ["480p", "."])
+def test_davis_and_youtube_layout(tmp_path: Path, resolution: str) -> None:
+    for name in ("dog", "bear"):
+        write_frames(tmp_path / "JPEGImages" / resolution / name, ["00000", "00005"])
+        write_index_png(tmp_path / "Annotations" / resolution / name / "00005.png", np.array([[0, 255]]))
+    sequences = open_sequences(tmp_path)
+    assert [sequence.name for sequence in sequences] == ["bear", "dog"]
+    assert sequences[0].annotated_frames == (1,)
+    assert sequences[0].masks(1)[255].tolist() == [[False, True]]
+
+
+def test_sav_layout_keeps_overlapping_objects_apart(tmp_path: Path) -> None:
+    write_frames(tmp_path / "JPEGImages_24fps" / "sav_1", ["00000", "00001", "00004"])
+    for folder, frame, values in (
+        ("000", "00000", [[1, 1]]),
+        ("000", "00004", [[0, 0]]),
+        ("001", "00000", [[0, 255]]),
+    ):
+        write_index_png(tmp_path / "Annotations_6fps" / "sav_1" / folder / f"{frame}.png", np.array(values))
+    (sequence,) = open_sequences(tmp_path)
+    assert sequence.annotated_frames == (0, 2)
+    assert sequence.objects_may_overlap
+    assert {value: mask.tolist() for value, mask in sequence.masks(0).items()} == {
+        1: [[True, True]],
+        2: [[False, True]],
+    }
+    assert {value: mask.tolist() for value, mask in sequence.masks(2).items()} == {1: [[False, False]]}
+
+
+def test_sequences_come_in_the_order_asked_for(tmp_path: Path) -> None:
+    for name in "abc":
+        write_frames(tmp_path / name / "images", ["0"])
+    assert [sequence.name for sequence in open_sequences(tmp_path, ["c", "a"])] == ["c", "a"]
+
+
+def test_unknown_sequence_is_named_with_those_that_exist(tmp_path: Path) -> None:
+    write_frames(tmp_path / "cup" / "images", ["0"])
+    with pytest.raises(LayoutError, match=r"no sequence mug .*cup"):
+        open_sequences(tmp_path, ["mug"])
+
+
+def test_mask_without_a_frame_is_named(tmp_path: Path) -> None:
+    write_frames(tmp_path / "cup" / "images", ["00000"])
+    write_index_png(tmp_path / "cup" / "masks" / "0.png", np.array([[1]]))
+    with pytest.raises(LayoutError, match=r"0\.png has no frame"):
+        open_sequences(tmp_path)
+
+
+def test_unknown_layout_says_what_was_expected(tmp_path: Path) -> None:
+    with pytest.raises(LayoutError, match="JPEGImages_24fps"):
+        open_sequences(tmp_path)
+    with pytest.raises(LayoutError, match="nowhere"):
+        open_sequences(tmp_path / "nowhere")

@@ -1,0 +1,113 @@
+"""Video in and out: what is written comes back, and what cannot be opened is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from sam2_ros.data.files.video import FrameSource, SourceError, SourceInfo, VideoWriter, open_source
+
+
+def test_video_comes_back_in_rgb_with_its_rate_and_length(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "clip.mp4"
+    with VideoWriter(path, fps=12.5) as writer:
+        for level in range(0, 200, 20):
+            writer.write(np.full((48, 64, 3), (200, level, 30), np.uint8))
+    assert writer.frame_count == 10
+    with open_source(path) as source:
+        frames = list(source)
+    assert source.info == SourceInfo("clip.mp4", 12.5, 10, live=False)
+    assert len(frames) == 10
+    assert frames[0].shape == (48, 64, 3) and frames[0].dtype == np.uint8
+    for level, frame in zip(range(0, 200, 20), frames, strict=True):
+        # Lossy coding: near is enough, and red and blue must not be swapped.
+        np.testing.assert_allclose(frame[24, 32], (200, level, 30), atol=8)
+
+
+def test_frame_of_another_size_is_scaled_to_the_first(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "clip.mp4") as writer:
+        writer.write(np.zeros((48, 64, 3), np.uint8))
+        writer.write(np.full((96, 32, 3), 255, np.uint8))
+    with open_source(tmp_path / "clip.mp4") as source:
+        frames = list(source)
+    assert [frame.shape for frame in frames] == [(48, 64, 3)] * 2
+    assert frames[1].min() > 240
+
+
+def test_video_of_odd_size_is_written(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "clip.mp4") as writer:
+        writer.write(np.full((31, 45, 3), 90, np.uint8))
+    with open_source(tmp_path / "clip.mp4") as source:
+        assert [frame.shape for frame in source] == [(30, 44, 3)]
+
+
+def test_writer_that_got_no_frame_leaves_no_file(tmp_path: Path) -> None:
+    VideoWriter(tmp_path / "clip.mp4").close()
+    assert not (tmp_path / "clip.mp4").exists()
+
+
+def test_writer_refuses_gray(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "clip.mp4") as writer, pytest.raises(ValueError, match=r"\(H, W, 3\)"):
+        writer.write(np.zeros((8, 8), np.uint8))
+
+
+def test_folder_of_images(tmp_path: Path) -> None:
+    for number in (10, 9):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((4, 6, 3), (0, 0, number), np.uint8))
+    with open_source(str(tmp_path)) as source:
+        assert source.info == SourceInfo(tmp_path.name, None, 2, live=False)
+        assert [frame[0, 0].tolist() for frame in source] == [[9, 0, 0], [10, 0, 0]]
+        assert len(list(source)) == 2, "a folder can be gone through again"
+
+
+class _FakeCapture:
+    """A camera that delivers two frames and then stops."""
+
+    def __init__(self) -> None:
+        self.left = 2
+        self.released = False
+
+    def read(self) -> tuple[bool, np.ndarray | None]:
+        self.left -= 1
+        return (True, np.full((2, 2, 3), (1, 2, 3), np.uint8)) if self.left >= 0 else (False, None)
+
+    def release(self) -> None:
+        self.released = True
+
+
+def test_camera_that_stops_is_reported_after_its_frames() -> None:
+    capture = _FakeCapture()
+    frames = []
+    with (
+        pytest.raises(SourceError, match="camera0 stopped after 2 frames"),
+        FrameSource(SourceInfo("camera0", None, None, live=True), capture=capture) as source,  # type: ignore[arg-type]
+    ):
+        frames.extend(frame[0, 0].tolist() for frame in source)
+    assert capture.released
+
+
+def test_file_without_frames_is_reported() -> None:
+    capture = _FakeCapture()
+    capture.left = 0
+    source = FrameSource(SourceInfo("a.mp4", 25.0, None, live=False), capture=capture)  # type: ignore[arg-type]
+    with pytest.raises(SourceError, match=r"a\.mp4 .*damaged"):
+        list(source)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [("missing.mp4", "there is nothing"), ("text.mp4", "cannot be opened"), ("empty", "no image in")]
+)
+def test_source_that_cannot_be_opened_is_named(tmp_path: Path, name: str, why: str) -> None:
+    (tmp_path / "text.mp4").write_text("no video")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SourceError, match=why) as error:
+        open_source(tmp_path / name)
+    assert name in str(error.value)
+
+
+def test_camera_that_is_not_there_is_named_by_its_index() -> None:
+    with pytest.raises(SourceError, match="no camera with index 9876"):
+        open_source("9876")

@@ -1,0 +1,327 @@
+"""Session files: whole or not at all, and nothing is believed that does not check."""
+
+from __future__ import annotations
+
+import copy
+import errno
+import io
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from builtin_interfaces.msg import Time
+from tiny_model import noise_frames, tiny_model
+
+from sam2_ros.node.conversions import stamp_to_ns
+from sam2_ros.session.objects import ObjectBook
+from sam2_ros.session.persistence import read_session, session_path, write_session
+from sam2_ros.session.prompts import PromptRequest
+from sam2_ros.session.saved_book import SessionFileError
+from sam2_ros.tracking.tracker import Tracker
+from sam2_ros.tracking.types import ObjectState
+
+SIZE = (48, 80)
+
+
+def click(object_id: str, x: float = 40, class_id: str = "") -> PromptRequest:
+    return PromptRequest(object_id, class_id, points_xy=np.array([[x, 20]], np.float32), point_labels=np.array([1]))
+
+
+def a_book(seed: int = 0) -> tuple[ObjectBook, Tracker]:
+    tracker = Tracker(tiny_model(seed=seed))
+    return ObjectBook(tracker), tracker
+
+
+def show(book: ObjectBook, tracker: Tracker, count: int, first: int = 0) -> list[np.ndarray]:
+    """The label images of some frames."""
+    labels = []
+    for index, frame in enumerate(noise_frames(first + count)[first:], first):
+        result = tracker.step(frame)
+        book.observe(result, stamp_ns=1000 + index)
+        labels.append(result.label_image)
+    return labels
+
+
+def names_in(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+@pytest.fixture
+def saved() -> dict[str, Any]:
+    book, tracker = a_book()
+    book.apply_all([click("mug", class_id="cup"), click(""), click("gone", x=10)], SIZE)
+    book.remove(["gone"])
+    show(book, tracker, 3)
+    return book.save()
+
+
+def test_another_process_would_go_on_with_the_same_objects_bit_for_bit(tmp_path: Path) -> None:
+    book, tracker = a_book()
+    book.apply_all([click("mug", class_id="cup"), click(""), click("gone", x=10)], SIZE)
+    book.remove(["gone"])
+    show(book, tracker, 3)
+    write_session(tmp_path / "s.pt", book.save(), overwrite=False)
+    expected = show(book, tracker, 3, first=3)
+    again, new_tracker = a_book()
+    again.apply_all([click("other")], SIZE)  # is replaced
+    again.load(read_session(tmp_path / "s.pt"))
+    assert all(map(np.array_equal, show(again, new_tracker, 3, first=3), expected))
+    before, after = ([(v.tracked.object_id, v.tracked.label, v.class_id) for v in b.views()] for b in (book, again))
+    assert before == after == [("mug", 1, "cup"), ("object_1", 2, "")]
+    assert [(v.first_seen_ns, v.last_seen_ns) for v in again.views()] == [(1000, 1005)] * 2
+    (outcome,) = again.apply_all([click("")], SIZE)
+    assert (outcome.object_id, outcome.label) == ("object_2", 4)  # neither names nor labels are given twice
+
+
+def test_a_name_that_was_chosen_since_the_file_was_written_is_not_given_again() -> None:
+    book, _ = a_book()
+    book.apply_all([click("")], SIZE)
+    plain = book.save()
+    book.apply_all([click("")], SIZE)
+    book.load(plain)
+    assert [view.tracked.object_id for view in book.views()] == ["object_1"]
+    assert book.apply_all([click("")], SIZE)[0].object_id == "object_3"
+
+
+@pytest.mark.parametrize("stamp", [Time(sec=2**31 - 1, nanosec=2**32 - 1), Time(sec=-(2**31)), Time(sec=-1)])
+def test_what_was_seen_at_any_time_can_be_loaded_again(stamp: Time) -> None:
+    book, tracker = a_book()
+    book.apply_all([click("mug")], SIZE)
+    book.observe(tracker.step(noise_frames(1)[0]), stamp_to_ns(stamp))
+    assert book.views()[0].tracked.state is ObjectState.TRACKED
+    again, _ = a_book()
+    again.load(book.save())
+    assert again.views()[0].last_seen_ns == book.views()[0].last_seen_ns
+
+
+def test_a_file_is_replaced_only_when_asked(tmp_path: Path, saved: dict[str, Any]) -> None:
+    path = tmp_path / "s.pt"
+    write_session(path, saved, overwrite=False)
+    with pytest.raises(SessionFileError, match="exists: set overwrite"):
+        write_session(path, saved, overwrite=False)
+    write_session(path, saved, overwrite=True)
+    assert names_in(tmp_path) == ["s.pt"]
+
+
+@pytest.mark.parametrize("where", ["first bytes", "half way", "fsync", "rename"])
+def test_a_full_disk_leaves_the_old_file_whole(
+    tmp_path: Path, saved: dict[str, Any], monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    path = tmp_path / "s.pt"
+    path.write_bytes(b"the old file")
+    full = OSError(errno.ENOSPC, "No space left on device")
+
+    def fail(*_: object) -> None:
+        raise full
+
+    if where in ("fsync", "rename"):
+        monkeypatch.setattr(*((os, "fsync") if where == "fsync" else (Path, "replace")), fail)
+    else:
+        room = 0 if where == "first bytes" else 5000
+        open_ = os.fdopen
+
+        class SmallDisk(io.BufferedWriter):
+            def write(self, data: Any) -> int:
+                if self.tell() + len(data) > room:
+                    raise full
+                return super().write(data)
+
+        monkeypatch.setattr(os, "fdopen", lambda handle, mode: SmallDisk(open_(handle, "wb", buffering=0)))
+    with pytest.raises(SessionFileError, match=r"could not be written.*nothing was changed"):
+        write_session(path, saved, overwrite=True)
+    monkeypatch.undo()
+    assert path.read_bytes() == b"the old file"
+    assert names_in(tmp_path) == ["s.pt"]
+
+
+def test_paths(tmp_path: Path, saved: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert session_path("s.pt") == tmp_path / "s.pt"
+    assert session_path("").name.startswith("sam2_session_")
+    with pytest.raises(SessionFileError, match="expected the name of a file"):
+        session_path("a\0b")
+    with pytest.raises(SessionFileError, match=r"'~nobody_of_this_name.*' begins with the home of a user"):
+        session_path("~nobody_of_this_name/s.pt")
+    for bad, why in (
+        (tmp_path, "is a folder"),
+        (tmp_path / "no" / "s.pt", "could not be written: .*No such file"),
+        (tmp_path / ("long" * 100), "could not be written: .*name too long"),
+    ):
+        with pytest.raises(SessionFileError, match=why):
+            write_session(bad, saved, overwrite=True)
+    for bad in (tmp_path, tmp_path / "none.pt"):
+        with pytest.raises(SessionFileError, match="could not be read"):
+            read_session(bad)
+
+
+class Evil:
+    """Unpickling it would make a file."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, ("pwned",)
+
+
+def packed(path: Path) -> bytes:
+    """The same file, compressed: what could be a bomb."""
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(buffer := io.BytesIO(), "w", zipfile.ZIP_DEFLATED) as out:
+        for entry in archive.infolist():
+            out.writestr(entry.filename, archive.read(entry))
+    return buffer.getvalue()
+
+
+def saved_as(plain: object, **options: Any) -> bytes:
+    torch.save(plain, buffer := io.BytesIO(), **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (lambda path: b"", "not a session or damaged"),
+        (lambda path: b"not a file of ours" * 100, "not a session or damaged"),
+        (lambda path: path.read_bytes()[:-200], "not a session or damaged"),
+        (lambda path: path.read_bytes()[: path.stat().st_size // 2], "not a session or damaged"),
+        (packed, "or packed"),
+        (lambda path: saved_as(Evil()), "not a session or damaged"),
+        (lambda path: saved_as({"a": 1}, _use_new_zipfile_serialization=False), "not a session or damaged"),
+        (lambda path: saved_as([1, 2]), "expected a dict, got list"),
+        (lambda path: saved_as({"mask": torch.zeros(1).expand(10**6, 10**6)}), "claims more values"),
+        (lambda path: saved_as({"mask": torch.zeros(3, 3).to_sparse()}), "damaged"),
+    ],
+)
+def test_other_files_are_refused(
+    tmp_path: Path, saved: dict[str, Any], monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], bytes], why: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "s.pt"
+    write_session(path, saved, overwrite=False)
+    path.write_bytes(damage(path))
+    with pytest.raises(SessionFileError, match=why):
+        read_session(path)
+    assert names_in(tmp_path) == ["s.pt"]
+
+
+def test_a_flipped_bit_anywhere_is_refused_or_changes_nothing(tmp_path: Path, saved: dict[str, Any]) -> None:
+    path = tmp_path / "s.pt"
+    write_session(path, saved, overwrite=False)
+    whole = path.read_bytes()
+    random = np.random.default_rng(0)
+    book, _ = a_book()
+    refused = 0
+    for place in random.integers(0, len(whole), 100):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << int(random.integers(8))
+        path.write_bytes(bytes(damaged))
+        try:
+            book.load(read_session(path))
+        except SessionFileError:
+            refused += 1
+            assert book.views() == ()
+        else:  # in the padding between the parts, or a date
+            assert [view.tracked.object_id for view in book.views()] == ["mug", "object_1"]
+            book.clear()
+    assert refused > 70
+
+
+def _broken(change: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    def broken(plain: dict[str, Any]) -> dict[str, Any]:
+        changed = copy.deepcopy(plain)
+        change(changed)
+        return changed
+
+    return broken
+
+
+@pytest.mark.parametrize(
+    ("break_", "why"),
+    [
+        (_broken(lambda p: p.update(format="sam2_ros session 9")), "format"),
+        (_broken(lambda p: p.pop("next_number")), "expected format"),
+        (_broken(lambda p: p.update(more=1)), "expected format"),
+        (_broken(lambda p: p.update(next_number=0)), "next_number"),
+        (_broken(lambda p: p.update(next_number=True)), "next_number"),
+        (_broken(lambda p: p.update(tracker=[])), "expected a tracker's state"),
+        (_broken(lambda p: p.update(objects={})), "a list of objects"),
+        (_broken(lambda p: p["objects"].pop()), "expected those of the tracker"),
+        (_broken(lambda p: p["objects"].reverse()), "expected those of the tracker"),
+        (_broken(lambda p: p["objects"][0].update(class_id=7)), "class_id: expected a text"),
+        (
+            _broken(lambda p: p["objects"][0].update(class_id="\ud800")),
+            "class_id: expected a text that a message can hold",
+        ),
+        (_broken(lambda p: p["objects"][0].update(object_id="a\0b")), "object_id: expected a text that a message can"),
+        (_broken(lambda p: p["objects"][0].update(first_seen_ns=1 << 70)), "first_seen_ns"),
+        (_broken(lambda p: p["objects"][0].update(last_seen_ns=1.5)), "last_seen_ns"),
+        (_broken(lambda p: p["objects"].__setitem__(0, None)), r"objects\[0\]: expected"),
+        (_broken(lambda p: p["tracker"].update(next_label=1)), "does not fit"),
+        (_broken(lambda p: p["tracker"]["objects"][0].update(conditioning={})), "does not fit"),
+    ],
+)
+def test_values_that_make_no_sense_are_refused_and_nothing_changes(
+    saved: dict[str, Any], break_: Callable[[dict[str, Any]], dict[str, Any]], why: str
+) -> None:
+    book, tracker = a_book()
+    book.apply_all([click("other", class_id="thing")], SIZE)
+    with pytest.raises(SessionFileError, match=why):
+        book.load(break_(saved))
+    (view,) = book.views()
+    assert (view.tracked.object_id, view.class_id, tracker.object_ids) == ("other", "thing", ("other",))
+
+
+JUNK = [
+    None,
+    True,
+    -1,
+    1 << 80,
+    0.5,
+    float("nan"),
+    "",
+    "x",
+    b"x",
+    [],
+    {},
+    (),
+    {1: 2},
+    [[]],
+    torch.zeros(0),
+    torch.ones(2),
+]
+
+
+def places_in(value: Any) -> list[tuple[Any, Any]]:
+    """Every (container, key) in nested dicts and lists."""
+    keys = list(value) if isinstance(value, dict) else list(range(len(value))) if isinstance(value, list) else []
+    return [place for key in keys for place in ((value, key), *places_in(value[key]))]
+
+
+def test_junk_anywhere_is_refused_with_the_one_error_and_changes_nothing(saved: dict[str, Any]) -> None:
+    random = np.random.default_rng(1)
+    book, tracker = a_book()
+    book.apply_all([click("waits", x=10)], SIZE)
+    taken = 0
+    for _ in range(200):
+        changed = copy.deepcopy(saved)
+        places = places_in(changed)
+        container, key = places[random.integers(len(places))]
+        container[key] = JUNK[random.integers(len(JUNK))]
+        try:
+            book.load(changed)
+        except SessionFileError:
+            assert tracker.object_ids == ("waits",)
+        else:  # another class, say
+            taken += 1
+            book.reset()
+            book.apply_all([click("waits", x=10)], SIZE)
+    assert taken < 30
+
+
+def test_a_session_of_other_weights_is_refused(saved: dict[str, Any]) -> None:
+    book, tracker = a_book(seed=1)
+    with pytest.raises(SessionFileError, match="weights: expected that of this tracker"):
+        book.load(saved)
+    assert tracker.object_ids == ()

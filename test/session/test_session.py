@@ -1,0 +1,242 @@
+"""The session without ROS and without a network: what is taken when, and what survives which failure."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from typing import Any
+
+import pytest
+from session_rig import DEADLINE_S, SessionRig, click
+
+from sam2_ros.session.events import EventType
+from sam2_ros.session.prompts import PromptAction, PromptRequest
+from sam2_ros.session.work_queue import SessionStoppedError
+from sam2_ros.tracking.types import ObjectState, PromptError
+
+
+@pytest.fixture
+def rig(fake_tracker: Any) -> Iterator[SessionRig]:
+    rig = SessionRig(fake_tracker)
+    yield rig
+    fake_tracker.gate.set()
+    assert rig.session.stop(DEADLINE_S)
+
+
+def test_prompt_before_any_image_is_pending_then_tracked_with_the_images_header(rig: SessionRig) -> None:
+    (outcome,) = rig.prompt(click("mug", class_id="cup"))
+    assert (outcome.accepted, outcome.object_id, outcome.label) == (True, "mug", 1)
+    (before,) = rig.session.view.objects
+    assert before.tracked.state is ObjectState.PENDING and before.first_seen_ns == 0
+    rig.offer(7, stamp_s=2.5)
+    view = rig.wait_for(1)
+    assert view.header == "header 7" and view.stamp_ns == 2_500_000_000
+    (after,) = view.objects
+    assert after.tracked.state is ObjectState.TRACKED and after.class_id == "cup"
+    assert after.first_seen_ns == after.last_seen_ns == 2_500_000_000
+
+
+def test_only_the_newest_waiting_image_is_processed_and_the_others_are_counted(rig: SessionRig) -> None:
+    rig.tracker.gate.clear()
+    rig.offer(1)
+    assert rig.tracker.in_step.wait(DEADLINE_S)
+    for value in (2, 3, 4):
+        rig.offer(value)
+    rig.tracker.gate.set()
+    assert rig.wait_for(1).header == "header 1"
+    latest = rig.wait_for(2)
+    assert latest.header == "header 4" and latest.frames_dropped == 2
+    assert rig.session.stats().received == 4
+
+
+def test_commands_run_in_order_between_images(rig: SessionRig) -> None:
+    rig.tracker.gate.clear()
+    rig.offer(1)
+    assert rig.tracker.in_step.wait(DEADLINE_S)
+    first = rig.session.prompt([click("a")])
+    removed = rig.session.remove(["a"])
+    second = rig.session.prompt([click("b")])
+    cleared = rig.session.clear()
+    third = rig.session.prompt([click("c")])
+    assert not first.outcomes.done()  # not while the model is at work
+    rig.offer(2)
+    rig.tracker.gate.set()
+    rig.wait_for(2)
+    assert removed.result(DEADLINE_S) == ("a",) and cleared.result(DEADLINE_S) == ("b",)
+    assert third.outcomes.result(DEADLINE_S)[0].label == 3
+    assert second.outcomes.result(DEADLINE_S)[0].accepted
+    assert rig.tracker.calls == ["step 1", "prompt a", "remove a", "prompt b", "clear", "prompt c", "step 2"]
+
+
+def test_add_or_refine_is_decided_when_the_prompt_is_carried_out(rig: SessionRig) -> None:
+    """Of two clicks while the model is busy, the second corrects what the first one adds."""
+    rig.tracker.gate.clear()
+    rig.offer()
+    assert rig.tracker.in_step.wait(20)
+    tickets = [rig.session.prompt([click("mug", x=x, refine_if_known=True)]) for x in (4, 5)]
+    rig.tracker.gate.set()
+    assert all(ticket.outcomes.result(20)[0].accepted for ticket in tickets)
+    assert rig.tracker.calls[-2:] == ["prompt mug", "refine mug"]
+    assert [event.type for event in rig.events] == [EventType.ADDED, EventType.REFINED]
+
+
+def test_waiting_for_the_first_mask(rig: SessionRig) -> None:
+    ticket = rig.session.prompt([click("a"), click("b", x=400)], wait=True)
+    assert [o.accepted for o in ticket.outcomes.result(DEADLINE_S)] == [True, True]  # no size is known yet
+    rig.offer(1)
+    view = ticket.first_view.result(DEADLINE_S)
+    assert view.result is not None
+    assert view.result["a"].area_px == 9
+    assert [object_id for object_id, _ in view.result.rejected] == ["b"]
+    assert [item.tracked.object_id for item in rig.session.view.objects] == ["a"]
+
+
+def test_giving_up_while_the_model_is_busy_withdraws_the_prompt(rig: SessionRig) -> None:
+    rig.tracker.gate.clear()
+    rig.offer(1)
+    assert rig.tracker.in_step.wait(DEADLINE_S)
+    ticket = rig.session.prompt([click("a")])
+    assert ticket.outcomes.cancel()
+    rig.tracker.gate.set()
+    rig.offer(2)
+    rig.wait_for(2)
+    with pytest.raises(CancelledError):
+        ticket.outcomes.result(DEADLINE_S)
+    assert rig.tracker.object_ids == ()
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason"),
+    [
+        (PromptRequest("new"), "empty prompt"),
+        (click("known"), "exists already"),
+        (click("new", x=99), "outside the image"),
+        (click("new", action=PromptAction.REFINE), "no object 'new' to refine; known: known"),
+        (click("new", action=PromptAction.REPLACE), "no object 'new' to replace; known: known"),
+        (PromptRequest("new", action=PromptAction.UNDO), "no object 'new' to undo; known: known"),
+        (click("new", x=1.5, normalized=True), "must lie in 0..1"),
+        (click("new", x=float("nan"), normalized=True), "must lie in 0..1"),
+    ],
+)
+def test_refused_prompt_says_why_and_changes_nothing(rig: SessionRig, request_: PromptRequest, reason: str) -> None:
+    rig.prompt(click("known"))
+    rig.offer(1)
+    rig.wait_for(1)
+    calls = list(rig.tracker.calls)
+    (outcome,) = rig.prompt(request_)
+    assert not outcome.accepted and outcome.label == 0 and reason in outcome.error
+    assert rig.tracker.calls == calls and rig.tracker.object_ids == ("known",)
+
+
+def test_each_prompt_of_a_batch_stands_for_itself_but_not_twice_for_one_object(rig: SessionRig) -> None:
+    outcomes = rig.prompt(click("a"), click("b"), click("a"), click(), click())
+    assert [o.accepted for o in outcomes] == [False, True, False, True, True]
+    assert "2 prompts for 'a'" in outcomes[0].error
+    assert [o.object_id for o in outcomes[3:]] == ["object_1", "object_2"]
+
+
+def test_chosen_names_are_not_reused_before_a_reset(rig: SessionRig) -> None:
+    assert rig.prompt(click())[0].object_id == "object_1"
+    rig.session.clear().result(DEADLINE_S)
+    (second,) = rig.prompt(click())
+    assert (second.object_id, second.label) == ("object_2", 2)
+    rig.session.reset().result(DEADLINE_S)
+    (third,) = rig.prompt(click())
+    assert (third.object_id, third.label) == ("object_1", 1)
+
+
+def test_normalized_coordinates(rig: SessionRig) -> None:
+    (early,) = rig.prompt(click("a", x=0.5, y=0.5, normalized=True))
+    assert not early.accepted and "no image has come yet" in early.error
+    rig.offer(1)
+    rig.wait_for(1)
+    assert rig.prompt(click("a", x=0.5, y=0.5, normalized=True), click("b", x=1, y=1, normalized=True))[1].accepted
+    rig.offer(2)
+    a, b = rig.wait_for(2).objects
+    assert a.tracked.box_xyxy == (4, 3, 7, 6)
+    assert b.tracked.box_xyxy == (8, 6, 10, 8)
+
+
+def test_removal_is_all_or_nothing(rig: SessionRig) -> None:
+    rig.prompt(click("a"), click("b"))
+    with pytest.raises(PromptError, match=r"unknown object\(s\) 'x'; known: a, b"):
+        rig.session.remove(["a", "x"]).result(DEADLINE_S)
+    assert rig.tracker.object_ids == ("a", "b")
+    assert rig.session.remove(["b"]).result(DEADLINE_S) == ("b",)
+    assert [item.tracked.object_id for item in rig.session.view.objects] == ["a"]
+
+
+def test_while_disabled_images_are_ignored_and_objects_kept(rig: SessionRig) -> None:
+    rig.prompt(click("a"))
+    assert rig.session.set_enabled(False).result(DEADLINE_S) is False
+    rig.offer(1)
+    rig.session.set_enabled(True).result(DEADLINE_S)
+    rig.offer(2)
+    assert rig.wait_for(1).header == "header 2"
+    assert rig.tracker.calls == ["prompt a", "step 2"]
+    assert rig.session.stats().dropped == 0
+
+
+@pytest.mark.parametrize("where", ["decode", "step", "publish"])
+def test_a_failing_image_is_logged_and_counted_and_the_next_one_goes_on(
+    rig: SessionRig, where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.prompt(click("a"))
+    ticket = rig.session.prompt([click("b")], wait=True)
+    if where == "step":
+        rig.tracker.fail_next = [RuntimeError("out of memory")]
+    if where == "publish":
+        rig.publish_error = RuntimeError("no middleware")
+    with caplog.at_level(logging.ERROR):
+        rig.offer(1, readable=where != "decode")
+        rig.session.set_enabled(True).result(DEADLINE_S)  # now the worker has taken the first image out of the mailbox
+        rig.offer(2)
+        view = rig.wait_for(1)
+    assert view.header == "header 2" and len(view.objects) == 2
+    assert ticket.first_view.done()
+    stats = rig.session.stats()
+    assert stats.failed == 1
+    assert {"decode": "yuv", "step": "out of memory", "publish": "no middleware"}[where] in stats.last_error
+    assert stats.last_error in caplog.text
+
+
+def test_stamps_that_jump_back_reset_the_tracking_once(rig: SessionRig, caplog: pytest.LogCaptureFixture) -> None:
+    rig.prompt(click("a"))
+    rig.offer(1, stamp_s=100)
+    rig.wait_for(1)
+    with caplog.at_level(logging.WARNING):
+        rig.offer(2, stamp_s=99.9)  # out of order, not a jump
+        assert len(rig.wait_for(2).objects) == 1
+        rig.offer(3, stamp_s=5)
+        view = rig.wait_for(3)
+        rig.offer(4, stamp_s=5.1)
+        rig.wait_for(4)
+    assert view.objects == () and view.frame_index == 0
+    assert rig.tracker.calls.count("reset") == 1
+    assert caplog.text.count("went back by 94.90 s") == 1
+
+
+def test_a_dead_worker_says_so_to_everybody(rig: SessionRig, caplog: pytest.LogCaptureFixture) -> None:
+    rig.tracker.fail_next = [SystemExit("the worst")]
+    rig.tracker.gate.clear()
+    rig.offer(1)
+    assert rig.tracker.in_step.wait(DEADLINE_S)
+    queued = rig.session.clear()
+    with caplog.at_level(logging.CRITICAL):
+        rig.tracker.gate.set()
+        with pytest.raises(SessionStoppedError, match=r"has died \(SystemExit: the worst\)"):
+            queued.result(DEADLINE_S)
+    with pytest.raises(SessionStoppedError, match="has died"):
+        rig.prompt(click("late"))
+    assert "the worst" in rig.session.failure and "the worst" in caplog.text
+
+
+def test_stop_answers_who_still_waits(rig: SessionRig) -> None:
+    ticket = rig.session.prompt([click("a")], wait=True)
+    ticket.outcomes.result(DEADLINE_S)
+    assert rig.session.stop(DEADLINE_S)
+    with pytest.raises(SessionStoppedError, match="stopped"):
+        ticket.first_view.result(DEADLINE_S)
+    with pytest.raises(SessionStoppedError, match="stopped"):
+        rig.session.clear().result(DEADLINE_S)
