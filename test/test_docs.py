@@ -198,7 +198,7 @@ def test_links_lead_somewhere(path: Path) -> None:
 def test_the_training_recipe_loads() -> None:
     config = load_config(ROOT / "config" / "train_nano.yaml")
     assert config.model == "nano"
-    assert len(config.photo_weights) == len(config.photo_roots)
-    assert all(stage.size_px % 32 == 0 and stage.lr_end < stage.lr for stage in config.stages)
+    assert all(root.weight > 0 for root in config.photo_roots)
+    assert all(all(size % 32 == 0 for size in stage.sizes_px) and stage.lr_end < stage.lr for stage in config.stages)
     # What the weights saw last should be what they are used for.
     assert config.stages[-1].size_px == model_config(config.model).image_size

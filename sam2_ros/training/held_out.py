@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sam2_ros.data.clips.photos import is_held_out, photo_pairs
+from sam2_ros.data.files.photo_folders import split_folder
 from sam2_ros.training.config import TrainConfig
 
 
@@ -15,15 +15,16 @@ def export_held_out(config: TrainConfig, folder: Path) -> int:
         ValueError: the config holds none out, or two roots have photographs of the same name.
         FileExistsError: the folder has other files of these names.
     """
-    pairs = [pair for root in config.photo_roots for pair in photo_pairs(Path(root))]
-    held_out = [(image, mask) for image, mask in pairs if is_held_out(image.stem, config.held_out_every)]
+    split = [split_folder(root) for root in config.photo_roots]
+    held_out = [photo for part in split for photo in part.held_out]
     if not held_out:
-        raise ValueError(f"no photograph is held out: held_out_every is {config.held_out_every}, of {len(pairs)}")
-    names = [image.name for image, _ in held_out]
+        total = sum(len(part.training) for part in split)
+        raise ValueError(f"no photograph is held out of {total}; expected held_out_every in an entry of photo_roots")
+    names = [photo.image.name for photo in held_out]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"expected every photograph to have a name of its own, got twice: {', '.join(twice[:4])}")
-    for kind, paths in (("images", [i for i, _ in held_out]), ("masks", [m for _, m in held_out])):
+    for kind, paths in (("images", [p.image for p in held_out]), ("masks", [p.mask for p in held_out])):
         (folder / kind).mkdir(parents=True, exist_ok=True)
         for path in paths:
             link = folder / kind / path.name

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import csv
 import logging
+import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from sam2_ros.training.config import TrainConfig
 from sam2_ros.training.unroll import UnrollResult
 
 _log = logging.getLogger(__name__)
+SECONDS_BETWEEN_LINES = 10.0
 LOG_COLUMNS = ("step", "stage", "loss", "focal", "dice", "iou", "presence", "click_iou", "last_iou", "lr", "seconds")
 
 
 class Journal:
     """The log of the run in one folder. Rows after ``step``, of a run that was killed, are taken out."""
 
-    def __init__(self, folder: Path, step: int, total_steps: int, tensorboard: bool) -> None:
+    def __init__(self, folder: Path, step: int, config: TrainConfig) -> None:
         """Open the log of a run that goes on after ``step``.
 
         Raises:
             ValueError: TensorBoard is asked for and not installed.
         """
         self._path = folder / "log.csv"
-        self._total_steps = total_steps
-        self._writer = _summary_writer(folder, step) if tensorboard else None
+        self._config, self._first_step = config, step
+        self._started = self._said = time.monotonic()
+        self._writer = _summary_writer(folder, step) if config.tensorboard else None
         if self._path.exists():
             with self._path.open(newline="") as file:
                 header, *rows = list(csv.reader(file)) or [list(LOG_COLUMNS)]
@@ -36,26 +41,55 @@ class Journal:
             csv.writer(file).writerows(rows)
         part.replace(self._path)
 
-    def write(self, step: int, stage: int, lr: float, result: UnrollResult, seconds: float) -> None:
+    def note(self, step: int, stage: int, lr: float, result: UnrollResult, seconds: float) -> None:
+        """A step is done: a row every ``log_every`` steps, a line at the first and about every ten seconds."""
+        now = time.monotonic()
+        speaks = step == self._first_step + 1 or now - self._said >= SECONDS_BETWEEN_LINES
+        writes = step % self._config.log_every == 0
+        if not speaks and not writes:
+            return  # reading the values waits for a GPU
         losses = result.losses
         values = (
             *(float(x.detach()) for x in (losses.total, losses.focal, losses.dice, losses.iou, losses.presence)),
             result.click_iou,
             result.last_iou,
         )
-        row = (step, stage, *(f"{v:.4f}" for v in values), f"{lr:.2e}", f"{seconds:.0f}")
+        row = [str(step), str(stage), *(f"{v:.4f}" for v in values), f"{lr:.2e}", f"{seconds:.0f}"]
+        if writes:
+            self._append(row)
+            if self._writer is not None:
+                for name, value in zip(LOG_COLUMNS[2:], (*values, lr), strict=False):
+                    self._writer.add_scalar(name, value, step)
+                self._writer.flush()
+        if speaks:
+            self._said = now
+            shown = " ".join(f"{name} {value}" for name, value in zip(LOG_COLUMNS[2:], row[2:], strict=True))
+            left = self._seconds_left(step, now - self._started)
+            _log.info("step %d/%d %s, %s left", step, self._config.total_steps, shown, timedelta(seconds=round(left)))
+
+    def _append(self, row: list[str]) -> None:
         is_new = not self._path.exists()
         with self._path.open("a", newline="") as file:
             writer = csv.writer(file)
             if is_new:
                 writer.writerow(LOG_COLUMNS)
             writer.writerow(row)
-        shown = " ".join(f"{name} {value}" for name, value in zip(LOG_COLUMNS[2:], row[2:], strict=True))
-        _log.info("step %d/%d %s", step, self._total_steps, shown)
-        if self._writer is not None:
-            for name, value in zip(LOG_COLUMNS[2:], (*values, lr), strict=False):
-                self._writer.add_scalar(name, value, step)
-            self._writer.flush()
+
+    def _seconds_left(self, step: int, seconds: float) -> float:
+        """If every pixel of a clip costs as much as it has since this process started."""
+        done, total = _pixels(self._config, step), _pixels(self._config, self._config.total_steps)
+        return seconds * (total - done) / (done - _pixels(self._config, self._first_step))
+
+
+def _pixels(config: TrainConfig, steps: int) -> float:
+    """Pixels of all frames in the first ``steps`` steps of a run."""
+    pixels = 0.0
+    for stage in config.stages:
+        in_stage = min(steps, stage.steps)
+        side_px2 = sum(size**2 for size in stage.sizes_px) / len(stage.sizes_px)
+        pixels += in_stage * stage.clips_per_batch * stage.frames * side_px2
+        steps -= in_stage
+    return pixels
 
 
 def _summary_writer(folder: Path, step: int) -> Any:

@@ -16,6 +16,10 @@ from sam2_ros.training.config import TrainConfig
 _log = logging.getLogger(__name__)
 
 
+class TrainingFailedError(RuntimeError):
+    """A run that cannot go on to anything useful."""
+
+
 @dataclass
 class Run:
     """What a checkpoint holds. Clips and prompts are drawn from the step's number, so they need no place in it."""
@@ -26,6 +30,7 @@ class Run:
     settings: dict[str, Any]  # of the config, to tell a run that goes on with others
     step: int = 0
     seconds: float = 0.0
+    failed_in_a_row: int = 0  # batches whose gradient was not finite
 
     @classmethod
     def start(cls, model: SAM2, config: TrainConfig) -> Run:
@@ -41,19 +46,40 @@ class Run:
             for name, value in self.model.state_dict().items():
                 self.ema[name].lerp_(value, 1 - decay)
 
-    def save(self, path: Path) -> None:
-        """Written aside and renamed, so that a run killed while saving keeps the earlier file."""
+    def save(self, folder: Path, keep: bool = False) -> None:
+        """Write ``last.pt`` to go on from and ``weights.pt``, the averaged weights in float16, a plain state dict.
+
+        Each is written aside and renamed, so that a run killed while saving keeps the earlier file.
+
+        Args:
+            folder: of the run.
+            keep: write the averaged weights once more under the step's number, where they stay.
+
+        Raises:
+            TrainingFailedError: a weight is not finite; nothing is written.
+        """
+        weights = self.model.state_dict()
+        # Half precision: half as large to ship, and what the model card's scores were measured with.
+        average = {name: value.half().cpu() for name, value in self.ema.items()}
+        for kind, values in (("weights", weights), ("averaged weights", average)):
+            broken = [name for name, value in values.items() if not torch.isfinite(value).all()]
+            if broken:
+                raise TrainingFailedError(
+                    f"step {self.step}: the {kind} {', '.join(broken[:3])} are not finite and are not written; "
+                    f"{folder} keeps the last good ones: go on from there with a lower lr"
+                )
         state = {
-            "model": self.model.state_dict(),
+            "model": weights,
             "ema": self.ema,
             "optimizer": self.optimizer.state_dict(),
             "settings": self.settings,
             "step": self.step,
             "seconds": self.seconds,
         }
-        part = path.with_suffix(".part")
-        torch.save(state, part)
-        part.replace(path)
+        _write(state, folder / "last.pt")
+        _write(average, folder / "weights.pt")
+        if keep:
+            _write(average, folder / f"weights_{self.step:08d}.pt")
 
     def resume(self, path: Path, device: torch.device) -> None:
         """Take over a saved run where there is one; ValueError when it is damaged, or another model's."""
@@ -77,6 +103,12 @@ class Run:
         if changed:
             _log.warning("going on with other settings than before: %s", ", ".join(changed))
         _log.info("going on at step %d from %s", self.step, path)
+
+
+def _write(content: dict[str, Any], path: Path) -> None:
+    part = path.with_suffix(".part")
+    torch.save(content, part)
+    part.replace(path)
 
 
 def _optimizer(model: SAM2, config: TrainConfig) -> torch.optim.AdamW:

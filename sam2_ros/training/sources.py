@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from sam2_ros.data.clips.clip import Clip, mosaic, reversed_clip
 from sam2_ros.data.clips.photos import PhotoLibrary
 from sam2_ros.data.clips.synthetic import ClipConfig, SyntheticClips
 from sam2_ros.data.clips.video_clips import VideoClips, open_training_videos
+from sam2_ros.training.batches import CLIPS_PER_STEP
 from sam2_ros.training.config import Stage, TrainConfig
 
 
@@ -42,6 +43,16 @@ class ClipMix:
         return clip
 
 
+class StageClips:
+    """The clip of a seed, in the size of its step: all clips of a batch have the same."""
+
+    def __init__(self, stage: Stage, clips_of_size: Mapping[int, Callable[[int], Clip]]) -> None:
+        self._stage, self._clips_of_size = stage, clips_of_size
+
+    def __call__(self, seed: int) -> Clip:
+        return self._clips_of_size[size_of_step(self._stage, seed // CLIPS_PER_STEP)](seed)
+
+
 class TrainingData:
     """The photographs and videos of a run, found once, and the clips that its stages make of them."""
 
@@ -49,17 +60,18 @@ class TrainingData:
         self._config = config
         self._library: PhotoLibrary | None = None
         if config.photo_roots and config.synthetic_weight > 0:
-            self._library = PhotoLibrary.from_folders(
-                [Path(root) for root in config.photo_roots], config.photo_weights or None, config.held_out_every
-            )
-
+            self._library = PhotoLibrary.from_folders(config.photo_roots, config.photo_cache_mb)
         self._videos = [(open_training_videos(Path(v.root), v.held_out), v.weight) for v in config.videos]
 
     def describe(self) -> str:
         photographs, videos = len(self._library) if self._library else 0, sum(len(found) for found, _ in self._videos)
         return f"{photographs} photographs, {videos} videos"
 
-    def clips(self, stage: Stage) -> ClipMix:
+    def clips(self, stage: Stage) -> StageClips:
+        """What a stage learns from."""
+        return StageClips(stage, {size_px: self._mix(stage, size_px) for size_px in stage.sizes_px})
+
+    def _mix(self, stage: Stage, size_px: int) -> ClipMix:
         config = self._config
         sources: list[Callable[[int], Clip]] = []
         weights: list[float] = []
@@ -67,9 +79,14 @@ class TrainingData:
             # Every clip has something to prompt: one that shows its objects later only could not be used.
             sure = ClipConfig(visible_at_start_prob=1.0)
             max_objects = max(3, stage.objects_per_clip)
-            sources.append(SyntheticClips(self._library, stage.size_px, stage.frames, max_objects, sure))
+            sources.append(SyntheticClips(self._library, size_px, stage.frames, max_objects, sure))
             weights.append(config.synthetic_weight)
         for videos, weight in self._videos:
-            sources.append(VideoClips(videos, stage.size_px, stage.frames, stage.objects_per_clip))
+            sources.append(VideoClips(videos, size_px, stage.frames, stage.objects_per_clip))
             weights.append(weight)
         return ClipMix(sources, weights, config.reverse_probability, config.mosaic_probability)
+
+
+def size_of_step(stage: Stage, step: int) -> int:
+    """Side of the frames of a step in px, drawn from the stage's sizes by the step's number alone."""
+    return stage.sizes_px[int(np.random.default_rng((step, 2)).integers(len(stage.sizes_px)))]

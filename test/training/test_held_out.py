@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sam2_ros.data.clips.photos import PhotoLibrary, is_held_out, photo_pairs
+from sam2_ros.data.clips.photos import PhotoLibrary
+from sam2_ros.data.files.photo_folders import PhotoFolder, is_held_out, list_photos
 from sam2_ros.training.config import Stage, TrainConfig
 from sam2_ros.training.held_out import export_held_out
 
@@ -24,22 +25,16 @@ def numbered_root(photo_root: Path) -> Path:
 
 def config_for(*roots: Path, every: int = EVERY) -> TrainConfig:
     stage = Stage(steps=1, size_px=64, frames=1, clips_per_batch=1, lr=1e-3, lr_end=0.0)
-    return TrainConfig("nano", (stage,), tuple(str(root) for root in roots), held_out_every=every)
-
-
-def test_the_name_alone_decides() -> None:
-    names = [f"{number:012d}" for number in range(2000)]
-    held_out = [name for name in names if is_held_out(name, 10)]
-    assert held_out[:3] == ["000000000007", "000000000012", "000000000025"], "other photographs than in earlier runs"
-    assert 150 < len(held_out) < 250
-    assert not any(is_held_out(name, 0) for name in names)
+    return TrainConfig("nano", (stage,), tuple(PhotoFolder(str(root), held_out_every=every) for root in roots))
 
 
 def test_held_out_and_trained_on_are_all_photographs(numbered_root: Path, tmp_path: Path) -> None:
-    stems = {image.stem for image, _ in photo_pairs(numbered_root)}
+    stems = {photo.name for photo in list_photos(numbered_root)}
     held_out = {stem for stem in stems if is_held_out(stem, EVERY)}
     assert 0 < len(held_out) < len(stems)
-    assert len(PhotoLibrary.from_folders([numbered_root], held_out_every=EVERY)) == len(stems) - len(held_out)
+    assert len(PhotoLibrary.from_folders([PhotoFolder(str(numbered_root), held_out_every=EVERY)])) == len(stems) - len(
+        held_out
+    )
     assert export_held_out(config_for(numbered_root), tmp_path / "eval") == len(held_out)
     for kind in ("images", "masks"):
         exported = sorted((tmp_path / "eval" / kind).iterdir())
@@ -49,7 +44,7 @@ def test_held_out_and_trained_on_are_all_photographs(numbered_root: Path, tmp_pa
 
 
 def test_nothing_held_out_is_said(numbered_root: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no photograph is held out: held_out_every is 0, of 3"):
+    with pytest.raises(ValueError, match="no photograph is held out of 3; expected held_out_every"):
         export_held_out(config_for(numbered_root, every=0), tmp_path)
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from tiny_model import TINY
 from sam2_ros.model.config import MODELS
+from sam2_ros.data.files.photo_folders import PhotoFolder
 from sam2_ros.training import train as train_module
 from sam2_ros.training.config import PromptMix, Stage, TrainConfig
 
@@ -41,7 +42,7 @@ image = Stage(
 stages = (image, replace(image, steps=5, frames=3))
 mix = PromptMix(max_corrections=2, later_correction_probability=0.5)
 config = TrainConfig(
-    TINY.name, stages, (photos,), workers=1, threads=1, log_every=1, save_every=2, prompts=mix, bf16=False
+    TINY.name, stages, (PhotoFolder(photos),), workers=1, threads=1, log_every=1, save_every=2, prompts=mix, bf16=False
 )
 train_module.train(config, out)
 torch.save(models[0].state_dict(), out / f"rank{os.environ.get('RANK', 0)}.pt")

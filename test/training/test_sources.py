@@ -10,8 +10,10 @@ import pytest
 
 from sam2_ros.data.clips.clip import Clip
 from sam2_ros.data.files.index_png import write_index_png
+from sam2_ros.data.files.photo_folders import PhotoFolder
+from sam2_ros.training.batches import CLIPS_PER_STEP
 from sam2_ros.training.config import Stage, TrainConfig, VideoSource
-from sam2_ros.training.sources import ClipMix, TrainingData
+from sam2_ros.training.sources import ClipMix, TrainingData, size_of_step
 
 SIZE = 32
 STAGE = Stage(steps=1, size_px=SIZE, frames=2, clips_per_batch=1, lr=1e-3, lr_end=0.0)
@@ -66,7 +68,7 @@ def is_gray(clip: Clip) -> bool:
 
 
 def test_photographs_and_videos_together(photo_root: Path, videos: tuple[VideoSource]) -> None:
-    data = TrainingData(TrainConfig("nano", (STAGE,), (str(photo_root),), videos=videos))
+    data = TrainingData(TrainConfig("nano", (STAGE,), (PhotoFolder(str(photo_root)),), videos=videos))
     assert data.describe() == "3 photographs, 1 videos"
     clips = [data.clips(STAGE)(seed) for seed in range(20)]
     assert {True, False} == set(map(is_gray, clips)), "only one of the two sources was drawn from"
@@ -78,16 +80,29 @@ def test_photographs_and_videos_together(photo_root: Path, videos: tuple[VideoSo
 def test_synthetic_clips_are_drawn_by_their_weight(
     photo_root: Path, videos: tuple[VideoSource], weight: float, expected: set[bool]
 ) -> None:
-    config = TrainConfig("nano", (STAGE,), (str(photo_root),), videos=videos, synthetic_weight=weight)
+    config = TrainConfig("nano", (STAGE,), (PhotoFolder(str(photo_root)),), videos=videos, synthetic_weight=weight)
     clips = TrainingData(config).clips(STAGE)
     assert {is_gray(clips(seed)) for seed in range(10)} == expected
 
 
 def test_a_runs_clips_are_changed_as_often_as_its_config_says(photo_root: Path) -> None:
-    plain = TrainConfig("nano", (STAGE,), (str(photo_root),), reverse_probability=0.0, mosaic_probability=0.0)
+    plain = TrainConfig(
+        "nano", (STAGE,), (PhotoFolder(str(photo_root)),), reverse_probability=0.0, mosaic_probability=0.0
+    )
     backwards, tiled = replace(plain, reverse_probability=1.0), replace(plain, mosaic_probability=1.0)
     forwards, back, tiles = (TrainingData(config).clips(STAGE) for config in (plain, backwards, tiled))
     # A clip that ends without its objects is not turned round.
     seed = next(seed for seed in range(20) if forwards(seed).is_visible(-1))
     np.testing.assert_array_equal(back(seed).images_thwc, forwards(seed).images_thwc[::-1])
     np.testing.assert_array_equal(tiles(seed).images_thwc[:, :16, :16], tiles(seed).images_thwc[:, 16:, 16:])
+
+
+def test_every_step_draws_one_of_its_stages_sizes(photo_root: Path) -> None:
+    stage = replace(STAGE, size_px=(32, 48))
+    clips = TrainingData(TrainConfig("nano", (stage,), (PhotoFolder(str(photo_root)),))).clips(stage)
+    sizes = [size_of_step(stage, step) for step in range(200)]
+    assert 70 < sizes.count(48) < 130
+    for step in range(4):
+        of_step = {clips(step * CLIPS_PER_STEP + place).images_thwc.shape[1:3] for place in range(3)}
+        assert of_step == {(sizes[step], sizes[step])}
+    assert {size_of_step(STAGE, step) for step in range(20)} == {SIZE}

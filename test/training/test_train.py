@@ -12,10 +12,13 @@ import torch
 from tiny_model import noise_frames
 
 from sam2_ros import load_tracker
+from sam2_ros.data.files.photo_folders import PhotoFolder
 from sam2_ros.tracking.loading import load_network
 from sam2_ros.training import train as train_module
 from sam2_ros.training.build import build_for_training
 from sam2_ros.training.config import Stage, TrainConfig
+from sam2_ros.training.run_state import Run, TrainingFailedError
+from sam2_ros.training.sources import size_of_step
 from sam2_ros.training.train import train
 
 STAGE = Stage(steps=4, size_px=64, frames=2, clips_per_batch=2, lr=1e-3, lr_end=0.0, trunk_lr=1e-4)
@@ -23,7 +26,9 @@ STAGE = Stage(steps=4, size_px=64, frames=2, clips_per_batch=2, lr=1e-3, lr_end=
 
 @pytest.fixture
 def config(photo_root: Path, tiny_entry: str) -> TrainConfig:
-    return TrainConfig(tiny_entry, (STAGE,), (str(photo_root),), workers=0, threads=1, save_every=1, log_every=1)
+    return TrainConfig(
+        tiny_entry, (STAGE,), (PhotoFolder(str(photo_root)),), workers=0, threads=1, save_every=1, log_every=1
+    )
 
 
 def with_steps(config: TrainConfig, *steps: int) -> TrainConfig:
@@ -161,6 +166,104 @@ def test_batch_whose_gradient_is_not_a_number_is_left_out(
     assert {float(moments["step"]) for moments in state["optimizer"]["state"].values()} == {1.0}
 
 
+@pytest.fixture
+def never_finite(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every batch has a loss that is not a number."""
+    unroll = train_module.unroll
+
+    def broken(*args: Any) -> Any:
+        result = unroll(*args)
+        return replace(result, losses=result.losses.scaled(float("nan")))
+
+    monkeypatch.setattr(train_module, "unroll", broken)
+
+
+@pytest.mark.usefixtures("never_finite")
+def test_run_whose_batches_keep_failing_stops(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train_module, "MAX_FAILED_IN_A_ROW", 3)
+    with pytest.raises(
+        TrainingFailedError, match="step 2: the gradients of 3 batches in a row are not finite"
+    ) as caught:
+        train(with_steps(config, 9), tmp_path)
+    assert "\n" not in str(caught.value)
+    assert last_of(tmp_path)["step"] == 2, "the steps before are saved as they were"
+
+
+@pytest.mark.parametrize("which", ["model", "ema"])
+def test_weights_that_are_not_finite_are_never_written(config: TrainConfig, tmp_path: Path, which: str) -> None:
+    run = Run.start(build_for_training(config, 64), config)
+    tmp_path /= "out"
+    tmp_path.mkdir()
+    run.save(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert sorted(before) == ["last.pt", "weights.pt"]
+    # What half precision cannot hold would be infinite in the file.
+    weights = run.ema if which == "ema" else run.model.state_dict()
+    weights["memory_encoder.out_proj.weight"].view(-1)[0] = 1e6 if which == "ema" else float("nan")
+    with pytest.raises(TrainingFailedError, match=r"step 0: the .*weights memory_encoder\.out_proj\.weight are not"):
+        run.save(tmp_path, keep=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_averaged_weights_are_kept_as_often_as_told(config: TrainConfig, tmp_path: Path) -> None:
+    train(replace(with_steps(config, 5), keep_every=2), tmp_path)
+    assert sorted(path.name for path in tmp_path.glob("weights*")) == [
+        "weights.pt",
+        "weights_00000002.pt",
+        "weights_00000004.pt",
+    ]
+    kept = torch.load(tmp_path / "weights_00000004.pt", weights_only=True)
+    assert all(value.dtype == torch.float16 for value in kept.values())
+    last = torch.load(tmp_path / "weights.pt", weights_only=True)
+    assert any(not torch.equal(value, last[name]) for name, value in kept.items())
+
+
+@pytest.mark.parametrize(
+    ("device", "capabilities", "expected"),
+    [
+        ("cpu", {}, False),
+        ("cpu", {"avx512_bf16": True}, False),  # measured: no gain
+        ("cpu", {"avx512_bf16": True, "amx_bf16": True}, True),
+        ("cuda", (7, 5), False),
+        ("cuda", (9, 0), True),
+    ],
+)
+def test_bfloat16_follows_the_device(
+    monkeypatch: pytest.MonkeyPatch, device: str, capabilities: Any, expected: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capabilities)
+    assert train_module.computes_in_bfloat16("auto", torch.device(device)) is expected
+    for told in (True, False):
+        assert train_module.computes_in_bfloat16(told, torch.device(device)) is told
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+def test_autocast_is_on_where_told(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bf16: bool
+) -> None:
+    unroll, seen = train_module.unroll, []
+
+    def watch(*args: Any) -> Any:
+        a = torch.ones(2, 2)
+        seen.append((a @ a).dtype)
+        return unroll(*args)
+
+    monkeypatch.setattr(train_module, "unroll", watch)
+    train(replace(with_steps(config, 1), bf16=bf16), tmp_path)
+    assert seen == [torch.bfloat16 if bf16 else torch.float32]
+
+
+def test_a_stage_of_several_sizes_trains_at_each(config: TrainConfig, tmp_path: Path) -> None:
+    stage = replace(STAGE, steps=6, frames=1, size_px=(64, 96))
+    sizes = {size_of_step(stage, step) for step in range(6)}
+    assert sizes == {64, 96}
+    train(replace(config, stages=(stage,)), tmp_path)
+    assert len(log_of(tmp_path)) == 6
+
+
 def test_imagenet_weights_are_refused_for_another_trunk(config: TrainConfig) -> None:
     with pytest.raises(ValueError, match="imagenet_trunk is for EfficientNet trunks; tiny-test has Hiera"):
         build_for_training(replace(config, imagenet_trunk="lite0.pth"), 64)
@@ -188,7 +291,7 @@ def test_run_starts_from_a_checkpoint_with_its_weights_only(config: TrainConfig,
 
 
 def test_run_starts_from_the_embedded_weights(photo_root: Path) -> None:
-    config = TrainConfig("nano", (STAGE,), (str(photo_root),), init="embedded")
+    config = TrainConfig("nano", (STAGE,), (PhotoFolder(str(photo_root)),), init="embedded")
     ours, theirs = build_for_training(config, 64).state_dict(), load_network("nano", precision="float32").state_dict()
     assert all(torch.equal(ours[name], value) for name, value in theirs.items())
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import zlib
+import logging
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sam2_ros.data.files.image_files import read_image_rgb
+from sam2_ros.data.files.index_png import read_index_png
+from sam2_ros.data.files.photo_folders import PhotoFile, PhotoFolder, split_folder
+
+_log = logging.getLogger(__name__)
 MAX_SIDE_PX = 640
 MIN_AREA_SHARE = 0.003
 MAX_AREA_SHARE = 0.70
 MAX_INSTANCES = 255  # the index map is uint8 and 0 is background
+_MAX_DRAWS = 100  # of photographs without a usable object, or damaged ones, one after the other
 
 
 @dataclass(frozen=True)
@@ -36,64 +43,105 @@ class Photo:
     index_hw: NDArray[np.uint8]  # (H, W) 0 = background, else Instance.label
     instances: tuple[Instance, ...]
 
-
-@dataclass(frozen=True)
-class _Root:
-    """Photographs of one folder, grouped by source so that a large source does not drown the others."""
-
-    groups: tuple[tuple[Photo, ...], ...]
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the two arrays."""
+        return self.image_hwc.nbytes + self.index_hw.nbytes
 
 
 class PhotoLibrary:
-    """Photographs of several folders, drawn by folder weight, then source, then photograph."""
+    """Photographs of several folders, drawn by folder weight, then each as often as any other of its folder.
 
-    def __init__(self, roots: Sequence[Sequence[Photo]], weights: Sequence[float] | None = None) -> None:
-        """Build from one list of photographs per root; see from_folders for the weights."""
+    They are decoded when they are drawn; of those drawn last as many as fit into ``cache_mb`` stay decoded. What is
+    drawn depends on the random generator alone, not on what is still there.
+    """
+
+    def __init__(
+        self, roots: Sequence[Sequence[PhotoFile]], weights: Sequence[float] | None = None, cache_mb: float = 256
+    ) -> None:
+        """Keep the names of the photographs of each root; see from_folders for weights and errors."""
         share = np.ones(len(roots)) if weights is None else np.asarray(weights, dtype=np.float64)
-        if len(share) != len(roots) or not len(roots) or (share < 0).any() or share.sum() <= 0:
+        if len(share) != len(roots) or not len(roots) or not (share >= 0).all() or not 0 < share.sum() < np.inf:
             raise ValueError(f"expected one non-negative weight per root ({len(roots)} roots), got {weights}")
-        self._roots = tuple(_Root(_by_source(photos)) for photos in roots)
-        self._with_objects = tuple(
-            _Root(_by_source([photo for photo in photos if photo.instances])) for photos in roots
-        )
-        for root, with_objects in zip(self._roots, self._with_objects, strict=True):
-            if not root.groups or not with_objects.groups:
-                raise ValueError("each root needs at least one photograph with a usable instance; found none")
+        if not all(roots):
+            raise ValueError("each root needs at least one photograph to train on; found none (all are held out?)")
+        self._roots = tuple(tuple(photos) for photos in roots)
         self._shares = share / share.sum()
+        self._decoded: OrderedDict[PhotoFile, Photo] = OrderedDict()
+        self._decoded_bytes, self._max_bytes = 0, int(cache_mb * 2**20)
+        self._damaged: set[PhotoFile] = set()
+        for photos in self._roots:
+            self._draw_from(photos, np.random.default_rng(0), with_instances=True)
 
     @classmethod
-    def from_folders(
-        cls, roots: Sequence[Path], weights: Sequence[float] | None = None, held_out_every: int = 0
-    ) -> PhotoLibrary:
-        """Read every DIR/images/*.jpg that has a DIR/masks/<stem>.png (integer index mask, 0 = background).
+    def from_folders(cls, folders: Sequence[PhotoFolder | Path], cache_mb: float = 256) -> PhotoLibrary:
+        """What may be trained on of the folders.
 
         Args:
-            roots: the folders DIR.
-            weights: share of draws per root, any scale; equal if None.
-            held_out_every: leave out the photographs for which ``is_held_out`` holds.
+            folders: with images and integer index masks (0 = background), gray or palette; a plain path has the
+                defaults of PhotoFolder.
+            cache_mb: decoded photographs that are kept, in each process that draws.
 
         Raises:
-            FileNotFoundError: a folder has no such pair.
-            ValueError: a pair cannot be decoded or differs in size, or the weights do not fit.
+            FileNotFoundError: a folder has no photograph.
+            ValueError: the weights do not fit, or hardly a photograph of a folder has a usable object.
         """
-        return cls([_read_root(Path(root), held_out_every) for root in roots], weights)
+        entries = [PhotoFolder(str(folder)) if isinstance(folder, Path) else folder for folder in folders]
+        roots = [split_folder(entry).training for entry in entries]
+        return cls(roots, [entry.weight for entry in entries], cache_mb)
 
     def __len__(self) -> int:
-        return sum(len(group) for root in self._roots for group in root.groups)
+        return sum(len(photos) for photos in self._roots)
+
+    @property
+    def decoded_bytes(self) -> int:
+        """Memory of the photographs that are kept decoded."""
+        return self._decoded_bytes
 
     def draw(self, rng: np.random.Generator, *, with_instances: bool = False) -> Photo:
-        """Draw a photograph; with_instances restricts the draw to photographs that have objects."""
-        roots = self._with_objects if with_instances else self._roots
-        groups = roots[int(rng.choice(len(roots), p=self._shares))].groups
-        group = groups[int(rng.integers(len(groups)))]
-        return group[int(rng.integers(len(group)))]
+        """Draw a photograph; with_instances restricts the draw to photographs that have usable objects.
+
+        Raises:
+            ValueError: many draws in a row found none.
+        """
+        return self._draw_from(
+            self._roots[int(rng.choice(len(self._roots), p=self._shares))], rng, with_instances=with_instances
+        )
+
+    def _draw_from(self, photos: Sequence[PhotoFile], rng: np.random.Generator, *, with_instances: bool) -> Photo:
+        for _ in range(_MAX_DRAWS):
+            photo = self._read(photos[int(rng.integers(len(photos)))])
+            if photo is not None and (photo.instances or not with_instances):
+                return photo
+        raise ValueError(
+            f"{photos[0].image.parent.parent}: expected photographs with a usable instance ({MIN_AREA_SHARE:.1%} to "
+            f"{MAX_AREA_SHARE:.0%} of the picture), found none in {_MAX_DRAWS} draws"
+        )
+
+    def _read(self, file: PhotoFile) -> Photo | None:
+        """The photograph, decoded now or before; None for a damaged one, which must not end a run of days."""
+        if file in self._damaged:
+            return None
+        photo = self._decoded.pop(file, None)
+        if photo is None:
+            try:
+                photo = make_photo(file.name, read_image_rgb(file.image), read_index_png(file.mask))
+            except (ValueError, OSError) as error:
+                self._damaged.add(file)
+                _log.warning("%s is left out: %s", file.image, error)
+                return None
+            self._decoded_bytes += photo.num_bytes
+        self._decoded[file] = photo  # the last drawn is the last one
+        while self._decoded_bytes > self._max_bytes:
+            self._decoded_bytes -= self._decoded.popitem(last=False)[1].num_bytes
+        return photo
 
 
 def make_photo(name: str, image_hwc: NDArray[np.uint8], index_hw: NDArray[np.integer]) -> Photo:
     """Shrink to MAX_SIDE_PX and keep the instances whose area is usable.
 
     Args:
-        name: for messages and for grouping (the part before the first `_`).
+        name: for messages.
         image_hwc: (H, W, 3) uint8 RGB.
         index_hw: (H, W) integer, 0 = background.
 
@@ -125,45 +173,3 @@ def _describe(index_hw: NDArray[np.uint8], label: int) -> Instance:
     height, width = index_hw.shape
     touches = x <= 1 or y <= 1 or x + w >= width - 1 or y + h >= height - 1
     return Instance(label, (x, y, x + w, y + h), int(cv2.countNonZero(mask_hw)), touches)
-
-
-def _by_source(photos: Sequence[Photo]) -> tuple[tuple[Photo, ...], ...]:
-    groups: dict[str, list[Photo]] = {}
-    for photo in photos:
-        source = photo.name.split("_")[0] if "_" in photo.name else ""
-        groups.setdefault(source, []).append(photo)
-    return tuple(tuple(groups[source]) for source in sorted(groups))
-
-
-def is_held_out(name: str, every: int) -> bool:
-    """Whether a photograph is kept for evaluation: about one in ``every``, chosen by its name alone.
-
-    So it stays held out when photographs come or go, in every run, at any seed. 0 keeps none.
-    """
-    return every > 0 and zlib.crc32(name.encode()) % every == 0
-
-
-def photo_pairs(root: Path) -> list[tuple[Path, Path]]:
-    """Image and mask of every photograph of a folder, in order of name.
-
-    Raises:
-        FileNotFoundError: there is none.
-    """
-    pairs = [(path, root / "masks" / f"{path.stem}.png") for path in sorted((root / "images").glob("*.jpg"))]
-    pairs = [(image, mask) for image, mask in pairs if mask.is_file()]
-    if not pairs:
-        raise FileNotFoundError(f"expected {root}/images/*.jpg with {root}/masks/<same name>.png, found no pair")
-    return pairs
-
-
-def _read_root(root: Path, held_out_every: int) -> list[Photo]:
-    photos = []
-    for image_path, mask_path in photo_pairs(root):
-        if is_held_out(image_path.stem, held_out_every):
-            continue
-        image_bgr = cv2.imread(str(image_path), cv2.IMREAD_COLOR)
-        index_hw = cv2.imread(str(mask_path), cv2.IMREAD_UNCHANGED)
-        if image_bgr is None or index_hw is None or index_hw.ndim != 2:
-            raise ValueError(f"expected a JPEG and a one-channel PNG index mask, got {image_path} and {mask_path}")
-        photos.append(make_photo(image_path.stem, cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB), index_hw))
-    return photos
