@@ -58,10 +58,10 @@ class _ClipsOfSteps(Dataset[SeededClip]):
 
 
 def collate(seeded: Sequence[SeededClip], objects_per_clip: int) -> TrainingBatch:
-    """Normalise, and choose up to ``objects_per_clip`` objects of each clip among those its first frame shows well.
+    """Normalise, and draw up to ``objects_per_clip`` objects of each clip among those its first frame shows well.
 
     Where it shows none, the one it shows most of stands in, perhaps to be found absent. So what a clip brings does not
-    depend on the clips beside it.
+    depend on the clips beside it. At most ``_OBJECTS_PER_CLIP``: each has a seed of its own.
     """
     clips = [item.clip for item in seeded]
     images = torch.from_numpy(np.stack([clip.images_thwc for clip in clips], axis=1)).permute(0, 1, 4, 2, 3)
@@ -71,7 +71,8 @@ def collate(seeded: Sequence[SeededClip], objects_per_clip: int) -> TrainingBatc
     for clip_index, item in enumerate(seeded):
         area = item.clip.masks_tnhw[0].sum((1, 2))
         visible = np.flatnonzero(area >= MIN_FIRST_AREA_PX)
-        for number, object_index in enumerate(visible[:objects_per_clip] if len(visible) else [area.argmax()]):
+        drawn = np.random.default_rng((item.seed, 2)).permutation(visible)[: min(objects_per_clip, _OBJECTS_PER_CLIP)]
+        for number, object_index in enumerate(drawn if len(visible) else [area.argmax()]):
             masks.append(torch.from_numpy(item.clip.masks_tnhw[:, object_index]))
             owners.append(clip_index)
             seeds.append(item.seed * _OBJECTS_PER_CLIP + number)

@@ -48,8 +48,9 @@ class PromptMix:
     correction_probability: float = 0.5  # that a frame prompted with clicks or boxes is corrected
     max_corrections: int = 1  # corrective clicks on such a frame: 1 to this many, equally likely (paper: 7)
     truth_click_share: float = 0.1  # of corrective clicks: drawn from the object, not from the error
-    later_correction_probability: float = 0.0  # that one later frame is corrected, and becomes a conditioning frame
-    image_weight: float = 1.0  # of clicks and boxes on later frames, each taken as a single image
+    center_click_share: float = 0.5  # of the other clicks: in the middle of the object or error, else uniform over it
+    later_correction_probability: float = 0.0  # that one later frame is corrected; it fades as in the tracker
+    image_weight: float = 0.25  # of clicks and boxes on later frames, each taken as a single image
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import csv
 import logging
 import time
+from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from sam2_ros.training.config import TrainConfig
+from sam2_ros.training.losses import Losses
 from sam2_ros.training.unroll import UnrollResult
 
 _log = logging.getLogger(__name__)
 SECONDS_BETWEEN_LINES = 10.0
-LOG_COLUMNS = ("step", "stage", "loss", "focal", "dice", "iou", "presence", "click_iou", "last_iou", "lr", "seconds")
+_PARTS = tuple(part.name for part in fields(Losses))
+LOG_COLUMNS = ("step", "stage", "loss", *_PARTS, "click_iou", "last_iou", "lr", "seconds")
 
 
 class Journal:
@@ -50,7 +53,8 @@ class Journal:
             return  # reading the values waits for a GPU
         losses = result.losses
         values = (
-            *(float(x.detach()) for x in (losses.total, losses.focal, losses.dice, losses.iou, losses.presence)),
+            float(losses.total.detach()),
+            *(float(getattr(losses, part).detach()) for part in _PARTS),
             result.click_iou,
             result.last_iou,
         )

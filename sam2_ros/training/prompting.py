@@ -42,11 +42,19 @@ class PromptPlan:
 
 
 @dataclass(frozen=True)
+class Round:
+    """One decoding, and the clicks and boxes that it was made from."""
+
+    prediction: MaskPrediction
+    points: PointPrompts | None  # None: a given mask, or memory alone
+
+
+@dataclass(frozen=True)
 class PromptedObjects:
     """The objects of one frame that are prompted in the same way."""
 
     rows: Tensor  # (B,) their places in the batch
-    rounds: list[MaskPrediction]  # from the prompt alone, then after each corrective click
+    rounds: list[Round]  # from the prompt alone, then after each corrective click
 
 
 @dataclass(frozen=True)
@@ -76,31 +84,31 @@ def prompt_objects(
         rows = torch.tensor(members, device=scene.masks_b1hw.device)
         group = scene.of(rows)
         if kind == "mask":
-            prompted[kind] = PromptedObjects(rows, [model.adopt_mask(group.features, group.masks_b1hw)])
+            prompted[kind] = PromptedObjects(rows, [Round(model.adopt_mask(group.features, group.masks_b1hw), None)])
             continue
-        points = (click_prompts if kind == "click" else box_prompts)(group.masks_b1hw, group.generators)
+        if kind == "click":
+            points = click_prompts(group.masks_b1hw, group.generators, mix.center_click_share)
+        else:
+            points = box_prompts(group.masks_b1hw, group.generators)
         conditioned = model.without_memory(group.features)
-        first = model.decode_masks(conditioned, group.features, points, multimask=kind == "click")
-        rounds = [first, *correct(model, group, conditioned, first, points, corrections, mix)]
+        first = Round(model.decode_masks(conditioned, group.features, points, multimask=kind == "click"), points)
+        rounds = [first, *correct(model, group, conditioned, first, corrections, mix)]
         prompted[kind] = PromptedObjects(rows, rounds)
     return prompted
 
 
 def correct(
-    model: SAM2,
-    scene: Scene,
-    conditioned_bchw: Tensor,
-    prediction: MaskPrediction,
-    points: PointPrompts | None,
-    count: int,
-    mix: PromptMix,
-) -> list[MaskPrediction]:
-    """``count`` more predictions, each after one more click on the error of the one before, which is fed back."""
-    rounds: list[MaskPrediction] = []
+    model: SAM2, scene: Scene, conditioned_bchw: Tensor, start: Round, count: int, mix: PromptMix
+) -> list[Round]:
+    """``count`` more rounds, each after one more click on the error of the one before, which is fed back."""
+    rounds: list[Round] = []
+    latest = start
     for _ in range(count):
-        logits = prediction.logits_b1hw.detach()
+        logits = latest.prediction.logits_b1hw.detach()
         predicted = F.interpolate(logits, scene.masks_b1hw.shape[2:], mode="bilinear", align_corners=False) > 0
-        points = add_corrective_click(points, predicted, scene.masks_b1hw, scene.generators, mix.truth_click_share)
+        points = add_corrective_click(
+            latest.points, predicted, scene.masks_b1hw, scene.generators, mix.truth_click_share, mix.center_click_share
+        )
         prediction = model.decode_masks(
             conditioned_bchw,
             scene.features,
@@ -108,7 +116,8 @@ def correct(
             logits.clamp(-_FED_BACK_LOGITS, _FED_BACK_LOGITS),
             multimask=points.labels_bn.shape[1] == 1,  # a single click is ambiguous, more are not
         )
-        rounds.append(prediction)
+        latest = Round(prediction, points)
+        rounds.append(latest)
     return rounds
 
 
