@@ -15,7 +15,7 @@ from sam2_ros.data.clips.clip import MIN_FIRST_AREA_PX, Clip
 from sam2_ros.tracking.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
 CLIPS_PER_STEP = 64  # seeds set aside for each step, so that a step's clips do not depend on the stages before it
-_OBJECTS_PER_CLIP = 16  # seeds of prompts set aside for each clip
+OBJECTS_PER_CLIP = 16  # at most: seeds of prompts set aside for each clip
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def collate(seeded: Sequence[SeededClip], objects_per_clip: int) -> TrainingBatc
     """Normalise, and draw up to ``objects_per_clip`` objects of each clip among those its first frame shows well.
 
     Where it shows none, the one it shows most of stands in, perhaps to be found absent. So what a clip brings does not
-    depend on the clips beside it. At most ``_OBJECTS_PER_CLIP``: each has a seed of its own.
+    depend on the clips beside it.
     """
     clips = [item.clip for item in seeded]
     images = torch.from_numpy(np.stack([clip.images_thwc for clip in clips], axis=1)).permute(0, 1, 4, 2, 3)
@@ -71,11 +71,11 @@ def collate(seeded: Sequence[SeededClip], objects_per_clip: int) -> TrainingBatc
     for clip_index, item in enumerate(seeded):
         area = item.clip.masks_tnhw[0].sum((1, 2))
         visible = np.flatnonzero(area >= MIN_FIRST_AREA_PX)
-        drawn = np.random.default_rng((item.seed, 2)).permutation(visible)[: min(objects_per_clip, _OBJECTS_PER_CLIP)]
+        drawn = np.sort(np.random.default_rng((item.seed, 2)).permutation(visible)[:objects_per_clip])
         for number, object_index in enumerate(drawn if len(visible) else [area.argmax()]):
             masks.append(torch.from_numpy(item.clip.masks_tnhw[:, object_index]))
             owners.append(clip_index)
-            seeds.append(item.seed * _OBJECTS_PER_CLIP + number)
+            seeds.append(item.seed * OBJECTS_PER_CLIP + number)
     return TrainingBatch(
         (images.float() - mean) / std,
         torch.stack(masks, dim=1)[:, :, None].float(),

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sam2_ros.data.prompt_sampling import center_click, correction_click
+from sam2_ros.evaluation.prompt_sampling import center_click, correction_click
 from sam2_ros.model.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, NEGATIVE, POSITIVE, PointPrompts
 
 _BOX_NOISE_SHARE, _BOX_NOISE_MAX_PX = 0.1, 20.0

@@ -49,8 +49,19 @@ def test_objects_belong_to_their_clip_and_keep_their_order() -> None:
 
 def test_objects_of_a_clip_that_its_first_frame_shows_well_are_taken() -> None:
     clip = clip_of([0, 15, 16, 50, 90])
-    assert batch_of(clip).masks_tm1hw[0].sum((1, 2, 3)).tolist() == [16, 50]
     assert batch_of(clip, objects_per_clip=9).masks_tm1hw[0].sum((1, 2, 3)).tolist() == [16, 50, 90]
+
+
+def test_of_many_objects_some_are_drawn_by_the_clip_s_seed() -> None:
+    clip = clip_of([0, 16, 30, 50, 90])
+
+    def areas(seed: int) -> list[int]:
+        return collate([SeededClip(seed, clip)], 2).masks_tm1hw[0].sum((1, 2, 3)).int().tolist()
+
+    draws = [areas(seed) for seed in range(30)]
+    assert {area for draw in draws for area in draw} == {16, 30, 50, 90}, "none is left out for ever"
+    assert all(len(set(draw)) == 2 for draw in draws)
+    assert areas(3) == draws[3]
 
 
 def test_clip_that_shows_nothing_at_first_has_one_object() -> None:

@@ -19,7 +19,7 @@ from sam2_ros.training.journal import LOG_COLUMNS, Journal
 from sam2_ros.training.losses import Losses
 from sam2_ros.training.unroll import UnrollResult
 
-RESULT = UnrollResult(Losses(*(torch.tensor(value) for value in (0.5, 0.25, 0.125, 2.0))), 0.75, 0.5)
+RESULT = UnrollResult(Losses(*(torch.tensor(value) for value in (0.5, 0.25, 0.125, 2.0, 4.0))), 0.75, 0.5)
 SMALL = Stage(steps=10, size_px=64, frames=1, clips_per_batch=2, lr=1e-3, lr_end=0.0)
 LARGE = replace(SMALL, size_px=(64, 128), frames=4)
 CONFIG = TrainConfig("nano", (SMALL, LARGE), log_every=1)
@@ -40,7 +40,7 @@ def test_row_has_every_column(tmp_path: Path) -> None:
     write(tmp_path, range(3, 4))
     header, row = rows_of(tmp_path)
     assert tuple(header) == LOG_COLUMNS
-    values = ["12.3750", "0.5000", "0.2500", "0.1250", "2.0000", "0.7500", "0.5000"]
+    values = ["13.3750", "0.5000", "0.2500", "0.1250", "2.0000", "4.0000", "0.7500", "0.5000"]
     assert row == ["3", "1", *values, "1.00e-03", "13"]
 
 

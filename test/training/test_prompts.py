@@ -122,3 +122,25 @@ def test_prompts_of_an_object_do_not_depend_on_the_others() -> None:
         alone = prompts(masks[1:], [torch.Generator().manual_seed(4)]).xy_bn2
         assert torch.equal(both[1:], alone)
         assert not torch.equal(prompts(masks[1:], [torch.Generator().manual_seed(5)]).xy_bn2, alone)
+
+
+@pytest.mark.parametrize(("center_share", "in_the_middle"), [(0.0, False), (1.0, True)])
+def test_share_of_clicks_is_in_the_middle(
+    generators: list[torch.Generator], center_share: float, in_the_middle: bool
+) -> None:
+    truth = rectangles((4, 4, 25, 25))
+    predicted = rectangles((4, 4, 25, 14)) > 0.5  # what is missing is 21 x 11, its middle (14, 19)
+    places = [click_prompts(truth, generators[:1], center_share).xy_bn2[0, 0].tolist() for _ in range(DRAWS)]
+    assert all(place == [14, 14] for place in places) is in_the_middle
+    corrections = [
+        add_corrective_click(None, predicted, truth, generators[:1], 0.0, center_share) for _ in range(DRAWS)
+    ]
+    assert all(click.labels_bn.tolist() == [[1]] for click in corrections)
+    assert all(click.xy_bn2[0, 0, 1] == 19 for click in corrections) is in_the_middle
+
+
+def test_middle_of_nothing_is_anywhere(generators: list[torch.Generator]) -> None:
+    truth = rectangles((4, 4, 12, 12))
+    right = add_corrective_click(None, truth > 0.5, truth, generators[:1], 0.0, 1.0)
+    assert ((right.xy_bn2 >= 0) & (right.xy_bn2 < SIZE)).all()
+    assert click_prompts(torch.zeros_like(truth), generators[:1], 1.0).labels_bn.tolist() == [[1]]

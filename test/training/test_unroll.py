@@ -20,6 +20,7 @@ from sam2_ros.training import prompting
 from sam2_ros.training import unroll as unroll_module
 from sam2_ros.training.batches import TrainingBatch
 from sam2_ros.training.config import PromptMix
+from sam2_ros.training.losses import Losses
 from sam2_ros.training.prompting import PromptPlan
 from sam2_ros.training.unroll import UnrollResult, unroll
 
@@ -175,7 +176,8 @@ def test_further_rounds_feed_the_mask_back_and_decode_one(mix: PromptMix, monkey
         torch.testing.assert_close(call["fed_back"], before["made"].logits_b1hw.detach().clamp(-32, 32))
 
 
-def test_corrected_later_frame_becomes_a_conditioning_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_corrected_later_frame_fades_as_in_the_tracker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is remembered as made from a prompt, in the slot of its age, and never in the conditioning slot (3)."""
     model = tiny_model(seed=4)
     selections, prompted = [], []
     gather, encode = unroll_module.gather_tokens, model.encode_memory
@@ -192,12 +194,66 @@ def test_corrected_later_frame_becomes_a_conditioning_frame(monkeypatch: pytest.
     monkeypatch.setattr(model, "encode_memory", recording_encode)
     calls = record_decoding(model, monkeypatch)
     mix = replace(MASKS, image_weight=0.0)
-    run(model, mix, batch_of(*moving_squares(4)), plan=PromptPlan((0, 0, 0, 0), 2, 2))
-    assert prompted == [True, False, True]
-    assert selections == [[(0, 3)], [(0, 3), (1, 0)], [(0, 3), (2, 3), (1, 1)]]
+    run(model, mix, batch_of(*moving_squares(6)), plan=PromptPlan((0,) * 6, 1, 2))
+    assert prompted == [True, True, False, False, False]
+    assert selections[1] == [(0, 3), (1, 0)]
+    assert selections[4] == [(0, 3), (2, 2), (3, 1), (4, 0)], "four frames later the correction is forgotten"
     clicks = [0 if call["points"] is None else call["points"].labels_bn.shape[1] for call in calls]
-    assert clicks == [0, 0, 0, 1, 2, 0], "given masks, frame 1, frame 2 and its two corrections, frame 3"
-    assert [call["multimask"] for call in calls[2:5]] == [True, True, False]
+    assert clicks == [0, 0, 1, 2, 0, 0, 0, 0], "given masks, frame 1 and its two corrections, frames 2 to 5"
+    assert [call["multimask"] for call in calls[1:4]] == [True, True, False]
+
+
+def thin_bars(num_frames: int = 2) -> TrainingBatch:
+    """An object that is one pixel wide: at half size no pixel is more than half covered by it."""
+    images, masks = moving_squares(num_frames)
+    masks[:] = False
+    masks[:, :, 8:56, 21] = True
+    return batch_of(images, masks)
+
+
+@pytest.mark.parametrize("mix", [CLICKS, MASKS], ids=["clicked", "tracked"])
+def test_thin_object_is_taught_to_be_there(mix: PromptMix) -> None:
+    present, absent = (run(tiny_model(seed=4, object_score_bias=bias), mix, thin_bars()) for bias in (20.0, -20.0))
+    assert float(present.losses.presence.detach()) < 0.1
+    assert float(absent.losses.presence.detach()) > 10
+    assert float(present.losses.dice.detach()) > 0
+
+
+def test_target_is_the_share_of_each_pixel_that_the_object_covers(monkeypatch: pytest.MonkeyPatch) -> None:
+    taught: list[torch.Tensor] = []
+    losses = unroll_module.mask_losses
+    monkeypatch.setattr(unroll_module, "mask_losses", lambda *args: taught.append(args[3]) or losses(*args))
+    run(tiny_model(seed=4), MASKS, thin_bars())
+    assert taught[0].unique().tolist() == [0, 0.5]
+    assert taught[0].sum() == pytest.approx(2 * 48 / 4), "no part of the object is lost at a quarter of the pixels"
+
+
+def weighed(model: SAM2, mix: PromptMix, plan: PromptPlan, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The loss of a run in which every decoding costs 1 and nothing else does."""
+
+    def one(*args: object) -> Losses:
+        zero, cost = torch.zeros(()), torch.ones(())
+        return Losses(zero, cost, zero, zero, zero)
+
+    monkeypatch.setattr(unroll_module, "mask_losses", one)
+    return [float(run(model, mix, plan=plan).losses.total)]
+
+
+@pytest.mark.parametrize(
+    ("mix", "plan", "expected"),
+    [
+        pytest.param(replace(MASKS, image_weight=0.0), PromptPlan((0,) * 4, None, 1), 3.0, id="three tracked frames"),
+        pytest.param(replace(CLICKS, image_weight=0.0), PromptPlan((0,) * 4, None, 1), 4.0, id="and a clicked one"),
+        pytest.param(replace(CLICKS, image_weight=0.0), PromptPlan((5,) * 4, None, 1), 4.0, id="rounds share a frame"),
+        pytest.param(replace(CLICKS, image_weight=0.5), PromptPlan((5,) * 4, None, 1), 5.5, id="and images of three"),
+        pytest.param(replace(CLICKS, image_weight=0.0), PromptPlan((0,) * 4, 2, 3), 5.0, id="and corrections of one"),
+    ],
+)
+def test_every_frame_counts_once(
+    mix: PromptMix, plan: PromptPlan, expected: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So most of the gradient is tracking's, however many clicks a frame gets."""
+    assert weighed(tiny_model(seed=4), mix, plan, monkeypatch) == pytest.approx([expected])
 
 
 def test_plan_follows_the_mix() -> None:
