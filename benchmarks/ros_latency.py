@@ -165,7 +165,7 @@ def measure(args: argparse.Namespace) -> list[Run]:
         camera_file = Path(__file__).with_name("looped_camera.py")
         remap = ("--ros-args", "-r", "image:=/image")
         camera = Program("camera", (sys.executable, str(camera_file), "--size", str(size), *remap))
-        node = node_program(args, image_timeout_s=READY_TIMEOUT_S, encode_ahead=args.encode_ahead)
+        node = node_program(args, image_timeout_s=READY_TIMEOUT_S)
         with node_at_work([camera, node]) as client:
             runs += SizeBench(client, size, args).measure()
     return runs
@@ -184,11 +184,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--rate-hz", type=positive_rate, help="camera rate of the first run; default: one that the node keeps up with"
-    )
-    parser.add_argument(
-        "--encode-ahead",
-        action="store_true",
-        help="set the node's parameter: more images a second, each a little later",
     )
     parser.add_argument("--json", type=Path, help="also write the last line into this file")
     parser.add_argument("--csv", type=Path, help="also write the table into this file")

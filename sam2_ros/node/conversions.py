@@ -16,8 +16,7 @@ from std_msgs.msg import Header
 from sam2_ros.image_io.compressed import JPEG_QUALITY, encode_rgb
 from sam2_ros.image_io.encodings import ImageError, read_pixels
 from sam2_ros.msg import Prompt, PromptResult, TrackedObject, TrackedObjectArray
-from sam2_ros.session.objects import ObjectView, TrackingView
-from sam2_ros.session.prompts import PromptAction, PromptOutcome, PromptRequest
+from sam2_ros.session.objects import ObjectView, PromptAction, PromptOutcome, PromptRequest, TrackingView
 from sam2_ros.tracking.types import PromptError
 
 NANOSECONDS = 1_000_000_000

@@ -12,11 +12,10 @@ from rclpy.lifecycle import LifecycleNode
 from sam2_ros.node.conversions import stamp_to_ns
 from sam2_ros.perception.detections import Box, Detection, boxes_of, prompts_for
 from sam2_ros.perception.stamped_buffer import StampedBuffer
-from sam2_ros.session.objects import TrackingView
+from sam2_ros.session.objects import PromptOutcome, TrackingView
 from sam2_ros.session.parameters import NodeParameters
-from sam2_ros.session.prompts import PromptOutcome
 from sam2_ros.session.session import Session
-from sam2_ros.session.stamp_watch import JUMP_BACK_S
+from sam2_ros.session.work_queue import JUMP_BACK_S
 from sam2_ros.tracking.types import FrameResult, ObjectState
 
 REPEAT_LOG_S = 5.0  # a detector says the same thing in every image

@@ -42,8 +42,7 @@ from sam2_ros.perception.scene_depth import DepthSource
 from sam2_ros.session.events import Event, EventType
 from sam2_ros.session.model_loading import describe_model, load_configured_tracker, warm_up
 from sam2_ros.session.objects import TrackerLike, TrackingView
-from sam2_ros.session.parameter_spec import ParameterError
-from sam2_ros.session.parameters import NodeParameters
+from sam2_ros.session.parameters import NodeParameters, ParameterError
 from sam2_ros.session.session import Session
 from sam2_ros.tracking.heap import keep_heap
 from sam2_ros.tracking.task_thread import TaskThread

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from sam2_ros.msg import Prompt
 from sam2_ros.node.conversions import read_prompt
-from sam2_ros.session.objects import TrackingView
-from sam2_ros.session.prompts import PromptAction, PromptOutcome, PromptRequest
+from sam2_ros.session.objects import PromptAction, PromptOutcome, PromptRequest, TrackingView
 from sam2_ros.session.session import Session
 from sam2_ros.tracking.types import PromptError
 

@@ -33,11 +33,9 @@ from sam2_ros.node.service_replies import (
     timeout_s,
     why_pending,
 )
-from sam2_ros.session.objects import TrackingView
+from sam2_ros.session.objects import PromptOutcome, PromptRequest, TrackingView
 from sam2_ros.session.parameters import NodeParameters
-from sam2_ros.session.persistence import read_session, session_path, write_session
-from sam2_ros.session.prompts import PromptOutcome, PromptRequest
-from sam2_ros.session.saved_book import SessionFileError
+from sam2_ros.session.persistence import SessionFileError, read_session, session_path, write_session
 from sam2_ros.session.session import Session
 from sam2_ros.session.work_queue import SessionStoppedError
 from sam2_ros.srv import (

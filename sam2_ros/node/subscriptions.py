@@ -17,8 +17,8 @@ from sam2_ros.msg import Prompt
 from sam2_ros.node.conversions import read_prompt, stamp_to_ns
 from sam2_ros.node.doctor import ImageWatch
 from sam2_ros.node.publishers import make_qos
+from sam2_ros.session.objects import PromptAction, PromptOutcome, PromptRequest
 from sam2_ros.session.parameters import NodeParameters
-from sam2_ros.session.prompts import PromptAction, PromptOutcome, PromptRequest
 from sam2_ros.session.session import Session
 from sam2_ros.session.work_queue import QUEUED_IMAGES
 from sam2_ros.tracking.types import PromptError

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sam2_ros.session.objects import ObjectView, TrackingView
+from sam2_ros.session.objects import ObjectView, PromptAction, PromptRequest, TrackingView
 from sam2_ros.session.parameters import NodeParameters
-from sam2_ros.session.prompts import PromptAction, PromptRequest
 from sam2_ros.tracking.types import ObjectState
 
 Box = tuple[float, float, float, float]

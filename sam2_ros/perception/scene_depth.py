@@ -22,7 +22,7 @@ from sam2_ros.perception.object_geometry import ObjectGeometry, measure_object
 from sam2_ros.perception.stamped_buffer import StampedBuffer
 from sam2_ros.session.objects import ObjectView, TrackingView
 from sam2_ros.session.parameters import NodeParameters
-from sam2_ros.session.stamp_watch import JUMP_BACK_S
+from sam2_ros.session.work_queue import JUMP_BACK_S
 from sam2_ros.tracking.types import ObjectState
 
 logger = logging.getLogger(__name__)

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sam2_ros.session.objects import ObjectView, TrackingView
-from sam2_ros.session.prompts import PromptAction, PromptOutcome, PromptRequest
+from sam2_ros.session.objects import ObjectView, PromptAction, PromptOutcome, PromptRequest, TrackingView
 from sam2_ros.tracking.types import ObjectState
 
 

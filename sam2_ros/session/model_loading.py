@@ -1,9 +1,10 @@
-"""From parameters to a tracker that is warm."""
+"""From parameters to a warm tracker, and what to do when memory runs out."""
 
 from __future__ import annotations
 
 import functools
 import logging
+import sys
 import time
 import weakref
 from typing import Any
@@ -100,3 +101,18 @@ def warm_up(tracker: Any) -> float:
         tracker.step(image_rgb)
     tracker.reset()
     return time.perf_counter() - start_s
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError):
+        return True
+    # By name: torch's class has had two homes, and what is tested without a network has no torch.
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return "OutOfMemoryError" in names or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+
+
+def free_cached_memory() -> None:
+    """Give back device memory that torch keeps for later; memory in pieces too small is whole again."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()

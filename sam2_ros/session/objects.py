@@ -1,6 +1,6 @@
-"""What the node knows about the tracked objects beyond the tracker: names, kinds, when they were seen. ROS-free.
+"""The prompts that reach a session, and what it knows about the tracked objects beyond the tracker.
 
-Used by the session's worker thread only; what leaves it (``TrackingView``) is frozen.
+``ObjectRegistry`` is used on the model thread only; what leaves it (``TrackingView``, ``PromptOutcome``) is frozen.
 """
 
 from __future__ import annotations
@@ -13,13 +13,66 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sam2_ros.session.prompts import PromptAction, PromptOutcome, PromptRequest
-from sam2_ros.session.saved_book import SavedBook, SavedObject, SessionFileError
-from sam2_ros.tracking.types import FrameResult, ObjectState, PromptError, TrackedMask
+from sam2_ros.session.persistence import SavedObject, SessionFileError, SessionSnapshot
+from sam2_ros.tracking.types import FrameResult, ObjectState, PromptAction, PromptError, TrackedMask
 
 if TYPE_CHECKING:
-    from sam2_ros.tracking.heads import AheadImage
     from sam2_ros.tracking.image_predictor import ImagePredictor
+
+
+@dataclass(frozen=True)
+class PromptRequest:
+    """One hint about one object. None stands for "not given"."""
+
+    object_id: str = ""  # "" with ADD: the node chooses one
+    class_id: str = ""
+    action: PromptAction = PromptAction.ADD
+    points_xy: NDArray[np.float32] | None = None  # (P, 2) px, or 0..1 of the image size when normalized
+    point_labels: NDArray[np.int32] | None = None  # (P,) 1 = on the object, 0 = not
+    box_xyxy: NDArray[np.float32] | None = None  # (4,) as points_xy
+    mask: NDArray[np.bool_] | None = None  # (H, W)
+    normalized: bool = False
+    stamp_ns: int = 0  # of the image that the user saw; 0 = the next one
+    refine_if_known: bool = False  # ADD becomes REFINE where the object is known by the time it is carried out
+
+    @property
+    def stamp_s(self) -> float | None:
+        return self.stamp_ns / 1e9 if self.stamp_ns else None
+
+    def in_pixels(self, frame_size: tuple[int, int] | None) -> PromptRequest:
+        """The same prompt in pixels of an image of ``frame_size`` (H, W).
+
+        PromptError when the coordinates are normalized and the size is not known, or do not lie in 0..1.
+        """
+        if not self.normalized or (self.points_xy is None and self.box_xyxy is None):
+            return self
+        if frame_size is None:
+            raise PromptError(
+                "normalized coordinates need the image size, and no image has come yet; "
+                "send the prompt again when images arrive, or use pixels"
+            )
+        for name, values in (("points", self.points_xy), ("box_xyxy", self.box_xyxy)):
+            if values is not None and not bool(np.all((values >= 0) & (values <= 1))):  # NaN fails too
+                raise PromptError(f"normalized {name} must lie in 0..1, got {values.tolist()}")
+        height_px, width_px = frame_size
+        points_xy = self.points_xy
+        if points_xy is not None:
+            size_px = np.array([width_px, height_px], dtype=np.float32)
+            points_xy = np.minimum(points_xy * size_px, size_px - 1)  # 1.0 means the last pixel, not one past it
+        box_xyxy = self.box_xyxy
+        if box_xyxy is not None:
+            box_xyxy = box_xyxy * np.array([width_px, height_px, width_px, height_px], dtype=np.float32)
+        return replace(self, points_xy=points_xy, box_xyxy=box_xyxy, normalized=False)
+
+
+@dataclass(frozen=True)
+class PromptOutcome:
+    """What became of one prompt."""
+
+    accepted: bool
+    error: str  # "" when accepted
+    object_id: str  # "" when a nameless prompt was refused
+    label: int  # 0 when refused
 
 
 class TrackerLike(Protocol):
@@ -45,8 +98,7 @@ class TrackerLike(Protocol):
         frame_size: tuple[int, int] | None,
     ) -> int: ...
     def undo(self, object_id: str) -> None: ...
-    def encode_ahead(self, image_rgb: NDArray[np.uint8]) -> AheadImage: ...
-    def step(self, image: NDArray[np.uint8] | AheadImage, stamp_s: float | None) -> FrameResult: ...
+    def step(self, image: NDArray[np.uint8], stamp_s: float | None) -> FrameResult: ...
     def image_predictor(self) -> ImagePredictor: ...
     def save_state(self) -> dict[str, Any]: ...
     def load_state(self, state: object) -> None: ...
@@ -94,7 +146,7 @@ class _Record:
     latest: TrackedMask | None = None
 
 
-class ObjectBook:
+class ObjectRegistry:
     """Applies prompts and removals to a tracker and remembers class ids and stamps of its objects.
 
     ``prompts_have_stamps``: a prompt with a stamp is for the image of that time; else every one is for the next image.
@@ -106,24 +158,24 @@ class ObjectBook:
         self._records: dict[str, _Record] = {}
         self._next_number = 1
 
-    def apply_all(
+    def accept_prompts(
         self, requests: Sequence[PromptRequest], frame_size: tuple[int, int] | None
     ) -> tuple[PromptOutcome, ...]:
-        """``apply`` for each prompt by itself; those that name the same object are refused: their order is unclear."""
+        """``accept_prompt`` for each; those that name the same object are rejected: their order is unclear."""
         uses = Counter(request.object_id for request in requests if request.object_id)
         outcomes = []
         for request in requests:
             try:
                 if uses[request.object_id] > 1:
                     raise PromptError(f"{uses[request.object_id]} prompts for {request.object_id!r} at once: send one")
-                object_id, label = self.apply(request, frame_size)
+                object_id, label = self.accept_prompt(request, frame_size)
                 outcomes.append(PromptOutcome(True, "", object_id, label))
             except PromptError as error:
                 outcomes.append(PromptOutcome(False, str(error), request.object_id, 0))
         return tuple(outcomes)
 
-    def apply(self, request: PromptRequest, frame_size: tuple[int, int] | None) -> tuple[str, int]:
-        """Hand one prompt to the tracker; (object id, label). PromptError, with nothing changed, when it is refused.
+    def accept_prompt(self, request: PromptRequest, frame_size: tuple[int, int] | None) -> tuple[str, int]:
+        """Hand one prompt to the tracker; (object id, label). PromptError, with nothing changed, when it is rejected.
 
         ``frame_size``: (H, W) of the image the prompt will be applied to, None while no image came.
         """
@@ -149,7 +201,7 @@ class ObjectBook:
         record.class_id = request.class_id or record.class_id
         return object_id, label
 
-    def settled(self, request: PromptRequest) -> PromptRequest:
+    def resolve_action(self, request: PromptRequest) -> PromptRequest:
         """The request with the action that it means now."""
         if request.refine_if_known and request.object_id in self._tracker.object_ids:
             return replace(request, action=PromptAction.REFINE)
@@ -203,7 +255,7 @@ class ObjectBook:
         self._next_number = 1
         return removed
 
-    def observe(self, result: FrameResult, stamp_ns: int) -> None:
+    def update(self, result: FrameResult, stamp_ns: int) -> None:
         """Note what one processed image showed."""
         for tracked in result.objects:
             record = self._records.setdefault(tracked.object_id, _Record(""))
@@ -229,11 +281,11 @@ class ObjectBook:
             SavedObject(object_id, record.class_id, record.first_seen_ns, record.last_seen_ns)
             for object_id, record in ((each, self._records.get(each, _Record(""))) for each in self._tracker.object_ids)
         ]
-        return SavedBook(state, self._next_number, tuple(objects)).to_plain()
+        return SessionSnapshot(state, self._next_number, tuple(objects)).to_plain()
 
     def load(self, plain: object) -> None:
         """Go on with a saved session. SessionFileError, with nothing changed, when it does not fit."""
-        saved = SavedBook.from_plain(plain)
+        saved = SessionSnapshot.from_plain(plain)
         try:
             self._tracker.load_state(saved.tracker_state)
         except ValueError as error:  # the tracker's own: damaged, or of another model

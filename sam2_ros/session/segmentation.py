@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sam2_ros.session.objects import TrackingView
-from sam2_ros.session.prompts import PromptRequest
+from sam2_ros.session.objects import PromptRequest, TrackingView
 from sam2_ros.tracking.types import PromptError
 
 if TYPE_CHECKING:

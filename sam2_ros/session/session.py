@@ -1,8 +1,14 @@
-"""One tracker, one worker thread, one stream of images: the node without ROS.
+"""One tracker and one stream of images: the node without ROS.
 
-The mailbox holds the images and commands that wait. Prompts and other commands are taken, in order, *between* images by
-the only thread that ever changes the tracker, so nothing locks the model and no caller waits for it unless it wants to:
-every command returns a ``concurrent.futures.Future`` at once.
+Three kinds of threads meet here:
+
+- Any thread queues images and commands. It never waits for the model: every command returns a
+  ``concurrent.futures.Future`` at once.
+- The *model thread* serves the sessions of a process in turn, and is the only one that touches a tracker, so nothing
+  locks the model. One turn (``_take_turn``) decodes one image, carries out the commands queued before it, tracks, and
+  answers who waits for a first mask.
+- The session's *publishing thread* gets each result through a one-slot queue: drawing, JPEG, depth and messages cost
+  the model no time.
 """
 
 from __future__ import annotations
@@ -12,46 +18,60 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from concurrent.futures import wait as wait_for
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sam2_ros.session.encode_ahead import EncodeAhead
 from sam2_ros.session.events import Event, EventSource
-from sam2_ros.session.objects import TrackerLike, TrackingView
+from sam2_ros.session.model_loading import free_cached_memory, is_out_of_memory
+from sam2_ros.session.objects import (
+    ObjectRegistry,
+    PromptOutcome,
+    PromptRequest,
+    TrackerLike,
+    TrackingView,
+)
 from sam2_ros.session.parameters import NodeParameters
-from sam2_ros.session.prompts import PromptOutcome, PromptRequest
-from sam2_ros.session.saved_book import SessionFileError
-from sam2_ros.session.segmentation import Segmentation, SegmentRequest, run_in_slices
-from sam2_ros.session.session_work import SessionWork
+from sam2_ros.session.persistence import SessionFileError
+from sam2_ros.session.results import PromptWaiters, PublishingThread, TrackedImage
+from sam2_ros.session.segmentation import Segmentation, SegmentRequest, run_in_slices, segment_in_slices
 from sam2_ros.session.stats import SessionStats, StatsCollector
-from sam2_ros.session.work_queue import Arrival, Command, Mailbox, SessionStoppedError
+from sam2_ros.session.work_queue import Command, QueuedImage, SessionStoppedError, WorkQueue
 from sam2_ros.tracking.task_thread import TaskThread
-from sam2_ros.tracking.types import PromptError
+from sam2_ros.tracking.types import FrameResult, PromptError
 
 logger = logging.getLogger(__name__)
 
 STOPPED = "the tracking session has been stopped"
+NO_VIEW = TrackingView(header=None, stamp_ns=0, image_rgb=None, result=None, objects=(), frames_dropped=0)
 
 
 @dataclass(frozen=True)
 class PromptTicket:
-    """Answers to a batch of prompts, filled in by the worker. Cancelling ``outcomes`` in time withdraws the batch."""
+    """Answers to a batch of prompts. Cancelling ``outcomes`` before the prompts are carried out withdraws them."""
 
     outcomes: Future[tuple[PromptOutcome, ...]]
     first_view: Future[TrackingView]  # the first image processed with them; only with ``wait``, and if any was accepted
 
 
 class Session:
-    """Feeds a tracker from a stream. ``decode`` makes (H, W, 3) RGB of an image message; ``publish`` gets each result.
+    """Feeds a tracker from a stream of images.
 
-    Both run where the model does: on ``model_thread``, which sessions may share, or on the worker without one; but with
-    ``encode_ahead`` the next image is decoded and encoded on a thread beside it. ``decode`` raises ValueError for an
-    image it cannot read. ``notify`` gets each event, on any thread. ``now_ns`` is the clock that stamps are compared
-    with. Nothing an image or a command does ends the worker; should it end all the same, ``failure`` says why and every
-    command is answered with that.
+    Nothing an image or a command does ends the session. Should a bug end it all the same, ``failure`` says why, and
+    every command is answered with that.
+
+    Args:
+        tracker: used on the model thread only.
+        decode: makes (H, W, 3) uint8 RGB of an image message, ValueError when it cannot. On the model thread.
+        publish: gets each result, in order. On the publishing thread.
+        notify: gets each event, on any thread.
+        parameters: the current ones.
+        model_thread: for sessions that share a network; without it the session has one of its own.
+        now_ns: the clock that stamps are compared with.
+        clock: seconds, for latencies.
     """
 
     def __init__(
@@ -66,44 +86,57 @@ class Session:
         now_ns: Callable[[], int] = time.time_ns,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._model_thread = model_thread
+        self._tracker = tracker
+        self._decode = decode
+        self._publish = publish
+        self._parameters = parameters
+        self._now_ns = now_ns
         self.events = EventSource(notify)
         self._stats = StatsCollector(clock)
-        self._work = SessionWork(
-            tracker, self.events, self._stats, decode=decode, publish=publish, parameters=parameters, now_ns=now_ns
-        )
-        self._mailbox = Mailbox(self._stats, parameters, self._work.restart, clock)
-        self._ahead = EncodeAhead(tracker, decode, self._mailbox, clock)
-        self._parameters = parameters
-        self._thread = threading.Thread(target=self._run, name="sam2_worker", daemon=True)
+        self._registry = ObjectRegistry(tracker, prompts_have_stamps=parameters().prompt_buffer_s > 0)
+        self._waiters = PromptWaiters()
+        self._frame_size: tuple[int, int] | None = None  # (H, W) of the next image, or of the last one
+        self._view = NO_VIEW
         self._failure = ""
+        self._owns_model_thread = model_thread is None
+        self._model_thread = model_thread or TaskThread()
+        self._turn_lock = threading.Lock()
+        self._turn: Future[None] | None = None  # asked for, or being taken
+        self._queue = WorkQueue(self._stats, parameters, self._restart, self._ask_for_turn, clock)
+        self._publishing = PublishingThread(self._publish_result, self._ask_for_turn, self._fail)
 
     # Called from any thread ------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        self._thread.start()
+        self._publishing.start()
 
     def stop(self, timeout_s: float = 30.0) -> bool:
-        """End the worker after the image it is working on; False when it did not end in time."""
-        self._mailbox.close(STOPPED)
-        if self._thread.ident is not None:
-            self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        """End the session after the image that the model is working on; False when that did not end in time."""
+        deadline_s = time.monotonic() + timeout_s
+        self._queue.close(STOPPED)
+        with self._turn_lock:
+            turn = self._turn
+        if turn is not None and not turn.cancel() and wait_for((turn,), timeout_s).not_done:
+            return False  # the turn itself ends the rest when it is over
+        self._finish()
+        if self._owns_model_thread:
+            self._model_thread.close()
+        return self._publishing.join(max(deadline_s - time.monotonic(), 0.0))
 
     def offer(self, message: Any, stamp_ns: int) -> None:
-        """Take ``message`` as the next image, or leave it out; see ``Mailbox``. Never blocks on the model."""
-        self._mailbox.offer(message, stamp_ns)
+        """Queue ``message`` as the next image, or leave it out; see ``WorkQueue``. Never blocks on the model."""
+        self._queue.offer(message, stamp_ns)
 
     def forget_images(self) -> None:
         """Leave out the images that wait."""
-        self._mailbox.forget_images()
+        self._queue.forget_images()
 
     def prompt(self, requests: Sequence[PromptRequest], *, wait: bool = False) -> PromptTicket:
-        """Apply prompts to the images they are for, each taken or refused by itself; ``wait`` fills ``first_view``."""
+        """Apply each prompt to the image it is for, or reject it, by itself; ``wait`` fills ``first_view``."""
         first_view: Future[TrackingView] = Future()
         batch = tuple(requests)
-        outcomes = self._mailbox.submit(
-            lambda: self._work.apply(batch, first_view if wait else None),
+        outcomes = self._queue.submit(
+            lambda: self._accept_prompts(batch, first_view if wait else None),
             stamp_ns=max((request.stamp_ns for request in batch), default=0),
         )
         return PromptTicket(outcomes, first_view)
@@ -111,102 +144,99 @@ class Session:
     def remove(self, object_ids: Iterable[str]) -> Future[tuple[str, ...]]:
         """Remove all of these objects or, with a PromptError, none; the removed ids."""
         wanted = tuple(object_ids)
-        return self._mailbox.submit(lambda: self._work.remove(wanted))
+        return self._queue.submit(lambda: self._remove(wanted))
 
     def clear(self) -> Future[tuple[str, ...]]:
         """Remove all objects; the removed ids."""
-        return self._mailbox.submit(self._work.clear)
+        return self._queue.submit(self._clear)
 
     def reset(self) -> Future[tuple[str, ...]]:
         """Start again as if new: no objects, counters and labels from the start; the removed ids."""
-        return self._mailbox.submit(lambda: self._work.reset("~/reset was called"))
+        return self._queue.submit(lambda: self._reset("~/reset was called"))
 
     def segment(self, request: SegmentRequest) -> Future[Segmentation]:
         """Segment a single image with the tracker's network, a slice between two camera images.
 
         What is tracked is not touched. Cancelling the future ends the work.
         """
-        return run_in_slices(self._mailbox.submit, self._work.segment_in_slices(request))
+
+        def slices() -> Any:
+            return (yield from segment_in_slices(self._tracker.image_predictor(), request, self._view))
+
+        return run_in_slices(self._queue.submit, slices())
 
     def set_enabled(self, enabled: bool) -> Future[bool]:
         """While not enabled images are ignored; objects and prompts stay. Returns what was set."""
-        return self._mailbox.submit(lambda: self._set_enabled(enabled))
+        return self._queue.submit(lambda: self._set_enabled(enabled))
 
     def save(self) -> Future[dict[str, Any]]:
-        """The objects and what is remembered of them, for ``session_files.write_session``."""
-        return self._mailbox.submit(self._work.save)
+        """The objects and what is remembered of them, for ``persistence.write_session``."""
+        return self._queue.submit(self._registry.save)
 
     def load(self, saved: Mapping[str, Any], path: str) -> Future[TrackingView]:
-        """Go on with what ``session_files.read_session`` has read, in place of the objects of now; the new view.
+        """Go on with what ``persistence.read_session`` has read, in place of the current objects; the new view.
 
         The future raises SessionFileError, with nothing changed, when it does not fit.
         """
-        return self._mailbox.submit(lambda: self._work.load(saved, path))
+        return self._queue.submit(lambda: self._load(saved, path))
 
     @property
     def view(self) -> TrackingView:
-        """What is tracked now, as of the latest processed image."""
-        return self._work.view
+        """What is tracked now, as of the latest processed image. Frozen and replaced, so any thread may read it."""
+        return self._view
 
     @property
     def waiting_ns(self) -> list[int]:
-        """Stamps of the images whose results are still to come: that which is worked on, and those that wait."""
-        return self._mailbox.stamps_ns
+        """Stamps of the images whose results are not published yet: in the queue, at the model, or on their way out."""
+        return [*self._publishing.stamps_ns, *self._queue.stamps_ns]
 
     @property
     def enabled(self) -> bool:
-        return self._mailbox.enabled
+        return self._queue.enabled
 
     @property
     def failure(self) -> str:
-        """Why the worker has died; empty while it is well."""
+        """Why the session has died; empty while it is well."""
         return self._failure
 
     def stats(self) -> SessionStats:
         return self._stats.snapshot()
 
-    # Called on the worker --------------------------------------------------------------------------------------------
+    # Turns -----------------------------------------------------------------------------------------------------------
 
-    def _run(self) -> None:
-        reason = STOPPED
+    def _ask_for_turn(self) -> None:
+        """Queue a turn at the model thread unless one is queued already or there is nothing to do."""
+        with self._turn_lock:
+            if self._turn is None and self._queue.has_work(with_image=self._publishing.is_free):
+                self._turn = self._model_thread.submit(self._take_turn)
+
+    def _take_turn(self) -> None:
+        """On the model thread: the newest image of now, after the commands queued before it."""
         try:
-            while self._work_once():
-                pass
+            work = self._queue.take(with_image=self._publishing.is_free)
+            if work is not None:
+                self._do(*work)
         except BaseException as error:  # what images and commands raise is caught below: this is a bug of ours
-            reason = f"the worker has died ({type(error).__name__}: {error}): clean up and configure the node again"
-            logger.critical("%s", reason, exc_info=True)
-            self._failure = reason
-        self._mailbox.close(reason)
-        self._ahead.close()
-        self._work.first_views.fail(SessionStoppedError(reason))
+            self._fail(error)
+        if self._queue.closed:
+            self._finish()
+        with self._turn_lock:
+            self._turn = None
+        self._ask_for_turn()  # behind the other sessions' turns
 
-    def _work_once(self) -> bool:
-        """Wait for work and do it; False when there will be none any more."""
-        if not self._mailbox.wait():
-            return False  # not by way of the model's thread: another camera's model may keep it for minutes
-        return self._take_and_do() if self._model_thread is None else self._model_thread.run(self._take_and_do)
-
-    def _take_and_do(self) -> bool:
-        work = self._mailbox.take()  # what is the newest now that the model is free
-        if work is not None:
-            self._do(*work)
-        return work is not None
-
-    def _do(self, commands: list[Command], image: Arrival | None) -> None:
-        ahead = self._ahead.take(image)
-        image_rgb = self._work.read(image, ahead) if image is not None else None
+    def _do(self, commands: list[Command], image: QueuedImage | None) -> None:
+        image_rgb = self._read(image) if image is not None else None
         for command in commands:
             self._carry_out(command)
         if image is not None and image_rgb is not None and self.enabled:
-            with self._ahead.beside(image, ahead, wanted=self._parameters().encode_ahead):
-                self._work.process(image, image_rgb, ahead)
+            self._track(image, image_rgb)
 
     def _carry_out(self, command: Command) -> None:
         if not command.done.set_running_or_notify_cancel():
             return  # the caller gave up before it began
         try:
             answer = command.run()
-            self._work.refresh_view()  # before the answer: callers look at once
+            self._refresh_view()  # before the answer: callers look at once
         except (PromptError, SessionFileError) as error:  # expected: goes to the caller, who says so
             command.done.set_exception(error)
         except Exception as error:
@@ -215,6 +245,147 @@ class Session:
         else:
             command.done.set_result(answer)
 
+    def _fail(self, error: BaseException) -> None:
+        """End the session because of a bug. On the model thread or the publishing thread."""
+        reason = f"the worker has died ({type(error).__name__}: {error}): clean up and configure the node again"
+        logger.critical("%s", reason, exc_info=error)
+        self._failure = self._failure or reason
+        self._queue.close(reason)
+        with self._turn_lock:
+            if self._turn is None:  # else the turn that is queued or taken finishes
+                self._turn = self._model_thread.submit(self._take_turn)
+
+    def _finish(self) -> None:
+        """Once the queue is closed and no turn runs: answer who waits, let the publishing thread end."""
+        self._waiters.fail(SessionStoppedError(self._queue.closed))
+        self._publishing.close()
+
+    # An image, on the model thread -----------------------------------------------------------------------------------
+
+    def _read(self, image: QueuedImage) -> NDArray[np.uint8] | None:
+        """The image's pixels, whose size the next prompts are for; None when it is not to be processed."""
+        limit_s = self._parameters().max_image_age_s
+        age_s = (self._now_ns() - image.stamp_ns) / 1e9
+        if limit_s and image.stamp_ns and age_s > limit_s:
+            self._stats.note_too_old(age_s, limit_s)
+            return None
+        try:
+            image_rgb = self._decode(image.message)
+        except ValueError as error:
+            self._stats.note_failure(f"image refused: {error}", with_traceback=False)
+            return None
+        except Exception as error:
+            self._stats.note_failure(f"image could not be read: {type(error).__name__}: {error}")
+            return None
+        self._frame_size = (image_rgb.shape[0], image_rgb.shape[1])
+        return image_rgb
+
+    def _track(self, image: QueuedImage, image_rgb: NDArray[np.uint8]) -> None:
+        """Track all objects into the image, and hand the result on."""
+        result = self._step(image, image_rgb)
+        if result is None:
+            return
+        tracked_s = self._stats.now_s()
+        for object_id, why in result.rejected:
+            logger.warning("the prompt for %s was rejected by the image it was for: %s", object_id, why)
+        self._registry.update(result, image.stamp_ns)
+        self._view = view = TrackingView(
+            image.message.header,
+            image.stamp_ns,
+            image_rgb,
+            result,
+            self._registry.views(),
+            self._stats.dropped,
+            dict(self._tracker.frames_behind),
+        )
+        self._waiters.answer(view)  # before publishing: the callers have waited long enough
+        self.events.observed(view)
+        self._publishing.put(TrackedImage(view, image.arrival_s, tracked_s))
+
+    def _step(self, image: QueuedImage, image_rgb: NDArray[np.uint8]) -> FrameResult | None:
+        try:
+            return self._tracker.step(image_rgb, image.stamp_ns / 1e9 if image.stamp_ns else None)
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}"
+            memory_is_out = is_out_of_memory(error)
+            if not memory_is_out:
+                self._stats.note_failure(f"image could not be processed: {why}")
+        if memory_is_out:  # not in the handler: there the error still references the model's tensors
+            self._drop_newest_object(image, why)
+        return None
+
+    def _drop_newest_object(self, image: QueuedImage, why: str) -> None:
+        """Go on with one object less."""
+        newest = self._tracker.object_ids[-1:]
+        what = f"{newest[0]!r}, the newest object, was dropped" if newest else "there is no object to drop"
+        message = f"out of memory, {what} ({why})"
+        self._stats.note_failure(message, with_traceback=False)
+        if newest:
+            self._registry.remove(newest)
+            self.events.removed(newest, message, image.message.header)
+            self._refresh_view()
+        free_cached_memory()
+
+    # Commands, on the model thread -----------------------------------------------------------------------------------
+
+    def _refresh_view(self) -> None:
+        """Let ``view`` show what commands have changed."""
+        behind = dict(self._tracker.frames_behind)
+        self._view = replace(self._view, objects=self._registry.views(), frames_behind=behind)
+
+    def _accept_prompts(
+        self, batch: tuple[PromptRequest, ...], first_view: Future[TrackingView] | None
+    ) -> tuple[PromptOutcome, ...]:
+        batch = tuple(self._registry.resolve_action(request) for request in batch)
+        outcomes = self._registry.accept_prompts(batch, self._frame_size)
+        self.events.prompted(batch, outcomes)
+        accepted = {outcome.object_id for outcome in outcomes if outcome.accepted}
+        if first_view is not None and accepted:
+            self._waiters.add(first_view, accepted)
+        return outcomes
+
+    def _remove(self, object_ids: tuple[str, ...]) -> tuple[str, ...]:
+        removed = self._registry.remove(object_ids)
+        self.events.removed(removed)
+        return removed
+
+    def _clear(self) -> tuple[str, ...]:
+        removed = self._registry.clear()
+        self.events.cleared(removed)
+        return removed
+
+    def _reset(self, why: str, time_went_back: bool = False) -> tuple[str, ...]:
+        removed = self._registry.reset()
+        self._stats.restart_dropped()
+        self._view = NO_VIEW
+        self.events.reset(why, time_went_back)
+        return removed
+
+    def _restart(self, back_s: float) -> None:
+        """Time has jumped back."""
+        why = f"image stamps went back by {back_s:.2f} s (a bag that starts again?): tracking is reset"
+        logger.warning("%s", why)
+        self._reset(why, time_went_back=True)
+
     def _set_enabled(self, enabled: bool) -> bool:
-        self._mailbox.set_enabled(enabled)
+        self._queue.set_enabled(enabled)
         return enabled
+
+    def _load(self, saved: Mapping[str, Any], path: str) -> TrackingView:
+        self._registry.load(saved)
+        self._refresh_view()
+        self.events.loaded(path, self._view.objects)
+        return self._view
+
+    # A result, on the publishing thread ------------------------------------------------------------------------------
+
+    def _publish_result(self, tracked: TrackedImage) -> None:
+        view = tracked.view
+        assert view.result is not None, "only a processed image is published"
+        try:
+            self._publish(view)
+        except Exception as error:
+            self._stats.note_failure(f"result could not be published: {type(error).__name__}: {error}")
+            return
+        age_ms = (self._now_ns() - view.stamp_ns) / 1e6 if view.stamp_ns else None
+        self._stats.note_processed(tracked.arrival_s, tracked.tracked_s, view.result.inference_ms, age_ms)

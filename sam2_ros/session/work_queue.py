@@ -1,7 +1,6 @@
-"""What waits for the session's worker: images, of which the newest counts or every one, and commands. ROS-free.
+"""What waits for the model: images, of which the newest counts or every one, and commands, in order.
 
-Images overwrite each other in one slot or, with ``process_every_frame``, queue up to a limit. One whose work has begun
-ahead of its turn is claimed, and stays. Commands queue up.
+Images replace each other in one slot or, with ``process_every_frame``, queue up to a limit. Commands always queue up.
 """
 
 from __future__ import annotations
@@ -16,21 +15,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sam2_ros.session.parameters import NodeParameters
-from sam2_ros.session.stamp_watch import StampWatch
 from sam2_ros.session.stats import StatsCollector
 
 logger = logging.getLogger(__name__)
 
 QUEUED_IMAGES = 64  # with ``process_every_frame``; 400 MB of 1080p
+JUMP_BACK_S = 0.5  # stamps that go back by more than this are a restarted bag, not images out of order
+JUMP_AHEAD_S = 10.0  # a stamp this far ahead is only believed when the next one agrees
 
 
 class SessionStoppedError(RuntimeError):
-    """The command was not carried out because the worker has ended; the message says why."""
+    """The command was not carried out because the session has ended; the message says why."""
 
 
 @dataclass(frozen=True)
-class Arrival:
-    """An image message."""
+class QueuedImage:
+    """An image message with its time of arrival."""
 
     message: Any
     stamp_ns: int
@@ -39,75 +39,87 @@ class Arrival:
 
 @dataclass(frozen=True)
 class Command:
-    """Something for the worker to do between two images."""
+    """Something for the model thread to do between two images."""
 
     run: Callable[[], Any]
     stamp_ns: int = 0  # of the image it is about; 0 = of the next one
     done: Future[Any] = field(default_factory=Future)
 
 
-class Mailbox:
-    """Filled from any thread, emptied by the worker. ``restart(back_s)``: what to do where time jumps back."""
+class WorkQueue:
+    """Filled from any thread, emptied by the model thread.
+
+    Args:
+        stats: counts what is received, dropped and skipped.
+        parameters: the current ones, read for every image.
+        on_time_jump: queued as a command, with the seconds that time has gone back, before the first image after it.
+        on_work: called, without a lock held, after something was queued.
+        clock: seconds, for arrivals and ``max_rate_hz``.
+    """
 
     def __init__(
         self,
         stats: StatsCollector,
         parameters: Callable[[], NodeParameters],
-        restart: Callable[[float], Any],
+        on_time_jump: Callable[[float], Any],
+        on_work: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stats = stats
         self._parameters = parameters
-        self._restart = restart
+        self._on_time_jump = on_time_jump
+        self._on_work = on_work
         self._clock = clock
-        self._changed = threading.Condition()  # guards all below
-        self._images: deque[Arrival] = deque()
+        self._lock = threading.Lock()  # guards all below
+        self._images: deque[QueuedImage] = deque()
         self._commands: deque[Command] = deque()
-        self._claimed: Arrival | None = None  # of the images
-        self._taken: Arrival | None = None  # the last one
-        self._stamps = StampWatch()
+        self._taken: QueuedImage | None = None  # the last one
+        self._time_jumps = TimeJumpDetector()
         self._next_due_s = self._accepted_s = -float("inf")
         self._overflowing = False
         self._enabled = True
-        self._closed = ""  # why nothing is taken any more
+        self._closed = ""  # why nothing is accepted any more
 
     @property
     def enabled(self) -> bool:
         return self._enabled
 
+    @property
+    def closed(self) -> str:
+        """Why nothing is accepted any more; empty while the queue is open."""
+        return self._closed
+
     def offer(self, message: Any, stamp_ns: int) -> None:
-        """Take an image; it, or one that waits, is left out where the parameters say so. Never blocks."""
+        """Queue an image; it, or one that waits, is left out where the parameters say so. Never blocks."""
         self._stats.note_received()
         parameters = self._parameters()
-        with self._changed:
+        with self._lock:
             if not self._enabled or self._closed:
                 return
-            back_s = self._stamps.jump_back_s(stamp_ns)
+            back_s = self._time_jumps.jump_back_s(stamp_ns)
             if back_s:
-                self._forget_images()  # from before the jump
-                self._commands.append(Command(lambda: self._restart(back_s)))
-                self._changed.notify_all()
-            arrival = Arrival(message, stamp_ns, self._clock())
-            if not self._is_due(arrival.arrival_s, parameters.max_rate_hz):
+                self._images.clear()  # from before the jump
+                self._commands.append(Command(lambda: self._on_time_jump(back_s)))
+            image = QueuedImage(message, stamp_ns, self._clock())
+            if not self._is_due(image.arrival_s, parameters.max_rate_hz):
                 self._stats.note_skipped()
-                return
-            if not parameters.process_every_frame and self._images and self._images[-1] is not self._claimed:
-                self._images.pop()
-                self._stats.note_dropped()
-            if self._is_full():
-                self._stats.note_dropped()
-                return
-            self._images.append(arrival)
-            self._changed.notify_all()
+            else:
+                self._queue_image(image, parameters.process_every_frame)
+        self._on_work()
+
+    def _queue_image(self, image: QueuedImage, every_frame: bool) -> None:
+        if not every_frame and self._images:
+            self._images.pop()
+            self._stats.note_dropped()
+        if self._is_full():
+            self._stats.note_dropped()
+        else:
+            self._images.append(image)
 
     def forget_images(self) -> None:
-        """Leave out those that wait."""
-        with self._changed:
-            self._forget_images()
-
-    def _forget_images(self) -> None:
-        self._images.clear()
-        self._claimed = None
+        """Leave out the images that wait."""
+        with self._lock:
+            self._images.clear()
 
     def _is_due(self, now_s: float, max_rate_hz: float) -> bool:
         """Whether an image of now keeps the mean rate below the limit."""
@@ -117,7 +129,7 @@ class Mailbox:
         if now_s < min(self._next_due_s, self._accepted_s + period_s):  # the latter where the limit was lower before
             return False
         self._accepted_s = now_s
-        due_s = max(min(self._next_due_s, now_s), now_s - period_s / 2)  # half: images come when they come
+        due_s = max(min(self._next_due_s, now_s), now_s - period_s / 2)  # half a period: images come with jitter
         self._next_due_s = due_s + period_s
         return True
 
@@ -127,93 +139,106 @@ class Mailbox:
             logger.warning(
                 "%d images wait to be processed, the next ones are dropped: play the bag more slowly", QUEUED_IMAGES
             )
-        # Until there is room again: a model that is too slow makes a place with every image that it takes.
+        # Said again only after the queue was half empty: a model that is too slow frees a place with every image.
         self._overflowing = is_full or (self._overflowing and len(self._images) > QUEUED_IMAGES // 2)
         return is_full
 
     def submit(self, run: Callable[[], Any], stamp_ns: int = 0) -> Future[Any]:
-        """Queue a command; its future raises SessionStoppedError when the worker has ended.
+        """Queue a command; its future raises SessionStoppedError when the session has ended.
 
-        One about an image that waits in the queue waits for it, and so do those behind it: their order counts.
+        A command about an image that waits in the queue is carried out just before that image, and so are the commands
+        queued after it: their order is kept.
         """
         command = Command(run, stamp_ns)
-        with self._changed:
+        with self._lock:
             if self._closed:
                 command.done.set_exception(SessionStoppedError(self._closed))
                 return command.done
             self._commands.append(command)
-            self._changed.notify_all()
+        self._on_work()
         return command.done
 
-    def wait(self) -> bool:
-        """Return when there is something to take; False when nothing ever will be."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._commands or self._images)
-            return not self._closed
+    def has_work(self, *, with_image: bool) -> bool:
+        """Whether ``take`` would return a command, or an image."""
+        with self._lock:
+            return not self._closed and bool(self._commands or (with_image and self._images))
 
-    def take(self) -> tuple[list[Command], Arrival | None] | None:
-        """What is there now: the commands that wait, and the next image; None when the mailbox is closed."""
-        with self._changed:
+    def take(self, *, with_image: bool = True) -> tuple[list[Command], QueuedImage | None] | None:
+        """The commands that are due and, ``with_image``, the next image; None when the queue is closed."""
+        with self._lock:
             if self._closed:
                 return None
             commands = []
             while self._commands and not self._is_early(self._commands[0]):
                 commands.append(self._commands.popleft())
-            self._claimed = None
-            self._taken = self._images.popleft() if self._images else None
+            self._taken = self._images.popleft() if with_image and self._images else None
             return commands, self._taken
-
-    @property
-    def stamps_ns(self) -> list[int]:
-        """Of the image that was taken last, unless commands alone were taken since, and of those that wait."""
-        with self._changed:
-            return [image.stamp_ns for image in (self._taken, *self._images) if image is not None]
-
-    @property
-    def has_image(self) -> bool:
-        """Whether one waits."""
-        with self._changed:
-            return bool(self._images)
-
-    def claim(self, over: threading.Event) -> Arrival | None:
-        """Wait for the next image. It stays until it is taken: a newer one waits behind it, in one slot.
-
-        None once ``over`` is set (and ``wake`` called), or when the mailbox is closed.
-        """
-        with self._changed:
-            self._changed.wait_for(lambda: self._images or self._closed or over.is_set())
-            self._claimed = None if over.is_set() or self._closed else self._images[0]
-            return self._claimed
-
-    def wake(self) -> None:
-        """Let those who wait look again."""
-        with self._changed:
-            self._changed.notify_all()
 
     def _is_early(self, command: Command) -> bool:
         """Whether the command is about an image that waits behind the next one."""
         stamps_ns = [image.stamp_ns for image in self._images]
         return bool(stamps_ns) and stamps_ns[0] < command.stamp_ns <= max(stamps_ns)
 
+    @property
+    def stamps_ns(self) -> list[int]:
+        """Stamps of the image that was taken last, unless only commands were taken since, and of those that wait."""
+        with self._lock:
+            return [image.stamp_ns for image in (self._taken, *self._images) if image is not None]
+
     def set_enabled(self, enabled: bool) -> None:
-        with self._changed:
+        with self._lock:
             self._enabled = enabled
             if not enabled:
-                self._forget_images()
+                self._images.clear()
 
     def close(self, reason: str) -> None:
-        """Take nothing any more, and tell who waits for a command."""
-        with self._changed:
+        """Accept nothing any more, and let the futures of waiting commands raise SessionStoppedError."""
+        with self._lock:
             self._closed = self._closed or reason
             left = list(self._commands)
             self._commands.clear()
-            self._forget_images()
-            self._changed.notify_all()
+            self._images.clear()
         fail_all((command.done for command in left), SessionStoppedError(reason))
 
 
+class TimeJumpDetector:
+    """Whether the stamps of images go on as time does. Told every stamp in the order of arrival.
+
+    A jump back is a bag that starts again; a single stamp far ahead is a camera whose clock is wrong. Images without a
+    stamp (zero) say nothing about time.
+    """
+
+    def __init__(self) -> None:
+        self._latest_ns = 0
+        self._doubtful_ns = 0  # a stamp far ahead that no other has confirmed yet
+
+    def jump_back_s(self, stamp_ns: int) -> float:
+        """How far time has gone back with this image [s]; 0 when it has not."""
+        if stamp_ns == 0:
+            return 0.0
+        if self._latest_ns == 0:
+            self._latest_ns = stamp_ns
+            return 0.0
+        if self._doubtful_ns:
+            ahead_s = (self._doubtful_ns - stamp_ns) / 1e9
+            self._doubtful_ns = 0
+            if ahead_s <= JUMP_BACK_S:  # confirmed: there was a long pause
+                self._latest_ns = stamp_ns
+                return 0.0
+            logger.warning(
+                "an image was stamped %.1f s later than the one after it: its stamp is not believed, tracking goes on",
+                ahead_s,
+            )
+        if (stamp_ns - self._latest_ns) / 1e9 > JUMP_AHEAD_S:
+            self._doubtful_ns = stamp_ns
+            return 0.0
+        back_s = (self._latest_ns - stamp_ns) / 1e9
+        self._latest_ns = stamp_ns
+        return back_s if back_s > JUMP_BACK_S else 0.0
+
+
 def fail_all(futures: Iterable[Future[Any]], error: Exception) -> None:
-    """Let those of them that have not been cancelled raise ``error``."""
+    """Let those of the futures that have not been cancelled raise ``error``."""
     for future in futures:
         if future.set_running_or_notify_cancel():
             future.set_exception(error)

@@ -29,7 +29,7 @@ class TaskThread:
         threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def submit(self, task: Callable[[], T]) -> Future[T]:
-        """Let it be run when its turn comes."""
+        """Let it be run when its turn comes; cancelling the future in time withdraws it."""
         answer: Future[T] = Future()
         self._tasks.put((task, answer))
         return answer
@@ -45,8 +45,9 @@ class TaskThread:
     def _work(self) -> None:
         while (given := self._tasks.get()) is not None:
             task, answer = given
-            try:
-                answer.set_result(task())
-            except BaseException as error:  # whoever waits is told
-                answer.set_exception(error)
+            if answer.set_running_or_notify_cancel():
+                try:
+                    answer.set_result(task())
+                except BaseException as error:  # whoever waits is told
+                    answer.set_exception(error)
             del given, task, answer  # or their images and networks would live until the next one

@@ -19,7 +19,7 @@ from sam2_ros.msg import Prompt
 from sam2_ros.node.conversions import outcome_to_message, view_to_message
 from sam2_ros.node.segment_service import fill_response, read_request
 from sam2_ros.node.service_replies import read_or_refuse
-from sam2_ros.session.prompts import PromptOutcome
+from sam2_ros.session.objects import PromptOutcome
 from sam2_ros.srv import SegmentImage
 from sam2_ros.tracking.tracker import Tracker
 from sam2_ros.tracking.types import PromptError

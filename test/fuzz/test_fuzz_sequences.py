@@ -21,9 +21,8 @@ from tiny_model import noise_frames, tiny_model
 from sam2_ros.model.sam2 import SAM2
 from sam2_ros.node.conversions import label_image_to_message, view_to_message
 from sam2_ros.session.events import EventType
-from sam2_ros.session.objects import TrackingView
-from sam2_ros.session.prompts import PromptAction, PromptOutcome
-from sam2_ros.session.saved_book import SessionFileError
+from sam2_ros.session.objects import PromptAction, PromptOutcome, TrackingView
+from sam2_ros.session.persistence import SessionFileError
 from sam2_ros.tracking.memory_bank import BankPolicy
 from sam2_ros.tracking.tracker import Tracker
 from sam2_ros.tracking.types import ObjectState, PromptError

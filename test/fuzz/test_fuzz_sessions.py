@@ -20,8 +20,7 @@ from tiny_model import noise_frames, tiny_model
 
 from sam2_ros.model.sam2 import SAM2
 from sam2_ros.node.conversions import view_to_message
-from sam2_ros.session.persistence import read_session
-from sam2_ros.session.saved_book import SessionFileError
+from sam2_ros.session.persistence import SessionFileError, read_session
 from sam2_ros.tracking.tracker import Tracker
 
 FRAMES = noise_frames(6)

@@ -17,8 +17,7 @@ from sam2_ros.image_io.encodings import image_to_rgb
 from sam2_ros.msg import Prompt, TrackedObject
 from sam2_ros.node import conversions
 from sam2_ros.node.conversions import array_to_image, label_image_to_message, read_prompt
-from sam2_ros.session.objects import ObjectView, TrackingView
-from sam2_ros.session.prompts import PromptAction, PromptOutcome
+from sam2_ros.session.objects import ObjectView, PromptAction, PromptOutcome, TrackingView
 from sam2_ros.tracking.types import FrameResult, ObjectState, PromptError, TrackedMask
 
 RGB = np.array([[[1, 2, 3], [4, 5, 6]], [[7, 8, 9], [10, 11, 12]]], dtype=np.uint8)  # 2 x 2 pixels

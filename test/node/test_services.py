@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from sam2_ros.node.service_replies import refused_by_image
-from sam2_ros.session.objects import TrackingView
-from sam2_ros.session.prompts import PromptOutcome
+from sam2_ros.session.objects import PromptOutcome, TrackingView
 
 
 def test_who_waits_for_an_object_that_was_removed_meanwhile_hears_so() -> None:

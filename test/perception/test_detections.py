@@ -18,9 +18,8 @@ from std_msgs.msg import Header
 from sam2_ros.node.conversions import array_to_image, ns_to_stamp
 from sam2_ros.node.detection_input import DetectionInput, make_detection_input, read_detections
 from sam2_ros.perception.detections import Box, Detection, box_iou, boxes_of, prompts_for
-from sam2_ros.session.objects import ObjectView, TrackingView
+from sam2_ros.session.objects import ObjectView, PromptAction, PromptRequest, TrackingView
 from sam2_ros.session.parameters import parse
-from sam2_ros.session.prompts import PromptAction, PromptRequest
 from sam2_ros.tracking.types import ObjectState, TrackedMask
 
 HEIGHT, WIDTH = 60, 80

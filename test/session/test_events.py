@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sam2_ros.session.events import Event, EventSource, EventType
-from sam2_ros.session.prompts import PromptAction, PromptOutcome, PromptRequest
+from sam2_ros.session.objects import PromptAction, PromptOutcome, PromptRequest
 from sam2_ros.tracking.types import ObjectState
 
 PENDING, TRACKED, OCCLUDED, LOST = ObjectState

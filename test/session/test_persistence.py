@@ -18,10 +18,8 @@ from builtin_interfaces.msg import Time
 from tiny_model import noise_frames, tiny_model
 
 from sam2_ros.node.conversions import stamp_to_ns
-from sam2_ros.session.objects import ObjectBook
-from sam2_ros.session.persistence import read_session, session_path, write_session
-from sam2_ros.session.prompts import PromptRequest
-from sam2_ros.session.saved_book import SessionFileError
+from sam2_ros.session.objects import ObjectRegistry, PromptRequest
+from sam2_ros.session.persistence import SessionFileError, read_session, session_path, write_session
 from sam2_ros.tracking.tracker import Tracker
 from sam2_ros.tracking.types import ObjectState
 
@@ -32,17 +30,17 @@ def click(object_id: str, x: float = 40, class_id: str = "") -> PromptRequest:
     return PromptRequest(object_id, class_id, points_xy=np.array([[x, 20]], np.float32), point_labels=np.array([1]))
 
 
-def a_book(seed: int = 0) -> tuple[ObjectBook, Tracker]:
+def a_registry(seed: int = 0) -> tuple[ObjectRegistry, Tracker]:
     tracker = Tracker(tiny_model(seed=seed))
-    return ObjectBook(tracker), tracker
+    return ObjectRegistry(tracker), tracker
 
 
-def show(book: ObjectBook, tracker: Tracker, count: int, first: int = 0) -> list[np.ndarray]:
+def show(registry: ObjectRegistry, tracker: Tracker, count: int, first: int = 0) -> list[np.ndarray]:
     """The label images of some frames."""
     labels = []
     for index, frame in enumerate(noise_frames(first + count)[first:], first):
         result = tracker.step(frame)
-        book.observe(result, stamp_ns=1000 + index)
+        registry.update(result, stamp_ns=1000 + index)
         labels.append(result.label_image)
     return labels
 
@@ -53,50 +51,50 @@ def names_in(folder: Path) -> list[str]:
 
 @pytest.fixture
 def saved() -> dict[str, Any]:
-    book, tracker = a_book()
-    book.apply_all([click("mug", class_id="cup"), click(""), click("gone", x=10)], SIZE)
-    book.remove(["gone"])
-    show(book, tracker, 3)
-    return book.save()
+    registry, tracker = a_registry()
+    registry.accept_prompts([click("mug", class_id="cup"), click(""), click("gone", x=10)], SIZE)
+    registry.remove(["gone"])
+    show(registry, tracker, 3)
+    return registry.save()
 
 
 def test_another_process_would_go_on_with_the_same_objects_bit_for_bit(tmp_path: Path) -> None:
-    book, tracker = a_book()
-    book.apply_all([click("mug", class_id="cup"), click(""), click("gone", x=10)], SIZE)
-    book.remove(["gone"])
-    show(book, tracker, 3)
-    write_session(tmp_path / "s.pt", book.save(), overwrite=False)
-    expected = show(book, tracker, 3, first=3)
-    again, new_tracker = a_book()
-    again.apply_all([click("other")], SIZE)  # is replaced
+    registry, tracker = a_registry()
+    registry.accept_prompts([click("mug", class_id="cup"), click(""), click("gone", x=10)], SIZE)
+    registry.remove(["gone"])
+    show(registry, tracker, 3)
+    write_session(tmp_path / "s.pt", registry.save(), overwrite=False)
+    expected = show(registry, tracker, 3, first=3)
+    again, new_tracker = a_registry()
+    again.accept_prompts([click("other")], SIZE)  # is replaced
     again.load(read_session(tmp_path / "s.pt"))
     assert all(map(np.array_equal, show(again, new_tracker, 3, first=3), expected))
-    before, after = ([(v.tracked.object_id, v.tracked.label, v.class_id) for v in b.views()] for b in (book, again))
+    before, after = ([(v.tracked.object_id, v.tracked.label, v.class_id) for v in b.views()] for b in (registry, again))
     assert before == after == [("mug", 1, "cup"), ("object_1", 2, "")]
     assert [(v.first_seen_ns, v.last_seen_ns) for v in again.views()] == [(1000, 1005)] * 2
-    (outcome,) = again.apply_all([click("")], SIZE)
+    (outcome,) = again.accept_prompts([click("")], SIZE)
     assert (outcome.object_id, outcome.label) == ("object_2", 4)  # neither names nor labels are given twice
 
 
 def test_a_name_that_was_chosen_since_the_file_was_written_is_not_given_again() -> None:
-    book, _ = a_book()
-    book.apply_all([click("")], SIZE)
-    plain = book.save()
-    book.apply_all([click("")], SIZE)
-    book.load(plain)
-    assert [view.tracked.object_id for view in book.views()] == ["object_1"]
-    assert book.apply_all([click("")], SIZE)[0].object_id == "object_3"
+    registry, _ = a_registry()
+    registry.accept_prompts([click("")], SIZE)
+    plain = registry.save()
+    registry.accept_prompts([click("")], SIZE)
+    registry.load(plain)
+    assert [view.tracked.object_id for view in registry.views()] == ["object_1"]
+    assert registry.accept_prompts([click("")], SIZE)[0].object_id == "object_3"
 
 
 @pytest.mark.parametrize("stamp", [Time(sec=2**31 - 1, nanosec=2**32 - 1), Time(sec=-(2**31)), Time(sec=-1)])
 def test_what_was_seen_at_any_time_can_be_loaded_again(stamp: Time) -> None:
-    book, tracker = a_book()
-    book.apply_all([click("mug")], SIZE)
-    book.observe(tracker.step(noise_frames(1)[0]), stamp_to_ns(stamp))
-    assert book.views()[0].tracked.state is ObjectState.TRACKED
-    again, _ = a_book()
-    again.load(book.save())
-    assert again.views()[0].last_seen_ns == book.views()[0].last_seen_ns
+    registry, tracker = a_registry()
+    registry.accept_prompts([click("mug")], SIZE)
+    registry.update(tracker.step(noise_frames(1)[0]), stamp_to_ns(stamp))
+    assert registry.views()[0].tracked.state is ObjectState.TRACKED
+    again, _ = a_registry()
+    again.load(registry.save())
+    assert again.views()[0].last_seen_ns == registry.views()[0].last_seen_ns
 
 
 def test_a_file_is_replaced_only_when_asked(tmp_path: Path, saved: dict[str, Any]) -> None:
@@ -211,20 +209,20 @@ def test_a_flipped_bit_anywhere_is_refused_or_changes_nothing(tmp_path: Path, sa
     write_session(path, saved, overwrite=False)
     whole = path.read_bytes()
     random = np.random.default_rng(0)
-    book, _ = a_book()
+    registry, _ = a_registry()
     refused = 0
     for place in random.integers(0, len(whole), 100):
         damaged = bytearray(whole)
         damaged[place] ^= 1 << int(random.integers(8))
         path.write_bytes(bytes(damaged))
         try:
-            book.load(read_session(path))
+            registry.load(read_session(path))
         except SessionFileError:
             refused += 1
-            assert book.views() == ()
+            assert registry.views() == ()
         else:  # in the padding between the parts, or a date
-            assert [view.tracked.object_id for view in book.views()] == ["mug", "object_1"]
-            book.clear()
+            assert [view.tracked.object_id for view in registry.views()] == ["mug", "object_1"]
+            registry.clear()
     assert refused > 70
 
 
@@ -265,11 +263,11 @@ def _broken(change: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, A
 def test_values_that_make_no_sense_are_refused_and_nothing_changes(
     saved: dict[str, Any], break_: Callable[[dict[str, Any]], dict[str, Any]], why: str
 ) -> None:
-    book, tracker = a_book()
-    book.apply_all([click("other", class_id="thing")], SIZE)
+    registry, tracker = a_registry()
+    registry.accept_prompts([click("other", class_id="thing")], SIZE)
     with pytest.raises(SessionFileError, match=why):
-        book.load(break_(saved))
-    (view,) = book.views()
+        registry.load(break_(saved))
+    (view,) = registry.views()
     assert (view.tracked.object_id, view.class_id, tracker.object_ids) == ("other", "thing", ("other",))
 
 
@@ -301,8 +299,8 @@ def places_in(value: Any) -> list[tuple[Any, Any]]:
 
 def test_junk_anywhere_is_refused_with_the_one_error_and_changes_nothing(saved: dict[str, Any]) -> None:
     random = np.random.default_rng(1)
-    book, tracker = a_book()
-    book.apply_all([click("waits", x=10)], SIZE)
+    registry, tracker = a_registry()
+    registry.accept_prompts([click("waits", x=10)], SIZE)
     taken = 0
     for _ in range(200):
         changed = copy.deepcopy(saved)
@@ -310,18 +308,18 @@ def test_junk_anywhere_is_refused_with_the_one_error_and_changes_nothing(saved: 
         container, key = places[random.integers(len(places))]
         container[key] = JUNK[random.integers(len(JUNK))]
         try:
-            book.load(changed)
+            registry.load(changed)
         except SessionFileError:
             assert tracker.object_ids == ("waits",)
         else:  # another class, say
             taken += 1
-            book.reset()
-            book.apply_all([click("waits", x=10)], SIZE)
+            registry.reset()
+            registry.accept_prompts([click("waits", x=10)], SIZE)
     assert taken < 30
 
 
 def test_a_session_of_other_weights_is_refused(saved: dict[str, Any]) -> None:
-    book, tracker = a_book(seed=1)
+    registry, tracker = a_registry(seed=1)
     with pytest.raises(SessionFileError, match="weights: expected that of this tracker"):
-        book.load(saved)
+        registry.load(saved)
     assert tracker.object_ids == ()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tiny_model import noise_frames
 
-from sam2_ros.session.prompts import PromptRequest
+from sam2_ros.session.objects import PromptRequest
 from sam2_ros.session.segmentation import SegmentRequest, run_in_slices
 from sam2_ros.session.session import Session, SessionStoppedError
 from sam2_ros.tracking.types import PromptError

@@ -8,11 +8,12 @@ from concurrent.futures import CancelledError
 from typing import Any
 
 import pytest
-from session_rig import DEADLINE_S, SessionRig, click
+from session_rig import DEADLINE_S, SessionRig, click, wait_until
 
 from sam2_ros.session.events import EventType
-from sam2_ros.session.prompts import PromptAction, PromptRequest
+from sam2_ros.session.objects import PromptAction, PromptRequest
 from sam2_ros.session.work_queue import SessionStoppedError
+from sam2_ros.tracking.task_thread import TaskThread
 from sam2_ros.tracking.types import ObjectState, PromptError
 
 
@@ -21,7 +22,8 @@ def rig(fake_tracker: Any) -> Iterator[SessionRig]:
     rig = SessionRig(fake_tracker)
     yield rig
     fake_tracker.gate.set()
-    assert rig.session.stop(DEADLINE_S)
+    rig.publish_gate.set()
+    rig.close()
 
 
 def test_prompt_before_any_image_is_pending_then_tracked_with_the_images_header(rig: SessionRig) -> None:
@@ -240,3 +242,69 @@ def test_stop_answers_who_still_waits(rig: SessionRig) -> None:
         ticket.first_view.result(DEADLINE_S)
     with pytest.raises(SessionStoppedError, match="stopped"):
         rig.session.clear().result(DEADLINE_S)
+
+
+def test_a_publisher_that_is_slow_holds_neither_the_model_nor_commands(rig: SessionRig) -> None:
+    """One result is being published, one waits in the slot; further images replace each other before the model."""
+    rig.publish_gate.clear()
+    rig.offer(1)
+    assert rig.publishing.wait(DEADLINE_S)
+    rig.offer(2)
+    wait_until(lambda: rig.tracker.calls == ["step 1", "step 2"])
+    for value in (3, 4):
+        rig.offer(value)
+    assert rig.prompt(click("mug"))[0].accepted
+    assert rig.tracker.calls == ["step 1", "step 2", "prompt mug"]
+    rig.publish_gate.set()
+    assert [rig.wait_for(count).header for count in (1, 2, 3)] == ["header 1", "header 2", "header 4"]
+    assert rig.session.stats().dropped == 1
+    rig.settle()
+    assert rig.session.waiting_ns == []
+
+
+def test_results_on_their_way_out_are_still_waited_for(rig: SessionRig) -> None:
+    rig.publish_gate.clear()
+    for count, stamp_s in enumerate((1.0, 2.0), 1):
+        rig.offer(count, stamp_s=stamp_s)
+        wait_until(lambda count=count: len(rig.tracker.calls) == count)
+    rig.prompt(click("mug"))  # the model has nothing in hand any more
+    assert rig.session.waiting_ns == [1_000_000_000, 2_000_000_000]
+    rig.publish_gate.set()
+
+
+def test_stopping_publishes_what_was_tracked_and_does_not_wait_for_a_publisher_that_hangs(rig: SessionRig) -> None:
+    rig.publish_gate.clear()
+    rig.offer(1)
+    assert rig.publishing.wait(DEADLINE_S)
+    rig.offer(2)
+    wait_until(lambda: len(rig.tracker.calls) == 2)
+    assert not rig.session.stop(0.05)
+    rig.publish_gate.set()
+    assert rig.wait_for(2).header == "header 2"
+    assert rig.session.stop(DEADLINE_S)
+
+
+def test_a_bug_while_publishing_ends_the_session_and_says_so(rig: SessionRig, caplog: pytest.LogCaptureFixture) -> None:
+    rig.publish_error = SystemExit("the worst")
+    with caplog.at_level(logging.CRITICAL):
+        rig.offer(1)
+        wait_until(lambda: rig.session.failure != "")
+    late = rig.session.prompt([click("b")], wait=True)
+    with pytest.raises(SessionStoppedError, match=r"has died \(SystemExit: the worst\)"):
+        late.outcomes.result(DEADLINE_S)
+    assert "the worst" in caplog.text
+
+
+def test_sessions_with_one_model_do_not_wait_for_each_others_publishers(fake_tracker: Any) -> None:
+    model_thread = TaskThread()
+    slow, quick = (SessionRig(type(fake_tracker)(), model_thread) for _ in range(2))
+    slow.publish_gate.clear()
+    slow.offer(1)
+    assert slow.publishing.wait(DEADLINE_S)
+    slow.offer(2)
+    slow.offer(3)
+    quick.offer(7)
+    assert quick.wait_for(1).header == "header 7"
+    slow.publish_gate.set()
+    slow.close()
+    quick.close()

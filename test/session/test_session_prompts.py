@@ -11,8 +11,7 @@ from session_rig import DEADLINE_S, SessionRig, click
 from tiny_model import noise_frames, tiny_model
 
 from sam2_ros.session.events import EventType
-from sam2_ros.session.objects import TrackingView
-from sam2_ros.session.prompts import PromptAction, PromptRequest
+from sam2_ros.session.objects import PromptAction, PromptRequest, TrackingView
 from sam2_ros.tracking.tracker import Tracker
 from sam2_ros.tracking.types import ObjectState, PromptError
 

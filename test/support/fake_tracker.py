@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,6 @@ class FakeTracker:
         self.gate.set()
         self.gates: dict[int, threading.Event] = {}
         self.in_step = threading.Event()
-        self.encoded = threading.Event()
         self.fail_next: list[BaseException] = []
         self.calls: list[str] = []
         self.hidden: dict[str, ObjectState] = {}  # objects that are not visible, and their state
@@ -98,14 +96,7 @@ class FakeTracker:
         self._next_label = state["next_label"]
         self.calls.append("load")
 
-    def encode_ahead(self, image_rgb: np.ndarray) -> Any:
-        self.calls.append(f"encode {int(image_rgb[0, 0, 0])}")
-        self.encoded.set()
-        return SimpleNamespace(image_rgb=image_rgb)
-
-    def step(self, image: Any, stamp_s: float | None = None) -> FrameResult:
-        is_ahead = not isinstance(image, np.ndarray)
-        image_rgb = image.image_rgb if is_ahead else image
+    def step(self, image_rgb: np.ndarray, stamp_s: float | None = None) -> FrameResult:
         value = int(image_rgb[0, 0, 0])
         self.in_step.set()
         assert self.gates.get(value, self.gate).wait(DEADLINE_S), "the test never opened the gate"
@@ -125,7 +116,7 @@ class FakeTracker:
             mask &= object_id not in self.hidden
             label_image[mask] = self._labels[object_id]
             objects.append(self._tracked(object_id, mask))
-        self.calls.append(f"step {value}" + " ahead" * is_ahead)
+        self.calls.append(f"step {value}")
         self.stamps_s.append(stamp_s)
         result = FrameResult(self._frame_index, tuple(objects), label_image, 1.0, tuple(rejected))
         self._frame_index += 1

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from sam2_ros.session.events import Event
-from sam2_ros.session.objects import TrackingView
+from sam2_ros.session.objects import PromptRequest, TrackingView
 from sam2_ros.session.parameters import parse
-from sam2_ros.session.prompts import PromptRequest
 from sam2_ros.session.session import Session
+from sam2_ros.tracking.task_thread import TaskThread
 
 DEADLINE_S = 20.0
 SECOND = 1_000_000_000
@@ -27,16 +29,26 @@ def click(object_id: str = "", x: float = 4, y: float = 3, **fields: Any) -> Pro
     )
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    end_s = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < end_s, f"not within {DEADLINE_S:.0f} s"
+        time.sleep(0.001)
+
+
 class SessionRig:
     """A running session whose published views can be waited for."""
 
-    def __init__(self, tracker: Any, **values: object) -> None:
-        """``values``: of parameters."""
+    def __init__(self, tracker: Any, model_thread: TaskThread | None = None, **values: object) -> None:
+        """``values``: of parameters. ``publish_gate`` holds the publishing thread until it is set."""
         self.tracker = tracker
         self.now_ns = 0
         self.events: list[Event] = []
         self.published: list[TrackingView] = []
-        self.publish_error: Exception | None = None
+        self.publish_error: BaseException | None = None
+        self.publish_gate = threading.Event()
+        self.publish_gate.set()
+        self.publishing = threading.Event()
         self.refused = threading.Event()  # an image could not be read
         self._changed = threading.Condition()
         parameters = parse(values)
@@ -46,6 +58,7 @@ class SessionRig:
             publish=self._publish,
             notify=self.events.append,
             parameters=lambda: parameters,
+            model_thread=model_thread,
             now_ns=lambda: self.now_ns,
         )
         self.session.start()
@@ -57,6 +70,8 @@ class SessionRig:
         return message.pixels
 
     def _publish(self, view: TrackingView) -> None:
+        self.publishing.set()
+        assert self.publish_gate.wait(DEADLINE_S), "the test never opened the gate"
         if self.publish_error is not None:
             error, self.publish_error = self.publish_error, None
             raise error
@@ -83,9 +98,10 @@ class SessionRig:
             return self.published[count - 1]
 
     def settle(self) -> None:
-        """Wait until the worker is done with the image that was offered last."""
+        """Wait until the session is done with the image that was offered last, its result published."""
         for _ in range(2):  # the first may be carried out together with the image, and before it
             self.session.set_enabled(True).result(DEADLINE_S)
+        wait_until(lambda: not self.session.waiting_ns)
 
     def prompt(self, *requests: PromptRequest) -> Any:
         return self.session.prompt(requests).outcomes.result(DEADLINE_S)

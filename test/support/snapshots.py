@@ -28,18 +28,17 @@ def plain(value: Any) -> Any:
 
 
 def session_snapshot(session: Any) -> Any:
-    """Everything that a refusal must leave alone. The session's worker must be idle."""
-    work = session._work
+    """Everything that a refusal must leave alone. The model thread must be idle."""
     return plain(
         {
-            "tracker": work._tracker._state,
-            "records": work._book._records,
-            "next number": work._book._next_number,
-            "frame size": work._frame_size,
-            "view": work.view,
+            "tracker": session._tracker._state,
+            "records": session._registry._records,
+            "next number": session._registry._next_number,
+            "frame size": session._frame_size,
+            "view": session.view,
             "events": session.events._known,
-            "waiting callers": len(work.first_views._waiting),
-            "images": list(session._mailbox._images),
+            "waiting callers": len(session._waiters._waiting),
+            "images": list(session._queue._images),
             "enabled": session.enabled,
         }
     )

@@ -58,3 +58,23 @@ def test_answers_and_errors_come_back() -> None:
     with pytest.raises(ZeroDivisionError):
         model_thread.run(lambda: 1 / 0)
     assert model_thread.run(lambda: 8) == 8
+
+
+def test_what_is_cancelled_in_time_is_not_run_and_what_runs_cannot_be_cancelled() -> None:
+    model_thread, begun, go_on = TaskThread(), threading.Event(), threading.Event()
+
+    def first() -> None:
+        begun.set()
+        assert go_on.wait(DEADLINE_S)
+
+    ran: list[str] = []
+    running = model_thread.submit(first)
+    assert begun.wait(DEADLINE_S)
+    withdrawn, last = (
+        model_thread.submit(lambda: ran.append("withdrawn")),
+        model_thread.submit(lambda: ran.append("last")),
+    )
+    assert withdrawn.cancel() and not running.cancel()
+    go_on.set()
+    last.result(DEADLINE_S)
+    assert ran == ["last"]
