@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from sam2_ros.tracking.preprocess import image_to_input
+from sam2_ros.tracking.transforms import image_to_input
 
 NOT_INSTALLED = "the official package is not installed: run `make venv`"
 _YAML_SUFFIXES = {"tiny": "t", "small": "s", "base_plus": "b+", "large": "l"}

@@ -23,7 +23,7 @@ from sam2_ros.export.graphs import (
 )
 from sam2_ros.model.sam2 import SAM2
 from sam2_ros.tracking.memory_bank import BankPolicy
-from sam2_ros.tracking.preprocess import IMAGENET_MEAN, IMAGENET_STD
+from sam2_ros.tracking.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 DESCRIPTION = "model.json"
 _NOT_INSTALLED = "export needs the packages onnx and onnxscript: pip install onnx onnxscript"

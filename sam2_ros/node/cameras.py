@@ -10,7 +10,7 @@ from rclpy.context import Context
 from sam2_ros.node.sam2_node import Sam2Node
 from sam2_ros.session.model_loading import SharedNetworks, load_configured_tracker
 from sam2_ros.session.parameters import camera_names, parse
-from sam2_ros.tracking.task_thread import TaskThread
+from sam2_ros.tracking.concurrency import TaskThread
 
 
 def make_nodes(context: Context | None = None) -> list[Sam2Node]:

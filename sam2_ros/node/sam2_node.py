@@ -44,8 +44,8 @@ from sam2_ros.session.model_loading import describe_model, load_configured_track
 from sam2_ros.session.objects import TrackerLike, TrackingView
 from sam2_ros.session.parameters import NodeParameters, ParameterError
 from sam2_ros.session.session import Session
+from sam2_ros.tracking.concurrency import TaskThread
 from sam2_ros.tracking.heap import keep_heap
-from sam2_ros.tracking.task_thread import TaskThread
 
 HEARTBEAT_S = 1.0
 SIGNALS_SEEN_EVERY_S = 0.2  # while the model is loading

@@ -40,7 +40,7 @@ from sam2_ros.session.results import PromptWaiters, PublishingThread, TrackedIma
 from sam2_ros.session.segmentation import Segmentation, SegmentRequest, run_in_slices, segment_in_slices
 from sam2_ros.session.stats import SessionStats, StatsCollector
 from sam2_ros.session.work_queue import Command, QueuedImage, SessionStoppedError, WorkQueue
-from sam2_ros.tracking.task_thread import TaskThread
+from sam2_ros.tracking.concurrency import TaskThread
 from sam2_ros.tracking.types import FrameResult, PromptError
 
 logger = logging.getLogger(__name__)

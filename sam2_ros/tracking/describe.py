@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from sam2_ros.model.sam2 import ABSENT_LOGIT, MaskPrediction
 from sam2_ros.tracking.mask_ops import centroid_xy, label_image, tight_box_xyxy
-from sam2_ros.tracking.preprocess import logits_to_image_size
 from sam2_ros.tracking.track import Track
+from sam2_ros.tracking.transforms import logits_to_image_size
 from sam2_ros.tracking.types import ObjectState, TrackedMask
 
 

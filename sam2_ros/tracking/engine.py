@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sam2_ros.model.sam2 import SAM2, MaskPrediction
-from sam2_ros.tracking.heads import Frame, encode_memories, follow, segment_prompted
 from sam2_ros.tracking.memory_bank import BankPolicy
 from sam2_ros.tracking.memory_tokens import FrameMemory
 from sam2_ros.tracking.prompts import GivenPrompt, since_replaced
+from sam2_ros.tracking.propagation import Frame, encode_memories, follow, segment_prompted
 from sam2_ros.tracking.track import Track
 from sam2_ros.tracking.types import PromptAction
 

@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from sam2_ros.tracking.heads import Frame, RawFrame
 from sam2_ros.tracking.prompts import GivenPrompt
+from sam2_ros.tracking.propagation import Frame, RawFrame
 from sam2_ros.tracking.track import Track
 from sam2_ros.tracking.types import PromptError
 

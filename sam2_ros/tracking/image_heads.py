@@ -16,9 +16,9 @@ from torch import Tensor
 
 from sam2_ros.model.prompt_encoder import EncodedPrompts, PointPrompts
 from sam2_ros.model.sam2 import SAM2, ImageFeatures
-from sam2_ros.tracking.preprocess import check_image, image_to_input, logits_to_image_size, mask_to_input
 from sam2_ros.tracking.prompts import Prompt, to_model_points
 from sam2_ros.tracking.small_regions import without_small_regions
+from sam2_ros.tracking.transforms import check_image, image_to_input, logits_to_image_size, mask_to_input
 
 LOGIT_LIMIT = 32.0  # logits that are fed back are kept within plus or minus this (official code)
 

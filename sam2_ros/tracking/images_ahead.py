@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from sam2_ros.tracking.heads import AheadImage
+from sam2_ros.tracking.propagation import AheadImage
 from sam2_ros.tracking.side_thread import SideThread
 from sam2_ros.tracking.tracker import Tracker
 

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from sam2_ros.model.sam2 import MaskPrediction
 from sam2_ros.tracking.engine import Advanced, Engine
 from sam2_ros.tracking.frame_buffer import PastFrame
-from sam2_ros.tracking.heads import AheadImage, Frame, RawFrame, encode
 from sam2_ros.tracking.prompts import check_fits
-from sam2_ros.tracking.stream_state import StreamState
+from sam2_ros.tracking.propagation import AheadImage, Frame, RawFrame, encode
+from sam2_ros.tracking.state import StreamState
 from sam2_ros.tracking.types import PromptError
 
 

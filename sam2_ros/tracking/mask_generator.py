@@ -21,8 +21,8 @@ from sam2_ros.tracking.generator_settings import GeneratorSettings, settings_for
 from sam2_ros.tracking.image_heads import EncodedImage, at_image_size, decode, encode
 from sam2_ros.tracking.mask_ops import tight_box_xyxy
 from sam2_ros.tracking.nms import keep_best_boxes
-from sam2_ros.tracking.preprocess import check_image
 from sam2_ros.tracking.prompts import Prompt, make_prompt
+from sam2_ros.tracking.transforms import check_image
 
 _ENLARGED_AT_ONCE = 16  # masks at the image's size, in float
 _EDGE_PX = 20  # a box that ends this close to a crop's edge is taken as cut off by it

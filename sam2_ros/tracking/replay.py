@@ -11,9 +11,9 @@ import time
 from dataclasses import replace
 
 from sam2_ros.tracking.engine import Engine
-from sam2_ros.tracking.heads import RawFrame, encode
 from sam2_ros.tracking.prompts import GivenPrompt
-from sam2_ros.tracking.stream_state import Replay, StreamState
+from sam2_ros.tracking.propagation import RawFrame, encode
+from sam2_ros.tracking.state import Replay, StreamState
 from sam2_ros.tracking.track import Track
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import torch
 
-from sam2_ros.tracking.task_thread import TaskThread
+from sam2_ros.tracking.concurrency import TaskThread
 
 T = TypeVar("T")
 

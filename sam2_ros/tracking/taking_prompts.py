@@ -5,7 +5,7 @@ from __future__ import annotations
 from sam2_ros.tracking.frame_buffer import frame_of_index, frame_of_stamp, reach
 from sam2_ros.tracking.prompts import GivenPrompt, Prompt, check_fits
 from sam2_ros.tracking.replay import roll_back, track_before
-from sam2_ros.tracking.stream_state import StreamState
+from sam2_ros.tracking.state import StreamState
 from sam2_ros.tracking.track import Track
 from sam2_ros.tracking.types import PromptAction, PromptError
 

@@ -16,17 +16,17 @@ from numpy.typing import ArrayLike, NDArray
 from sam2_ros.model.sam2 import SAM2
 from sam2_ros.tracking.describe import describe
 from sam2_ros.tracking.engine import Engine
-from sam2_ros.tracking.heads import AheadImage, RawFrame, encode
 from sam2_ros.tracking.image_predictor import ImagePredictor
 from sam2_ros.tracking.live import advance_live, drop_misfits
 from sam2_ros.tracking.memory_bank import BankPolicy
-from sam2_ros.tracking.preprocess import check_image
 from sam2_ros.tracking.prompts import make_prompt
+from sam2_ros.tracking.propagation import AheadImage, RawFrame, encode
 from sam2_ros.tracking.replay import catch_up
-from sam2_ros.tracking.session_state import from_plain, to_plain
-from sam2_ros.tracking.stream_state import StreamState
+from sam2_ros.tracking.state import StreamState
+from sam2_ros.tracking.state_io import from_plain, to_plain
 from sam2_ros.tracking.taking_prompts import action_for, frame_for, take_back, take_prompt
 from sam2_ros.tracking.track import Track
+from sam2_ros.tracking.transforms import check_image
 from sam2_ros.tracking.types import FrameResult, PromptAction, PromptError
 
 _MIN_REPLAYED_FRAMES = 2  # before each new one: an object that is behind comes nearer whatever the budget

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from sam2_ros.data.clips.clip import MIN_FIRST_AREA_PX, Clip
-from sam2_ros.tracking.preprocess import IMAGENET_MEAN, IMAGENET_STD
+from sam2_ros.tracking.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 CLIPS_PER_STEP = 64  # seeds set aside for each step, so that a step's clips do not depend on the stages before it
 OBJECTS_PER_CLIP = 16  # at most: seeds of prompts set aside for each clip

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sam2_ros.model.efficientnet_lite import EfficientNetLite
-from sam2_ros.tracking.preprocess import IMAGENET_MEAN, IMAGENET_STD
+from sam2_ros.tracking.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 _BN_EPS = 1e-3
 

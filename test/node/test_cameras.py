@@ -24,7 +24,7 @@ from sam2_ros.node.conversions import array_to_image
 from sam2_ros.session.model_loading import SharedNetworks, load_configured_tracker
 from sam2_ros.session.parameters import ParameterError, camera_names, parse
 from sam2_ros.session.session import Session
-from sam2_ros.tracking.task_thread import TaskThread
+from sam2_ros.tracking.concurrency import TaskThread
 
 DEADLINE_S = 20.0
 

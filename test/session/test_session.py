@@ -13,7 +13,7 @@ from session_rig import DEADLINE_S, SessionRig, click, wait_until
 from sam2_ros.session.events import EventType
 from sam2_ros.session.objects import PromptAction, PromptRequest
 from sam2_ros.session.work_queue import SessionStoppedError
-from sam2_ros.tracking.task_thread import TaskThread
+from sam2_ros.tracking.concurrency import TaskThread
 from sam2_ros.tracking.types import ObjectState, PromptError
 
 

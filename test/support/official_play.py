@@ -32,8 +32,8 @@ from sam2_ros.evaluation.official import build_official, official_state, randomi
 from sam2_ros.model.config import model_config
 from sam2_ros.model.mask_decoder import StabilityFallback
 from sam2_ros.model.sam2 import SAM2
-from sam2_ros.tracking.preprocess import image_to_input, logits_to_image_size
 from sam2_ros.tracking.tracker import Tracker
+from sam2_ros.tracking.transforms import image_to_input, logits_to_image_size
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from sam2_ros.session.events import Event
 from sam2_ros.session.objects import PromptRequest, TrackingView
 from sam2_ros.session.parameters import parse
 from sam2_ros.session.session import Session
-from sam2_ros.tracking.task_thread import TaskThread
+from sam2_ros.tracking.concurrency import TaskThread
 
 DEADLINE_S = 20.0
 SECOND = 1_000_000_000

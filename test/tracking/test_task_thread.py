@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from sam2_ros.tracking.task_thread import TaskThread
+from sam2_ros.tracking.concurrency import TaskThread
 
 DEADLINE_S = 20.0
 

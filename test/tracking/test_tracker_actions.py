@@ -8,9 +8,9 @@ import torch
 from tiny_model import TINY, assert_same_result, noise_frames, tiny_model
 
 from sam2_ros.model.sam2 import SAM2
-from sam2_ros.tracking.preprocess import image_to_input
 from sam2_ros.tracking.prompts import make_prompt, to_model_points
 from sam2_ros.tracking.tracker import Tracker
+from sam2_ros.tracking.transforms import image_to_input
 from sam2_ros.tracking.types import ObjectState, PromptAction, PromptError
 
 HEIGHT, WIDTH = 48, 80

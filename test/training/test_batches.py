@@ -10,7 +10,7 @@ import torch
 from sam2_ros.data.clips.clip import Clip
 from sam2_ros.data.clips.photos import PhotoLibrary
 from sam2_ros.data.clips.synthetic import SyntheticClips
-from sam2_ros.tracking.preprocess import IMAGENET_MEAN, IMAGENET_STD
+from sam2_ros.tracking.transforms import IMAGENET_MEAN, IMAGENET_STD
 from sam2_ros.training.batches import SeededClip, TrainingBatch, collate, stream_batches
 
 SIZE, FRAMES = 16, 3

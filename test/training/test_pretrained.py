@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sam2_ros.model.efficientnet_lite import EfficientNetLite, SamePadConv
-from sam2_ros.tracking.preprocess import IMAGENET_MEAN, IMAGENET_STD
+from sam2_ros.tracking.transforms import IMAGENET_MEAN, IMAGENET_STD
 from sam2_ros.training.pretrained import load_imagenet_lite0
 
 EPSILON = 1e-3  # of the batch norms

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from tiny_model import TINY, tiny_model
 
 from sam2_ros.model.sam2 import SAM2
-from sam2_ros.tracking.preprocess import image_to_input
 from sam2_ros.tracking.tracker import Tracker
+from sam2_ros.tracking.transforms import image_to_input
 from sam2_ros.training import prompting
 from sam2_ros.training import unroll as unroll_module
 from sam2_ros.training.batches import TrainingBatch

@@ -18,7 +18,7 @@ from sam2_ros.model.sam2 import SAM2
 from sam2_ros.tracking.memory_bank import BankPolicy
 from sam2_ros.tracking.memory_tokens import FrameMemory
 from sam2_ros.tracking.prompts import GivenPrompt, make_prompt
-from sam2_ros.tracking.stream_state import StreamState
+from sam2_ros.tracking.state import StreamState
 from sam2_ros.tracking.taking_prompts import MAX_LABEL
 from sam2_ros.tracking.track import Track
 from sam2_ros.tracking.types import ObjectState, PromptAction, PromptError

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_model import noise_frames
 
-from sam2_ros.tracking.preprocess import (
+from sam2_ros.tracking.transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     image_to_input,

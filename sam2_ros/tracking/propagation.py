@@ -19,9 +19,9 @@ from torch import Tensor
 from sam2_ros.model.sam2 import SAM2, ImageFeatures, MaskPrediction, MemoryTokens
 from sam2_ros.tracking.memory_bank import BankPolicy
 from sam2_ros.tracking.memory_tokens import FrameMemory, gather_tokens, stack_tokens
-from sam2_ros.tracking.preprocess import image_to_input, mask_to_input
 from sam2_ros.tracking.prompts import GivenPrompt, Prompt, to_model_points
 from sam2_ros.tracking.track import Track
+from sam2_ros.tracking.transforms import image_to_input, mask_to_input
 
 T = TypeVar("T")
 
