@@ -101,7 +101,7 @@ class ColourTracker:
             if not (0 <= x < frame_size[1] and 0 <= y < frame_size[0]):
                 raise PromptError(f"point ({x}, {y}) is outside the image of {frame_size}")
 
-    def encode_ahead(self, image_rgb: np.ndarray) -> SimpleNamespace:
+    def prefetch(self, image_rgb: np.ndarray) -> SimpleNamespace:
         return SimpleNamespace(image_rgb=image_rgb)
 
     def step(self, image: np.ndarray | SimpleNamespace) -> FrameResult:

@@ -116,8 +116,7 @@ def _prompted(
 def _everything(
     predictor: ImagePredictor, image_rgb: NDArray[np.uint8], points_per_side: int | None, crop_layers: int
 ) -> list[_Thing]:
-    from sam2_ros.tracking.generator_settings import settings_for
-    from sam2_ros.tracking.mask_generator import AutomaticMaskGenerator, Progress
+    from sam2_ros.tracking.mask_generator import AutomaticMaskGenerator, Progress, settings_for
 
     settings = replace(settings_for(predictor.model.config.name), crop_n_layers=crop_layers)
     if points_per_side is not None:
@@ -161,7 +160,7 @@ def _write(args: argparse.Namespace, image_rgb: NDArray[np.uint8], things: list[
 
 def _write_rle(path: Path, image: Path, image_rgb: NDArray[np.uint8], things: list[_Thing]) -> None:
     from sam2_ros.data.files.coco_rle import encode_rle
-    from sam2_ros.tracking.mask_ops import tight_box_xyxy
+    from sam2_ros.tracking.transforms import tight_box_xyxy
 
     masks = [
         {
@@ -183,8 +182,8 @@ def _write_rle(path: Path, image: Path, image_rgb: NDArray[np.uint8], things: li
 def _overlay(
     image_rgb: NDArray[np.uint8], things: list[_Thing], numbers_hw: NDArray[np.uint16], with_tags: bool
 ) -> NDArray[np.uint8]:
-    from sam2_ros.tracking.mask_ops import centroid_xy, tight_box_xyxy
     from sam2_ros.tracking.overlay import draw_overlay
+    from sam2_ros.tracking.transforms import centroid_xy, tight_box_xyxy
     from sam2_ros.tracking.types import FrameResult, ObjectState, TrackedMask
 
     shown = []

@@ -152,9 +152,9 @@ def _open(args: argparse.Namespace) -> FrameSource | BagSource:
 def _loop(
     source: FrameSource | BagSource, tracker: Tracker, outputs: list[TrackOutput], max_frames: int | None, tally: _Tally
 ) -> None:
-    from sam2_ros.tracking.images_ahead import encoded_ahead
+    from sam2_ros.tracking.concurrency import prefetch_images
 
-    for count, image in enumerate(encoded_ahead(tracker, source), 1):
+    for count, image in enumerate(prefetch_images(tracker, source), 1):
         result = tracker.step(image)
         tally.add(result)
         if result.rejected:

@@ -27,8 +27,7 @@ from sam2_ros.evaluation.official import OfficialStream, build_official, randomi
 from sam2_ros.model.config import Approximations, ModelConfig, approximate, model_config
 from sam2_ros.model.sam2 import SAM2
 from sam2_ros.tracking.compiled import compile_network
-from sam2_ros.tracking.loading import check_device, load_network
-from sam2_ros.tracking.precision import Precision, choose_precision, has_fast_bfloat16
+from sam2_ros.tracking.loading import Precision, check_device, choose_precision, has_fast_bfloat16, load_network
 from sam2_ros.tracking.tracker import Tracker
 
 _SEED, _OBJECT_SCORE_BIAS = 7, 4.0  # of the random weights; the bias lets objects be seen

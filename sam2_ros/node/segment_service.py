@@ -13,7 +13,7 @@ from sam2_ros.msg import SegmentedMask
 from sam2_ros.node.conversions import array_to_image, read_prompt
 from sam2_ros.node.optional_cv_bridge import read_as_rgb
 from sam2_ros.session.segmentation import Segmentation, SegmentedThing, SegmentRequest
-from sam2_ros.tracking.mask_ops import tight_box_xyxy
+from sam2_ros.tracking.transforms import tight_box_xyxy
 from sam2_ros.tracking.types import PromptError
 
 

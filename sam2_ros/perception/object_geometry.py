@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam2_ros.perception.camera import Intrinsics
-from sam2_ros.tracking.mask_ops import tight_box_xyxy
+from sam2_ros.tracking.transforms import tight_box_xyxy
 
 BORDER_AT_640_PX = 2  # width of the border left out, in an image 640 px wide
 MIN_POINTS = 20

@@ -1,9 +1,9 @@
-"""The network's parts through ``torch.compile``, at a few shapes that never change.
+"""The parts of the network compiled with ``torch.compile``, for a few fixed shapes.
 
-Compiled code is for one shape, and what a GPU has recorded (a CUDA graph) for one place in memory. In a stream shapes
-change: memories fill up over the first frames, objects come and go. So memories fill a fixed number of slots, of which
-those that hold nothing are masked, and objects go in batches of 1 or 4. What does not fit is computed as without
-compiling: prompts, and objects that were corrected on several frames. Nothing is compiled once images come.
+Compiled code is for one shape, and a recorded CUDA graph for fixed addresses. In a stream shapes change: memories fill
+up over the first frames, objects come and go. So memories are padded to a fixed number of slots, with empty slots
+masked, and objects run in batches of 1 or 4. Everything else runs uncompiled: prompts, and objects with several
+conditioning frames. Nothing is compiled after ``warm_up``.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from sam2_ros.model.prompt_encoder import EncodedPrompts, PointPrompts
 from sam2_ros.model.sam2 import SAM2, ImageFeatures, MaskPrediction, MemoryTokens
 from sam2_ros.tracking.memory_bank import BankPolicy
 
-_BATCHES = (1, 4)  # objects at once; more go in several batches
-_SHAPES = 64  # of one part, over all networks of a process
-_CONDITIONING_FRAMES = 1  # prompted frames of an object that there are slots for
+_BATCHES = (1, 4)  # objects in one batch; more run in several batches
+_SHAPES = 64  # compiled per part, over all networks of a process
+_CONDITIONING_FRAMES = 1  # of an object, for which there are slots
 
 
 @dataclass(frozen=True)
 class FilledSlots:
-    """Memories in a fixed number of slots."""
+    """Memories padded to a fixed number of slots."""
 
-    tokens_bmc: Tensor  # (B, maps * h * w + pointer tokens, memory_dim); zeros where a slot holds nothing
+    tokens_bmc: Tensor  # (B, maps * h * w + pointer tokens, memory_dim); zeros in empty slots
     position_bmc: Tensor  # the same shape
     num_pointer_tokens: int
     valid_m: Tensor | None  # (maps * h * w + pointer tokens,) bool, False for empty slots; None: all are filled
 
 
 def fill_slots(memory: MemoryTokens, map_tokens: int, pointer_tokens: int) -> FilledSlots | None:
-    """Memories padded to ``map_tokens`` tokens of maps and ``pointer_tokens`` of pointers; None: they are more."""
+    """Memories padded to ``map_tokens`` tokens of maps and ``pointer_tokens`` of pointers; None if there are more."""
     num_pointers = memory.num_pointer_tokens
     placed = memory.tokens_bmc.shape[1] - num_pointers
     empty_maps, empty_pointers = map_tokens - placed, pointer_tokens - num_pointers
@@ -57,10 +57,10 @@ def fill_slots(memory: MemoryTokens, map_tokens: int, pointer_tokens: int) -> Fi
 
 
 class CompiledNetwork(SAM2):
-    """A SAM2 whose parts are compiled; to its callers it is the network that it was made of.
+    """A SAM2 with compiled parts and otherwise the behaviour of the network that it is made from.
 
     Args:
-        model: whose weights it shares, on its device and in its types.
+        model: the network whose weights, device and types it shares.
         backend: of ``torch.compile``.
     """
 
@@ -72,7 +72,7 @@ class CompiledNetwork(SAM2):
         policy, config = BankPolicy.of(model.config), model.config
         self._map_tokens = (policy.reach + _CONDITIONING_FRAMES) * config.feature_size**2
         self._pointer_tokens = (policy.max_pointers - 1 + _CONDITIONING_FRAMES) * config.tokens_per_pointer
-        mode = "max-autotune" if self.no_mem_embed.device.type == "cuda" else None  # it records CUDA graphs
+        mode = "max-autotune" if self.no_mem_embed.device.type == "cuda" else None  # records CUDA graphs
         fits: dict[str, Callable[..., bool]] = {
             "image_encoder": lambda images_bchw, *_: images_bchw.shape[0] == 1,
             "memory_attention": self._has_filled_slots,
@@ -83,15 +83,15 @@ class CompiledNetwork(SAM2):
             _compile(self.get_submodule(name), fits_shape, backend, mode)
 
     def warm_up(self) -> None:
-        """Compile everything that a stream will need."""
+        """Compile everything that a stream needs."""
         config, device = self.config, self.no_mem_embed.device
         with torch.inference_mode(), warnings.catch_warnings():
-            # The compiler looks through the cache of the rotary tables: they become part of the compiled code.
+            # The compiler ignores the cache of the rotary tables, which become constants of the compiled code.
             warnings.filterwarnings("ignore", message=".*functools.lru_cache.*", category=UserWarning)
             features = self.encode_image(torch.zeros(1, 3, config.image_size, config.image_size, device=device))
-            # A GPU warms up at the first call, records at the second, and replays from the third on.
+            # CUDA graphs: the first call warms up, the second records, the third and later ones replay.
             for batch in _BATCHES * (3 if device.type == "cuda" else 1):
-                for empty in (0, config.tokens_per_pointer):  # all slots filled, and not
+                for empty in (0, config.tokens_per_pointer):  # with all slots filled, and with empty ones
                     pointers = self._pointer_tokens - empty
                     tokens = torch.zeros(batch, self._map_tokens + pointers, config.memory_dim, device=device)
                     conditioned = self.attend_to_memory(features, MemoryTokens(tokens, tokens, pointers))
@@ -151,7 +151,7 @@ class CompiledNetwork(SAM2):
         return torch.cat(encoded)
 
     def __deepcopy__(self, memo: dict[int, object]) -> CompiledNetwork:
-        raise TypeError("a compiled network cannot be copied: copy the network that it was made of, and compile that")
+        raise TypeError("a compiled network cannot be copied: copy the network that it was made from, and compile that")
 
     def _has_filled_slots(self, features_bchw: Tensor, _place: Tensor, memory_bmc: Tensor, *_: object) -> bool:
         tokens = self._map_tokens + self._pointer_tokens
@@ -159,13 +159,13 @@ class CompiledNetwork(SAM2):
 
 
 def compile_network(model: SAM2, backend: str | Callable[..., Any] = "inductor") -> CompiledNetwork:
-    """``CompiledNetwork`` of a model, with everything compiled.
+    """A ``CompiledNetwork`` of a model, compiled and ready.
 
     Args:
         model, backend: see ``CompiledNetwork``.
 
     Raises:
-        ValueError: it cannot be compiled here; the message has the compiler's reason.
+        ValueError: it cannot be compiled here; the message gives the compiler's reason.
     """
     network = CompiledNetwork(model, backend)
     try:
@@ -182,13 +182,13 @@ def compile_network(model: SAM2, backend: str | Callable[..., Any] = "inductor")
 def _is_unprompted(
     _image: Tensor, _place: Tensor, prompts: EncodedPrompts, _stride4: Tensor, _stride8: Tensor, multimask: bool
 ) -> bool:
-    """Without points their tokens are one token seen twice, without a mask its map is one cell everywhere."""
+    """Whether there is no prompt: then the tokens are one token expanded, and the dense map is one cell expanded."""
     is_nothing = prompts.tokens_bnc.stride(1) == 0 and prompts.dense_bchw.stride()[2:] == (0, 0)
     return is_nothing and multimask and prompts.tokens_bnc.shape[0] in _BATCHES
 
 
 def _batches(count: int) -> Iterator[tuple[list[int], int]]:
-    """Rows of each batch, the last row again where one is not full; and how many of them are meant."""
+    """Rows of each batch, padded by repeating the last row, and the number of rows that are not padding."""
     for start in range(0, count, _BATCHES[-1]):
         meant = min(count - start, _BATCHES[-1])
         size = next(size for size in _BATCHES if size >= meant)
@@ -200,20 +200,20 @@ def _is_one_image(features: ImageFeatures) -> bool:
 
 
 def _of_rows(features: ImageFeatures, rows: list[int]) -> ImageFeatures:
-    """One image for so many objects: ``features`` is that image for all objects."""
+    """The features of one image, expanded to the given rows; ``features`` holds that image once per object."""
     one = (t[:1] for t in (features.top_bchw, features.stride8_bchw, features.stride4_bchw))
     return ImageFeatures(*one).expand(len(rows))
 
 
 def _allow_many_shapes() -> None:
-    """All networks of a process share the compiler's limit of shapes for one function: 8, of which one takes 4."""
+    """Raise the compiler's limit of shapes per function: 8 for the whole process, of which one network needs 4."""
     config: Any = torch._dynamo.config
     name = "recompile_limit" if hasattr(config, "recompile_limit") else "cache_size_limit"  # until torch 2.6
     setattr(config, name, max(_SHAPES, getattr(config, name)))
 
 
 def _compile(part: nn.Module, fits: Callable[..., bool], backend: str | Callable[..., Any], mode: str | None) -> None:
-    """Calls of the part that fit go through compiled code from now on."""
+    """Route calls of the part that fit to compiled code."""
     plain = part.forward
     compiled = torch.compile(plain, backend=backend, mode=mode, dynamic=False, fullgraph=True)
     compiled_for = torch.get_num_threads()
@@ -222,18 +222,18 @@ def _compile(part: nn.Module, fits: Callable[..., bool], backend: str | Callable
         if not fits(*args):
             return plain(*args)
         threads = torch.get_num_threads()
-        if threads != compiled_for:  # as beside an image that is encoded ahead: it would be compiled anew
+        if threads != compiled_for:  # as beside a prefetched image: avoid recompiling
             torch.set_num_threads(compiled_for)
             try:
                 return forward(*args)
             finally:
                 torch.set_num_threads(threads)
-        # The order in memory is part of a shape.
+        # The memory layout is part of a shape.
         args = tuple(each.contiguous() if isinstance(each, Tensor) else each for each in args)
         if not args[0].is_cuda:
             return compiled(*args)
         torch.compiler.cudagraph_mark_step_begin()
-        return _cloned(compiled(*args))  # the next call writes where this one's result lies
+        return _cloned(compiled(*args))  # the next call overwrites this result
 
     part.forward = forward
 

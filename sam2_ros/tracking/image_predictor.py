@@ -1,4 +1,8 @@
-"""Single images: encode once, point as often as one likes (the official ``SAM2ImagePredictor``)."""
+"""Segmentation of single images: encode once, prompt many times (the official ``SAM2ImagePredictor``).
+
+Unlike in a video there is no memory, the object score never blanks a mask, all candidates are returned, and the decoder
+gets no padding tokens when there are no points.
+"""
 
 from __future__ import annotations
 
@@ -11,36 +15,108 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from sam2_ros.model.sam2 import SAM2
-from sam2_ros.tracking.image_heads import (
-    DecodedPrompts,
-    EncodedImage,
-    at_image_size,
-    decode,
-    encode,
-    logits_of_mask,
-)
-from sam2_ros.tracking.prompts import Prompt, check_fits, make_prompt
-from sam2_ros.tracking.types import PromptError
+from sam2_ros.model.prompt_encoder import EncodedPrompts, PointPrompts
+from sam2_ros.model.sam2 import SAM2, ImageFeatures
+from sam2_ros.tracking.prompts import Prompt, check_fits, make_prompt, to_model_points
+from sam2_ros.tracking.transforms import image_to_input, logits_to_image_size, mask_to_input, remove_small_regions
+from sam2_ros.tracking.types import PromptError, check_image
 
-_MAX_BATCH = 16  # prompts at once, so that memory does not grow with their number
+LOGIT_LIMIT = 32.0  # logits fed back are clamped to plus or minus this (official code)
+_MAX_BATCH = 16  # prompts in one batch, so that peak memory does not grow with their number
 _NO_POINTS = Prompt(np.zeros((0, 2), np.float32), np.zeros(0, np.int64), None, None)
 
 
+@dataclass(frozen=True)
+class EncodedImage:
+    """The features of one image."""
+
+    features: ImageFeatures  # batch 1
+    conditioned_1chw: Tensor  # the top level with the no-memory embedding
+    height: int  # of the image, px
+    width: int
+
+
+@dataclass(frozen=True)
+class DecodedPrompts:
+    """Candidate masks of B prompts: N = 3, or 1 without ``multimask``; in the decoder's order."""
+
+    logits_bnhw: Tensor  # (B, N, S/4, S/4) float32
+    ious_bn: Tensor  # (B, N) float32, predicted IoU
+
+    @property
+    def fed_back_bnhw(self) -> Tensor:
+        """The logits as input of a later call."""
+        return self.logits_bnhw.clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
+
+
+def encode(model: SAM2, image_rgb: NDArray[np.uint8]) -> EncodedImage:
+    """(H, W, 3) uint8 RGB -> features. Raises ValueError for any other array."""
+    check_image(image_rgb)
+    features = model.encode_image(image_to_input(image_rgb, model.config.image_size, model.no_mem_embed.device))
+    return EncodedImage(features, model.without_memory(features), *image_rgb.shape[:2])
+
+
+def decode(
+    model: SAM2, image: EncodedImage, prompts: Sequence[Prompt], logits_bhw: Tensor | None, multimask: bool
+) -> DecodedPrompts:
+    """Decode prompts as one batch.
+
+    Args:
+        prompts: validated, all with the same number of tokens.
+        logits_bhw: (B, S/4, S/4) earlier logits, or None.
+    """
+    points = _points(model, image, prompts)
+    logits_b1hw = None if logits_bhw is None else logits_bhw[:, None].float()
+    encoded = model.sam_prompt_encoder(points, logits_b1hw, len(prompts))
+    if points is None:
+        encoded = EncodedPrompts(encoded.tokens_bnc[:, :0], encoded.dense_bchw)
+    decoded = model.sam_mask_decoder(
+        image.conditioned_1chw,
+        model.sam_prompt_encoder.dense_position(),
+        encoded,
+        image.features.stride4_bchw,
+        image.features.stride8_bchw,
+        multimask,
+    )
+    return DecodedPrompts(decoded.logits_bmhw.float(), decoded.ious_bm.float())
+
+
+def _points(model: SAM2, image: EncodedImage, prompts: Sequence[Prompt]) -> PointPrompts | None:
+    if not prompts[0].num_tokens:
+        return None
+    device = model.no_mem_embed.device
+    each = [to_model_points(p, image.height, image.width, model.config.image_size, device) for p in prompts]
+    return PointPrompts(torch.cat([p.xy_bn2 for p in each]), torch.cat([p.labels_bn for p in each]))
+
+
+def logits_of_mask(model: SAM2, mask: NDArray[np.bool_]) -> Tensor:
+    """(S/4, S/4): the logits that stand for a given mask (H, W)."""
+    mask_11hw = mask_to_input(mask, model.config.image_size, model.no_mem_embed.device)
+    return model.prepare_mask(mask_11hw)[1][0, 0]
+
+
+def at_image_size(
+    image: EncodedImage, logits_nhw: Tensor, max_hole_area: float = 0.0, max_sprinkle_area: float = 0.0
+) -> Tensor:
+    """(N, S/4, S/4) logits -> (N, H, W), after ``remove_small_regions``."""
+    cleaned = remove_small_regions(logits_nhw, max_hole_area, max_sprinkle_area)
+    return logits_to_image_size(cleaned, image.height, image.width)
+
+
 class NoImageError(RuntimeError):
-    """A prediction was asked for before there was an image."""
+    """``predict`` was called before ``set_image``."""
 
 
 @dataclass(frozen=True)
 class ImagePrediction:
-    """The answer to one prompt: N = 3 candidates (part, middle, whole), or 1 without ``multimask``; unsorted."""
+    """The masks of one prompt: N = 3 candidates (part, middle, whole), or 1 without ``multimask``; unsorted."""
 
     masks: NDArray[np.bool_]  # (N, H, W) at the image's size
     scores: NDArray[np.float32]  # (N,) the model's own estimate of each mask's IoU
-    logits: NDArray[np.float32]  # (N, h, w) within plus or minus 32; ``logits[i : i + 1]`` can be fed back
+    logits: NDArray[np.float32]  # (N, S/4, S/4) within plus or minus 32; ``logits[i : i + 1]`` can be fed back
 
     def ordered(self) -> ImagePrediction:
-        """The same, best score first."""
+        """The same candidates, best score first."""
         return self[np.argsort(-self.scores, kind="stable")]
 
     def __getitem__(self, rows: slice | NDArray[np.intp]) -> ImagePrediction:
@@ -51,12 +127,12 @@ class ImagePrediction:
 
 
 class ImagePredictor:
-    """Segments what is pointed at in one image. Not thread-safe; two predictors may share a network.
+    """Segments prompted objects in one image. Not thread-safe; several predictors may share a network.
 
     Args:
-        model: in eval mode, on the device that is to be used.
-        max_hole_area, max_sprinkle_area: close holes and drop specks of at most so many pixels of the low-resolution
-            map (a quarter of the model's input); 0 leaves them. ``logits`` are never touched.
+        model: in eval mode, on the device to use.
+        max_hole_area, max_sprinkle_area: fill holes and remove specks of at most this many pixels of the
+            low-resolution map (a quarter of the model's input); 0 keeps them. ``logits`` are not affected.
     """
 
     def __init__(self, model: SAM2, max_hole_area: float = 0.0, max_sprinkle_area: float = 0.0) -> None:
@@ -71,13 +147,13 @@ class ImagePredictor:
 
     @torch.inference_mode()
     def set_image(self, image_rgb: NDArray[np.uint8]) -> None:
-        """Encode an image; what follows is about this one.
+        """Encode an image, which later predictions are for.
 
         Args:
             image_rgb: (H, W, 3) uint8, RGB.
 
         Raises:
-            ValueError: the array is not such an image; the one before stays.
+            ValueError: not such an array; the previous image is kept.
         """
         self._image = encode(self._model, image_rgb)
 
@@ -89,18 +165,18 @@ class ImagePredictor:
         logits: ArrayLike | None = None,
         multimask: bool = True,
     ) -> ImagePrediction:
-        """Segment what the prompt points at.
+        """Segment one object.
 
         Args:
             points: (P, 2) x, y in pixels of the image.
             labels: (P,) 1 = on the object, 0 = not on it.
             box: (4,) x0, y0, x1, y1 in pixels.
-            logits: (1, h, w) one map of an earlier prediction's ``logits``, to be corrected by the points or box.
-            multimask: three candidates for an ambiguous prompt, such as a single click; else one mask.
+            logits: (1, S/4, S/4) one map of an earlier prediction's ``logits``, which the points or the box correct.
+            multimask: three candidates, for an ambiguous prompt such as a single point; else one mask.
 
         Raises:
-            PromptError: a bad prompt, with what was expected.
-            NoImageError: ``set_image`` comes first.
+            PromptError: the prompt is rejected.
+            NoImageError: ``set_image`` was not called.
         """
         has_points = any(given is not None and np.size(given) for given in (points, labels, box))
         prompt = _NO_POINTS if logits is not None and not has_points else make_prompt(points, labels, box)
@@ -111,15 +187,15 @@ class ImagePredictor:
     def predict_batch(
         self, prompts: Sequence[Prompt], logits: NDArray | None = None, multimask: bool = True
     ) -> tuple[ImagePrediction, ...]:
-        """Answers to many prompts, each as if it had been given alone.
+        """Segment many objects, each as if it had been prompted alone.
 
         Args:
-            prompts: from ``make_prompt``; a mask stands for the logits that the model would have given for it.
-            logits: (B, h, w) earlier logits, one map a prompt, or None.
+            prompts: from ``make_prompt``; a mask stands for the logits that the model would have predicted.
+            logits: (B, S/4, S/4) earlier logits, one map per prompt, or None.
 
         Raises:
             PromptError: a prompt that does not fit the image, or logits of the wrong shape.
-            NoImageError: ``set_image`` comes first.
+            NoImageError: ``set_image`` was not called.
         """
         if self._image is None:
             raise NoImageError("no image yet: call set_image(image_rgb) before predict")
@@ -137,7 +213,7 @@ class ImagePredictor:
         return tuple(answers[index] for index in range(len(prompts)))
 
     def predict_best(self, prompts: Sequence[Prompt]) -> tuple[ImagePrediction, ...]:
-        """One mask a prompt (N = 1): for a single click, which is ambiguous, the best of three, as when tracking.
+        """One mask per prompt (N = 1): for a single point, which is ambiguous, the best of three, as in tracking.
 
         Raises as ``predict_batch``.
         """

@@ -1,20 +1,70 @@
-"""From a model's name to a tracker or an image predictor that is ready for its first image."""
+"""From a model's name to a tracker or an image predictor that is ready for its first image.
+
+Also chooses the floating-point types that the heavy parts of a network run in.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sam2_ros.model.checkpoint import CheckpointError, fill_model, infer_model_name, read_state_dict, some_names
-from sam2_ros.model.config import MODELS, Approximations, approximate, model_config
+from sam2_ros.model.config import MODELS, Approximations, HieraSpec, ModelConfig, approximate, model_config
 from sam2_ros.model.mask_decoder import StabilityFallback
 from sam2_ros.model.sam2 import SAM2
 from sam2_ros.tracking.compiled import compile_network
 from sam2_ros.tracking.image_predictor import ImagePredictor
-from sam2_ros.tracking.precision import choose_precision
 from sam2_ros.tracking.tracker import Tracker
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+_FAST_ON_CPU = ("amx_bf16", "avx512_bf16", "bf16")  # names of torch.cpu.get_capabilities, of x86 and Arm
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Types of the two parts that do nearly all of the work; the rest is float32."""
+
+    image_encoder: torch.dtype
+    memory_attention: torch.dtype
+
+    def __str__(self) -> str:
+        names = [str(dtype).removeprefix("torch.") for dtype in (self.image_encoder, self.memory_attention)]
+        return names[0] if names[0] == names[1] else f"{names[0]}, memory attention in {names[1]}"
+
+
+def choose_precision(precision: str, config: ModelConfig, device: torch.device) -> Precision:
+    """The types that a ``precision`` setting selects for a network.
+
+    Args:
+        precision: "float32", "bfloat16", or "auto": bfloat16 where the device computes it faster than float32 and the
+            masks stay nearly the same (mean IoU with those of float32 above 0.99), which rules out nano's image
+            encoder.
+        config: of the network.
+        device: where it runs.
+
+    Raises:
+        ValueError: any other ``precision``.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}")
+    if precision == "float32" or (precision == "auto" and not has_fast_bfloat16(device)):
+        return Precision(torch.float32, torch.float32)
+    if precision == "auto" and not isinstance(config.trunk, HieraSpec):
+        return Precision(torch.float32, torch.bfloat16)
+    return Precision(torch.bfloat16, torch.bfloat16)
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 in hardware; else it is emulated, slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    found: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # missing in older versions of torch
+    return any(found.get(name, False) for name in _FAST_ON_CPU)
+
 
 EMBEDDED_WEIGHTS = Path(__file__).resolve().parent.parent / "weights" / "nano.pt"
 
@@ -79,7 +129,7 @@ def load_image_predictor(
     sha256: str | None = None,
     precision: str = "auto",
 ) -> ImagePredictor:
-    """An image predictor ready for ``set_image``; a checkpoint without the memory part will do.
+    """An image predictor ready for ``set_image``; the checkpoint may lack the memory part.
 
     Args:
         model, checkpoint, device, postprocess, weights, image_size, sha256, precision: see ``load_network``.
@@ -117,29 +167,29 @@ def load_network(
     """The network with its weights, on its device and ready to run.
 
     Args:
-        model: a name from the model table: "nano", "sam2.1_hiera_tiny", ...; None takes the model that the checkpoint
-            is for, and "nano" without a checkpoint.
-        checkpoint: file or folder with weights (docs/checkpoints.md has the formats); None takes the embedded ones,
+        model: a name from the model table: "nano", "sam2.1_hiera_tiny", ...; None selects the checkpoint's model, or
+            "nano" without a checkpoint.
+        checkpoint: file or folder with weights (docs/checkpoints.md lists the formats); None selects the embedded ones,
             which only "nano" has.
         device: "cpu", "cuda", "cuda:1", ...
         postprocess: the official builder's default settings (stability fallback, binarised prompted masks); "nano" has
             no fallback. False gives the official benchmark's.
         weights: "embedded", or "random" for dry runs without meaningful masks.
-        image_size: side of the model's square input in px where it should differ from the table's.
-        sha256: what the checkpoint's hash must be, in hexadecimal.
-        image_only: the network will see single images: a checkpoint without the memory part will do.
+        image_size: side of the model's square input in px; None: that of the model table.
+        sha256: expected hash of the checkpoint, in hexadecimal.
+        image_only: the network is for single images, so the checkpoint may lack the memory part.
         precision: of the image encoder and the memory attention: "float32", "bfloat16", or "auto", see
-            ``sam2_ros.tracking.precision``.
+            ``choose_precision``.
         approximations: of the memory; None is exact.
-        compiled: through ``torch.compile``, for streams; it takes minutes, now. See ``sam2_ros.tracking.compiled``.
+        compiled: with ``torch.compile``, for streams; takes minutes. See ``sam2_ros.tracking.compiled``.
 
     Raises:
-        ValueError: unknown model, size, precision or kind of weights, no such device, arguments that contradict each
-            other, or nothing to compile with.
+        ValueError: unknown model, size, precision or kind of weights, no such device, contradicting arguments, or no
+            compiler.
         sam2_ros.model.checkpoint.CheckpointError: the weights do not fit or cannot be read.
     """
     _check_source(weights, checkpoint, sha256)
-    config = None if model is None else model_config(model, image_size)  # a wrong name is told before a file is read
+    config = None if model is None else model_config(model, image_size)  # reject a wrong name before reading a file
     check_device(device)
     source = EMBEDDED_WEIGHTS if checkpoint is None else Path(checkpoint)
     if checkpoint is None and weights == "embedded" and config is not None and config.name != "nano":
@@ -149,7 +199,7 @@ def load_network(
         config = model_config("nano" if state is None else _model_of(state, source), image_size)
     config = config if approximations is None else approximate(config, approximations)
     # Nano's outlines shift with the threshold: it would nearly always fall back to its three candidates, which are
-    # taught with single clicks only, so that corrections would be lost on it.
+    # trained with single points only, so corrections would have no effect.
     fallback = StabilityFallback() if postprocess and config.name != "nano" else None
     network = SAM2(config, fallback, binarize_prompted_masks=postprocess)
     if state is not None:
@@ -172,10 +222,10 @@ def _check_source(weights: str, checkpoint: str | Path | None, sha256: str | Non
 
 
 def check_device(device: str) -> None:
-    """Raises ValueError where PyTorch finds no such device."""
+    """Raise ValueError if PyTorch finds no such device."""
     try:
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch has no single kind for this
+    except (RuntimeError, AssertionError) as error:  # torch has no single exception type for this
         reason = str(error).splitlines()[0]
         raise ValueError(
             f"device: expected cpu, or a cuda device that torch finds here, got {device!r} ({reason})"

@@ -1,12 +1,13 @@
-"""Segment everything: point everywhere, keep the masks that are good and not there twice.
+"""Segment everything: prompt a grid of points, keep the masks that are good, and remove duplicates.
 
-Answers to the official ``SAM2AutomaticMaskGenerator``. The predicted IoU is filtered before the masks are enlarged and
-masks wait cut to their boxes: the result is the same, and memory does not grow with points times pixels. Empty masks
-are always left out (the official code keeps them where the stability threshold is 0).
+As the official ``SAM2AutomaticMaskGenerator``, but masks are filtered by predicted IoU before they are enlarged, and
+stored cropped to their boxes: the result is the same, and memory does not grow with points times pixels. Empty masks
+are always dropped (the official code keeps them if the stability threshold is 0).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,34 +17,158 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sam2_ros.model.sam2 import SAM2
-from sam2_ros.tracking.crops import Crop, make_crops, make_grid
-from sam2_ros.tracking.generator_settings import GeneratorSettings, settings_for
-from sam2_ros.tracking.image_heads import EncodedImage, at_image_size, decode, encode
-from sam2_ros.tracking.mask_ops import tight_box_xyxy
-from sam2_ros.tracking.nms import keep_best_boxes
+from sam2_ros.tracking.image_predictor import EncodedImage, at_image_size, decode, encode
 from sam2_ros.tracking.prompts import Prompt, make_prompt
-from sam2_ros.tracking.transforms import check_image
+from sam2_ros.tracking.transforms import tight_box_xyxy
+from sam2_ros.tracking.types import check_image
 
-_ENLARGED_AT_ONCE = 16  # masks at the image's size, in float
-_EDGE_PX = 20  # a box that ends this close to a crop's edge is taken as cut off by it
+_ENLARGED_AT_ONCE = 16  # float masks at the image's size in memory at once
+_EDGE_PX = 20  # a box that ends this close to a crop's edge counts as cut off by it
+
+
+@dataclass(frozen=True)
+class GeneratorSettings:
+    """Where to look and what to keep. The defaults are the official ones, chosen for the large model."""
+
+    points_per_side: int = 32
+    points_per_batch: int = 64
+    pred_iou_thresh: float = 0.8  # keep masks with a predicted IoU above this; 0 keeps all
+    stability_score_thresh: float = 0.95  # keep masks of at least this stability; 0 keeps all
+    stability_score_offset: float = 1.0  # logits; stability is the IoU of the masks at thresholds plus and minus this
+    mask_threshold: float = 0.0  # logits above this are the mask
+    box_nms_thresh: float = 0.7  # of masks whose boxes have a higher IoU keep the one with the best predicted IoU
+    crop_n_layers: int = 0  # layer n adds 4 ** n crops of the image
+    crop_nms_thresh: float = 0.7  # as box_nms_thresh, between crops; keep the mask of the smaller crop
+    crop_overlap_ratio: float = 512 / 1500  # of the image's shorter side, in layer 1
+    crop_n_points_downscale_factor: int = 1  # layer n has points_per_side divided by the n-th power of this
+    min_mask_region_area: int = 0  # remove holes and specks of at most this many pixels of the low-resolution map
+    use_m2m: bool = False  # decode every mask again with its own logits
+    multimask_output: bool = True  # three masks per point instead of one
+
+    def __post_init__(self) -> None:
+        counts = {"points_per_side": 1, "points_per_batch": 1, "crop_n_layers": 0, "crop_n_points_downscale_factor": 1}
+        for name, least in counts.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}: expected {least} or more, got {getattr(self, name)}")
+        smallest = self.points_per_side // self.crop_n_points_downscale_factor**self.crop_n_layers
+        if smallest < 1:
+            raise ValueError(
+                f"no point is left in crop layer {self.crop_n_layers}: lower crop_n_points_downscale_factor "
+                f"({self.crop_n_points_downscale_factor}) or raise points_per_side ({self.points_per_side})"
+            )
+
+
+# Chosen by inspecting photographs. Its weights are unsure: predicted IoUs rarely reach 0.7 and outlines shift with the
+# threshold, so that nothing would pass the official thresholds.
+_NANO = GeneratorSettings(
+    points_per_side=16,
+    pred_iou_thresh=0.4,
+    stability_score_thresh=0.6,
+    stability_score_offset=0.3,
+    box_nms_thresh=0.5,
+    min_mask_region_area=20,
+)
+
+
+def settings_for(model_name: str) -> GeneratorSettings:
+    """The official settings, or those chosen for nano."""
+    return _NANO if model_name == "nano" else GeneratorSettings()
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A part of the image, in pixels; x1 and y1 exclusive."""
+
+    layer: int  # 0 = the whole image; layer n has 4 ** n crops
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+
+    @property
+    def area_px(self) -> int:
+        return (self.x1 - self.x0) * (self.y1 - self.y0)
+
+    def cut(self, image_rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """This part of an image, as a view."""
+        return image_rgb[self.y0 : self.y1, self.x0 : self.x1]
+
+
+def make_crops(height: int, width: int, layers: int, overlap_ratio: float) -> tuple[Crop, ...]:
+    """The whole image, then the crops of every layer, column by column.
+
+    ``overlap_ratio`` is the overlap of the crops of layer 1 as a fraction of the image's shorter side; every further
+    layer halves it.
+    """
+    crops = [Crop(0, 0, 0, width, height)]
+    for layer in range(1, layers + 1):
+        per_side = 2**layer
+        overlap = int(overlap_ratio * min(height, width) * (2 / per_side))
+        crop_width = math.ceil((overlap * (per_side - 1) + width) / per_side)
+        crop_height = math.ceil((overlap * (per_side - 1) + height) / per_side)
+        for column in range(per_side):
+            for row in range(per_side):
+                x0, y0 = (crop_width - overlap) * column, (crop_height - overlap) * row
+                if x0 >= width or y0 >= height:  # an image of a few pixels
+                    continue
+                crops.append(Crop(layer, x0, y0, min(x0 + crop_width, width), min(y0 + crop_height, height)))
+    return tuple(crops)
+
+
+def make_grid(per_side: int, height: int, width: int) -> NDArray[np.float32]:
+    """(per_side ** 2, 2) points x, y in pixels, row by row, half a step from the edges.
+
+    >>> make_grid(2, 4, 8).tolist()
+    [[2.0, 1.0], [6.0, 1.0], [2.0, 3.0], [6.0, 3.0]]
+    """
+    places = np.linspace(1 / (2 * per_side), 1 - 1 / (2 * per_side), per_side)
+    x, y = np.meshgrid(places * width, places * height)
+    return np.stack([x, y], axis=-1).reshape(-1, 2).astype(np.float32)
+
+
+def keep_best_boxes(
+    boxes_xyxy: NDArray[np.float32], scores: NDArray[np.float32], iou_threshold: float
+) -> NDArray[np.intp]:
+    """Non-maximum suppression: indices of the boxes to keep, best score first; of equal scores the earlier box.
+
+    A box is dropped if its IoU with a better one that is kept exceeds ``iou_threshold``. Boxes without area overlap
+    nothing.
+
+    >>> keep_best_boxes(np.float32([[0, 0, 10, 10], [0, 0, 10, 9], [20, 0, 30, 10]]), np.float32([0.8, 0.9, 0.1]), 0.7)
+    array([1, 2])
+    """
+    x0, y0, x1, y1 = boxes_xyxy.astype(np.float32).reshape(-1, 4).T
+    areas = (x1 - x0) * (y1 - y0)
+    waiting = np.argsort(-scores, kind="stable")
+    kept: list[int] = []
+    while len(waiting):
+        best, waiting = waiting[0], waiting[1:]
+        kept.append(int(best))
+        width = np.minimum(x1[best], x1[waiting]) - np.maximum(x0[best], x0[waiting])
+        height = np.minimum(y1[best], y1[waiting]) - np.maximum(y0[best], y0[waiting])
+        overlap = width.clip(min=0) * height.clip(min=0)
+        with np.errstate(invalid="ignore"):  # 0 / 0 is NaN, which exceeds no threshold
+            iou = overlap / (areas[best] + areas[waiting] - overlap)
+        waiting = waiting[~(iou > np.float32(iou_threshold))]
+    return np.array(kept, dtype=np.intp)
 
 
 @dataclass(frozen=True)
 class GeneratedMask:
-    """One thing in the image."""
+    """One segment of the image."""
 
     mask: NDArray[np.bool_]  # (H, W)
     area_px: int
     box_xyxy: tuple[int, int, int, int]  # tight, x1 and y1 exclusive
     predicted_iou: float  # the model's own estimate
     stability_score: float  # 0..1
-    point_xy: tuple[float, float]  # the point that found it
-    crop_xyxy: tuple[int, int, int, int]  # the part of the image in which it was found
+    point_xy: tuple[float, float]  # the point that prompted it
+    crop_xyxy: tuple[int, int, int, int]  # the crop in which it was found
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Points done, of all."""
+    """Number of grid points processed, and in all."""
 
     done: int
     total: int
@@ -51,7 +176,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class _Found:
-    """A mask that waits to be compared with others, cut to its box to save memory."""
+    """A mask before the removal of duplicates, cropped to its box to save memory."""
 
     mask: NDArray[np.bool_]  # (y1 - y0, x1 - x0)
     box_xyxy: tuple[int, int, int, int]  # in the whole image, x1 and y1 exclusive
@@ -62,11 +187,11 @@ class _Found:
 
 
 class AutomaticMaskGenerator:
-    """Finds the things in an image without being told where they are.
+    """Segments everything in an image without prompts.
 
     Args:
-        model: in eval mode, on the device that is to be used; an ``ImagePredictor``'s or a ``Tracker``'s will do.
-        settings: None takes those that suit this model, see ``settings_for``.
+        model: in eval mode, on the device to use; it may belong to an ``ImagePredictor`` or a ``Tracker`` as well.
+        settings: None selects those for this model, see ``settings_for``.
     """
 
     def __init__(self, model: SAM2, settings: GeneratorSettings | None = None) -> None:
@@ -95,7 +220,7 @@ class AutomaticMaskGenerator:
                 progress(done)
 
     def steps(self, image_rgb: NDArray[np.uint8]) -> Generator[Progress, None, tuple[GeneratedMask, ...]]:
-        """``generate`` a batch of points at a time, for callers who have other things to do in between."""
+        """``generate`` one batch of points at a time, for callers with other work to do in between."""
         check_image(image_rgb)
         settings = self._settings
         height, width = image_rgb.shape[:2]
@@ -115,9 +240,9 @@ class AutomaticMaskGenerator:
                 in_crop += self._find(image, crop, batch_p2, (height, width))
                 done += len(batch_p2)
                 yield Progress(done, total)
-            found += _without_doubles(in_crop, [f.predicted_iou for f in in_crop], settings.box_nms_thresh)
+            found += _remove_duplicates(in_crop, [f.predicted_iou for f in in_crop], settings.box_nms_thresh)
         if len(crops) > 1:
-            found = _without_doubles(found, [1 / f.crop.area_px for f in found], settings.crop_nms_thresh)
+            found = _remove_duplicates(found, [1 / f.crop.area_px for f in found], settings.crop_nms_thresh)
         return tuple(_at_full_size(f, height, width) for f in found)
 
     @torch.inference_mode()
@@ -160,7 +285,7 @@ class AutomaticMaskGenerator:
         return found
 
     def _refine(self, image: EncodedImage, prompts: list[Prompt], logits_mhw: Tensor) -> tuple[Tensor, Tensor]:
-        """Every mask decoded again from its point and its own logits; (M, h, w) and (M,)."""
+        """Decode every mask again from its point and its own logits; (M, h, w) and (M,)."""
         size = self._settings.points_per_batch
         batches = [
             decode(self._model, image, prompts[i : i + size], logits_mhw[i : i + size], multimask=False)
@@ -171,7 +296,7 @@ class AutomaticMaskGenerator:
     def _stable_masks(
         self, image: EncodedImage, logits_mhw: Tensor, rows: NDArray[np.intp]
     ) -> Iterator[tuple[int, NDArray[np.bool_], float]]:
-        """Row, mask at the image's size and stability of those that hardly change with the threshold."""
+        """Row, mask at the image's size and stability of the masks that hardly change with the threshold."""
         settings = self._settings
         threshold, offset, area = (
             settings.mask_threshold,
@@ -182,20 +307,20 @@ class AutomaticMaskGenerator:
             some = rows[start : start + _ENLARGED_AT_ONCE]
             full_nhw = at_image_size(image, logits_mhw[some], area, area)
             inner_n = (full_nhw > threshold + offset).sum((1, 2))
-            stability_n = inner_n / (full_nhw > threshold - offset).sum((1, 2))  # NaN where there is nothing at all
+            stability_n = inner_n / (full_nhw > threshold - offset).sum((1, 2))  # NaN where the mask is empty
             for row, mask_hw, stability in zip(some, full_nhw > threshold, stability_n.tolist(), strict=True):
                 if settings.stability_score_thresh <= 0 or stability >= settings.stability_score_thresh:
                     yield int(row), mask_hw.cpu().numpy(), stability
 
 
 def _official_box(box_xyxy: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
-    """The last pixels instead of those after them: the convention in which the official code compares boxes."""
+    """Inclusive x1 and y1, the convention in which the official code compares boxes."""
     x0, y0, x1, y1 = box_xyxy
     return x0, y0, x1 - 1, y1 - 1
 
 
 def _is_cut_off(box_xyxy: tuple[int, int, int, int], crop: Crop, image_size: tuple[int, int]) -> bool:
-    """A box (in the crop's pixels) that ends at an edge of the crop which is not an edge of the image."""
+    """Whether a box (in the crop's pixels) ends at an edge of the crop that is not an edge of the image."""
     height, width = image_size
     x0, y0, x1, y1 = _official_box(box_xyxy)
     ends = (x0 + crop.x0, y0 + crop.y0, x1 + crop.x0, y1 + crop.y0)
@@ -205,7 +330,7 @@ def _is_cut_off(box_xyxy: tuple[int, int, int, int], crop: Crop, image_size: tup
     )
 
 
-def _without_doubles(found: Sequence[_Found], scores: Sequence[float], iou_threshold: float) -> list[_Found]:
+def _remove_duplicates(found: Sequence[_Found], scores: Sequence[float], iou_threshold: float) -> list[_Found]:
     boxes = np.array([_official_box(f.box_xyxy) for f in found], dtype=np.float32)
     return [found[i] for i in keep_best_boxes(boxes, np.array(scores, dtype=np.float32), iou_threshold)]
 

@@ -1,4 +1,4 @@
-"""Draw a ``FrameResult`` on its image for people to look at: mask, outline, and a tag with id, state and score."""
+"""Draw a ``FrameResult`` on its image: masks, outlines, and tags with id, state and score."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sam2_ros.tracking.types import FrameResult, ObjectState, TrackedMask
+from sam2_ros.tracking.types import FrameResult, ObjectState, TrackedMask, check_image
 
 MASK_ALPHA = 0.45
 OUTLINE_PX = 2
 MAX_ID_CHARACTERS = 24
-# The corner list must not bury the picture when very many objects are gone.
+# Keeps the list in the corner from covering the picture when very many objects are not visible.
 MAX_LISTED_OBJECTS = 8
 
-# Hand-picked so that neighbours in the list differ strongly in hue or lightness; later labels get generated hues.
+# Chosen so that neighbours differ strongly in hue or lightness; later labels get generated hues.
 _PALETTE_RGB = (
     (255, 90, 60),
     (50, 150, 255),
@@ -53,7 +53,7 @@ class _Box:
 
 @dataclass(frozen=True)
 class _TagStyle:
-    """Sizes of the text, chosen once for an image size."""
+    """Text sizes for one image size."""
 
     font_scale: float
     thickness_px: int
@@ -61,18 +61,18 @@ class _TagStyle:
 
     @classmethod
     def for_height(cls, height_px: int) -> _TagStyle:
-        # 0.62 reads well at 720 rows. Below 0.45 the stroke font breaks up, so small images keep that.
+        # 0.62 is legible at 720 rows; below 0.45 the stroke font breaks up.
         scale = float(np.clip(0.62 * height_px / 720.0, 0.45, 2.0))
         return cls(font_scale=scale, thickness_px=max(1, round(scale * 1.6)), padding_px=max(3, round(7 * scale)))
 
     def size_px(self, text: str) -> tuple[int, int]:
-        """(width, height) of a tag with this text, background included."""
+        """(width, height) of a tag with this text, including its background."""
         (width, height), baseline = cv2.getTextSize(text, _FONT, self.font_scale, self.thickness_px)
         return width + 3 * self.padding_px, height + baseline + 2 * self.padding_px - 2
 
 
 def label_color_rgb(label: int) -> tuple[int, int, int]:
-    """The colour of a label (1..), as (R, G, B) in 0..255; the same label always has the same colour.
+    """The colour of a label (1 or more) as (R, G, B) in 0..255; fixed per label.
 
     >>> label_color_rgb(1)
     (255, 90, 60)
@@ -90,7 +90,7 @@ def label_color_rgb(label: int) -> tuple[int, int, int]:
 def draw_overlay(
     image_rgb: NDArray[np.uint8], result: FrameResult, status: str | None = None, with_tags: bool = True
 ) -> NDArray[np.uint8]:
-    """A picture of ``result`` on the image that it belongs to.
+    """Draw ``result`` on a copy of its image.
 
     Visible objects get a translucent mask, an outline and a tag; the others are listed in the lower left corner.
 
@@ -98,7 +98,7 @@ def draw_overlay(
         image_rgb: (H, W, 3) uint8 RGB; not changed.
         result: what ``Tracker.step`` returned for this image; its masks are (H, W).
         status: optional line for the upper left corner, for example ``"12.3 fps"``.
-        with_tags: False leaves out what is written about the objects: there may be too many of them.
+        with_tags: False omits the text about objects, of which there may be too many.
 
     Returns:
         (H, W, 3) uint8 RGB, a new array.
@@ -106,13 +106,13 @@ def draw_overlay(
     Raises:
         ValueError: the image is not (H, W, 3) uint8, or a mask has another size than the image.
     """
-    _check_image(image_rgb)
+    check_image(image_rgb)
     canvas = np.array(image_rgb, order="C", copy=True)
     visible = [tracked for tracked in result if tracked.box_xyxy is not None]
     hidden = [tracked for tracked in result if tracked.box_xyxy is None]
     for tracked in visible:
         _draw_mask(canvas, tracked)
-    # Tags come last, and know of each other, so that no mask or other tag covers them where there is room.
+    # Tags are drawn last and avoid each other, so that no mask or other tag covers them if there is room.
     style = _TagStyle.for_height(canvas.shape[0])
     taken: list[_Box] = []
     if status:
@@ -122,11 +122,6 @@ def draw_overlay(
         for tracked in visible:
             _draw_object_tag(canvas, tracked, style, taken)
     return canvas
-
-
-def _check_image(image_rgb: NDArray[np.uint8]) -> None:
-    if image_rgb.ndim != 3 or image_rgb.shape[2] != 3 or image_rgb.dtype != np.uint8:
-        raise ValueError(f"expected an RGB image (H, W, 3) uint8, got {image_rgb.shape} {image_rgb.dtype}")
 
 
 def _draw_mask(canvas: NDArray[np.uint8], tracked: TrackedMask) -> None:
@@ -154,7 +149,7 @@ def _tag_text(tracked: TrackedMask) -> str:
 
 
 def _draw_object_tag(canvas: NDArray[np.uint8], tracked: TrackedMask, style: _TagStyle, taken: list[_Box]) -> None:
-    """Put the tag above the object, or at the nearest place that is inside the image and free."""
+    """Put the tag above the object, or at the nearest free place inside the image."""
     assert tracked.box_xyxy is not None
     text = _tag_text(tracked)
     width, height = style.size_px(text)
@@ -179,7 +174,7 @@ def _draw_hidden_list(
 
 
 def _inside(place_xy: tuple[int, int], size_wh: tuple[int, int], image_shape: tuple[int, ...]) -> _Box:
-    """Move a rectangle the least so that it lies in the image (its upper left part does, if it is too large)."""
+    """The rectangle moved as little as possible to lie inside the image; if too large, its upper left part does."""
     x0 = max(0, min(place_xy[0], image_shape[1] - size_wh[0]))
     y0 = max(0, min(place_xy[1], image_shape[0] - size_wh[1]))
     return _Box(x0, y0, x0 + size_wh[0], y0 + size_wh[1])
@@ -192,10 +187,10 @@ def _draw_tag(
     color_rgb: tuple[int, int, int],
     style: _TagStyle,
 ) -> _Box:
-    """Light text on a dark background with a bar in the object's colour; where it was drawn."""
+    """Draw light text on a dark background with a bar in the object's colour; returns its rectangle."""
     box = _inside(place_xy, style.size_px(text), canvas.shape)
     region = canvas[box.y0 : box.y1, box.x0 : box.x1]
-    # A little of the image shines through, so that a tag hides less, but never enough to hurt the contrast.
+    # Slightly transparent, so that a tag hides less of the image at nearly full contrast.
     np.copyto(region, cv2.addWeighted(region, 0.2, np.full_like(region, _TAG_BACKGROUND_RGB), 0.8, 0.0))
     bar_px = style.padding_px
     canvas[box.y0 : box.y1, box.x0 : min(box.x0 + bar_px, canvas.shape[1])] = color_rgb

@@ -1,4 +1,4 @@
-"""What a user points at, checked before anything changes, and as the model's input."""
+"""Prompts: validated before they change anything, and converted to model input."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sam2_ros.tracking.types import PromptAction, PromptError
 
 @dataclass(frozen=True)
 class Prompt:
-    """Clicks and at most one box, or a mask; in pixels of the camera image."""
+    """Points and at most one box, or a mask alone; in pixels of the camera image."""
 
     points_xy: NDArray[np.float32]  # (P, 2)
     labels: NDArray[np.int64]  # (P,) 1 = on the object, 0 = not on it
@@ -24,16 +24,16 @@ class Prompt:
 
     @property
     def num_tokens(self) -> int:
-        """Points as the model counts them: a box is two."""
+        """Number of prompt tokens of the model: one per point, two for a box."""
         return len(self.points_xy) + (0 if self.box_xyxy is None else 2)
 
     @property
     def shows_object(self) -> bool:
-        """It says where the object is, and not only where it is not."""
+        """Whether it says where the object is: a mask, a box or a positive point."""
         return self.mask is not None or self.box_xyxy is not None or bool(self.labels.any())
 
     def followed_by(self, later: Prompt) -> Prompt:
-        """The clicks of both; a box says anew where the object is, so what came before it is left out."""
+        """The points of both prompts; a later box defines the object anew, so it discards what came before."""
         if later.box_xyxy is not None:
             return later
         return Prompt(
@@ -45,16 +45,16 @@ class Prompt:
 
 
 @dataclass(frozen=True)
-class GivenPrompt:
-    """A prompt that was accepted, for one object and one frame."""
+class AcceptedPrompt:
+    """An accepted prompt for one object in one frame."""
 
-    number: int  # 1.. in the order in which the tracker was given them
+    number: int  # 1, 2, ... in the order of acceptance, over all objects
     action: PromptAction  # ADD, REFINE or REPLACE
     prompt: Prompt
 
 
-def since_replaced(given: Sequence[GivenPrompt]) -> Sequence[GivenPrompt]:
-    """Of one frame's prompts those that count: the latest REPLACE makes the earlier ones void."""
+def since_replaced(given: Sequence[AcceptedPrompt]) -> Sequence[AcceptedPrompt]:
+    """Those of one frame's prompts that are in effect: the latest REPLACE discards the earlier ones."""
     starts = [place for place, each in enumerate(given) if each.action is PromptAction.REPLACE]
     return given[starts[-1] :] if starts else given
 
@@ -65,7 +65,7 @@ def make_prompt(
     box: ArrayLike | None = None,
     mask: ArrayLike | None = None,
 ) -> Prompt:
-    """Check the parts of a prompt that do not depend on an image.
+    """Validate the parts of a prompt that do not depend on an image.
 
     Raises:
         PromptError: what was expected and what came.
@@ -96,7 +96,7 @@ def make_prompt(
 
 
 def check_fits(prompt: Prompt, height: int, width: int) -> None:
-    """Check a prompt against the image it is for.
+    """Validate a prompt against the size of its image.
 
     Raises:
         PromptError: a coordinate lies outside the image, or the mask is of another size.
@@ -121,12 +121,12 @@ def check_fits(prompt: Prompt, height: int, width: int) -> None:
 
 
 def to_model_points(prompt: Prompt, height: int, width: int, image_size: int, device: torch.device) -> PointPrompts:
-    """Points and box in pixels of the square model input; the box first, as two corners."""
+    """Points and box in pixels of the square model input, (1, P, 2); a box comes first, as its two corners."""
     xy, labels = prompt.points_xy, prompt.labels
     if prompt.box_xyxy is not None:
         xy = np.concatenate((prompt.box_xyxy.reshape(2, 2), xy))
         labels = np.concatenate(([BOX_TOP_LEFT, BOX_BOTTOM_RIGHT], labels))
-    # Divided in float32 before scaling, in the official order, so that rounding agrees.
+    # Divide in float32 before scaling, in the order of the official code, so that rounding agrees.
     xy_norm = torch.from_numpy(xy) / torch.tensor([width, height], dtype=torch.float32)
     return PointPrompts((xy_norm * image_size)[None].to(device), torch.from_numpy(labels)[None].to(device))
 

@@ -1,11 +1,12 @@
-"""What the model does for the objects of one frame: follow them, apply prompts, encode new memories.
+"""One frame for several objects: track them from memory, apply prompts, encode new memories.
 
-Followed objects are batched where their memories have the same length, prompted ones go one by one; results are one
-``MaskPrediction`` an object.
+Objects are tracked in batches of those whose memories have the same length; prompts are applied object by object. The
+same code serves the newest frame (``propagate``) and past frames that are replayed (``replay.catch_up``).
 """
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -16,57 +17,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sam2_ros.model.sam2 import SAM2, ImageFeatures, MaskPrediction, MemoryTokens
-from sam2_ros.tracking.memory_bank import BankPolicy
-from sam2_ros.tracking.memory_tokens import FrameMemory, gather_tokens, stack_tokens
-from sam2_ros.tracking.prompts import GivenPrompt, Prompt, to_model_points
-from sam2_ros.tracking.track import Track
+from sam2_ros.model.sam2 import SAM2, MaskPrediction, MemoryTokens
+from sam2_ros.tracking.memory_bank import BankPolicy, FrameMemory, gather_tokens, stack_tokens
+from sam2_ros.tracking.prompts import AcceptedPrompt, Prompt, check_fits, since_replaced, to_model_points
+from sam2_ros.tracking.state import Frame, PastFrame, PrefetchedImage, RawFrame, StreamState, Track
 from sam2_ros.tracking.transforms import image_to_input, mask_to_input
+from sam2_ros.tracking.types import PromptAction, PromptError
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_REFINE_CLAMP_LOGITS = 32.0  # earlier logits fed back with a correction are kept within this (official code)
-_MAX_BATCH = 16  # objects at once, so that a step's memory does not grow with their number
-_MULTIMASK_MAX_POINTS = 1  # more points, or a box, are taken as unambiguous
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One encoded image."""
-
-    index: int
-    features: ImageFeatures  # batch 1
-    height: int  # of the camera image, px
-    width: int
-
-
-@dataclass(frozen=True)
-class RawFrame:
-    """One image that nothing was looked for in: it is encoded only when a prompt for it comes."""
-
-    index: int
-    image_rgb: NDArray[np.uint8]  # (H, W, 3)
-
-    @property
-    def height(self) -> int:
-        return self.image_rgb.shape[0]
-
-    @property
-    def width(self) -> int:
-        return self.image_rgb.shape[1]
-
-
-@dataclass(frozen=True)
-class AheadImage:
-    """An image that was encoded before its turn; see ``Tracker.encode_ahead``."""
-
-    image_rgb: NDArray[np.uint8]  # (H, W, 3)
-    features: ImageFeatures  # batch 1
-    network: SAM2  # that made them
-    encode_ms: float  # wall time
-
-    def as_frame(self, index: int) -> Frame:
-        return Frame(index, self.features, self.image_rgb.shape[0], self.image_rgb.shape[1])
+_REFINE_CLAMP_LOGITS = 32.0  # earlier logits fed back with a correction are clamped to this (official code)
+_MAX_BATCH = 16  # objects in one batch, so that the peak memory of a step does not grow with their number
+_MULTIMASK_MAX_POINTS = 1  # more points, or a box, count as unambiguous
 
 
 def encode(model: SAM2, raw: RawFrame) -> Frame:
@@ -74,8 +38,10 @@ def encode(model: SAM2, raw: RawFrame) -> Frame:
     return Frame(raw.index, model.encode_image(inputs), raw.height, raw.width)
 
 
-def follow(model: SAM2, frame: Frame, tracks: Sequence[Track], policy: BankPolicy) -> dict[str, MaskPrediction]:
-    """Find every object that has a memory in this frame. One image encoding serves them all."""
+def track_from_memory(
+    model: SAM2, frame: Frame, tracks: Sequence[Track], policy: BankPolicy
+) -> dict[str, MaskPrediction]:
+    """Predict every object in this frame from its memory; all tracks must have one."""
     groups: dict[tuple[int, int], list[tuple[Track, MemoryTokens]]] = defaultdict(list)
     for track in tracks:
         selection = track.select(policy, frame.index)
@@ -90,25 +56,28 @@ def follow(model: SAM2, frame: Frame, tracks: Sequence[Track], policy: BankPolic
     return predictions
 
 
-def segment_prompted(
+def apply_prompts(
     model: SAM2,
     frame: Frame,
     track: Track,
-    given: Sequence[GivenPrompt],
+    given: Sequence[AcceptedPrompt],
     policy: BankPolicy,
-    followed: MaskPrediction | None,
+    tracked: MaskPrediction | None,
 ) -> tuple[MaskPrediction, FrameMemory]:
-    """Segment one object from its prompts for this frame, and remember it.
+    """Segment one object from its prompts for this frame; its prediction and its memory of the frame.
 
-    Clicks add up: each is decoded together with those before it and with the mask that they gave, as when a user
-    corrects one frame step by step (``add_new_points_or_box`` with ``clear_old_points=False``; a box clears them).
+    Points accumulate: each prompt is decoded with all points before it and with the mask that they gave, as when a user
+    corrects one frame step by step (``add_new_points_or_box`` with ``clear_old_points=False``; a box discards the
+    points before it).
 
     Args:
-        given: in the order in which they came; one that replaces the object stands first.
-        followed: this object's prediction from memory, which is corrected; None where there is none, or it is replaced.
+        model, frame, policy: as in ``Engine``.
+        track: as of before this frame.
+        given: in the order of acceptance; a REPLACE can only be the first.
+        tracked: the object's prediction from memory, which the prompts correct; None without memory or with REPLACE.
     """
     device, features = frame.features.top_bchw.device, frame.features
-    prediction = followed
+    prediction = tracked
     clicks: Prompt | None = None
     conditioned = None
     for prompt in (each.prompt for each in given):
@@ -117,7 +86,7 @@ def segment_prompted(
             clicks = None
             continue
         if conditioned is None:
-            conditioned = _conditioned(model, frame, track if followed is not None else None, policy)
+            conditioned = _conditioned(model, frame, track if tracked is not None else None, policy)
         clicks = prompt if clicks is None else clicks.followed_by(prompt)
         points = to_model_points(clicks, frame.height, frame.width, model.config.image_size, device)
         earlier = None
@@ -125,22 +94,22 @@ def segment_prompted(
             earlier = prediction.logits_b1hw.clamp(-_REFINE_CLAMP_LOGITS, _REFINE_CLAMP_LOGITS)
         multimask = clicks.num_tokens <= _MULTIMASK_MAX_POINTS
         prediction = model.decode_masks(conditioned, features, points, earlier, multimask)
-    assert prediction is not None, "there is always a prompt"
+    assert prediction is not None, "apply_prompts needs at least one prompt"
     return prediction, _encode(model, frame, [prediction], prompted=True)[0]
 
 
 def _conditioned(model: SAM2, frame: Frame, track: Track | None, policy: BankPolicy) -> Tensor:
-    """(1, d_model, h, w): the frame as seen with this object's memory; with none where there is no track."""
+    """(1, d_model, h, w): the top features conditioned on the track's memory; without a track, on no memory."""
     if track is None:
         return model.without_memory(frame.features)
     return model.attend_to_memory(frame.features, gather_tokens(model, track.select(policy, frame.index), track.frames))
 
 
-def encode_memories(model: SAM2, frame: Frame, followed: Mapping[str, MaskPrediction]) -> dict[str, FrameMemory]:
-    """This frame's memory of every object that was followed into it."""
+def encode_memories(model: SAM2, frame: Frame, tracked: Mapping[str, MaskPrediction]) -> dict[str, FrameMemory]:
+    """The memory of this frame for every object that was tracked into it without a prompt."""
     memories: dict[str, FrameMemory] = {}
-    for ids in _chunks([list(followed)]):
-        memories.update(zip(ids, _encode(model, frame, [followed[i] for i in ids], prompted=False), strict=True))
+    for ids in _chunks([list(tracked)]):
+        memories.update(zip(ids, _encode(model, frame, [tracked[i] for i in ids], prompted=False), strict=True))
     return memories
 
 
@@ -162,3 +131,137 @@ def _chunks(groups: Iterable[list[T]]) -> Iterator[list[T]]:
 
 def _row(batch: MaskPrediction, row: int) -> MaskPrediction:
     return MaskPrediction(**{f.name: getattr(batch, f.name)[row : row + 1] for f in fields(batch)})
+
+
+@dataclass(frozen=True)
+class Advanced:
+    """The outcome of one frame."""
+
+    tracks: dict[str, Track]  # with the memory of this frame; without new objects whose prompts failed
+    predictions: dict[str, MaskPrediction]  # of the same objects
+    failed: dict[str, str]  # object id -> reason why its prompts for this frame could not be applied
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The network and the rules of one tracker; stateless. See ``Tracker`` for the settings."""
+
+    model: SAM2
+    policy: BankPolicy
+    lost_after_frames: int
+    corrections_are_conditioning: bool
+    recover_after_frames: int = 1
+
+    def advance(
+        self, frame: Frame, tracks: Sequence[Track], prompts: Mapping[str, tuple[AcceptedPrompt, ...]]
+    ) -> Advanced:
+        """Track the objects into this frame, then apply their prompts.
+
+        A prompt that makes the model fail is reported in ``Advanced.failed``, and the object continues without it. A
+        failure outside of prompts is an error of the whole frame and is raised.
+
+        Args:
+            frame: later than every frame in the memory of the tracks.
+            tracks: as of before this frame; not written to. A track without a memory must have a prompt.
+            prompts: for this frame, by object id.
+        """
+        predictions = track_from_memory(self.model, frame, [t for t in tracks if t.has_memory], self.policy)
+        memories: dict[str, FrameMemory] = {}
+        applied: dict[str, Sequence[AcceptedPrompt]] = {}
+        failed: dict[str, str] = {}
+        for track in tracks:
+            object_id = track.object_id
+            given = since_replaced(prompts.get(object_id, ()))
+            if not given:
+                continue
+            tracked = None if _replaces(given) else predictions.get(object_id)
+            try:
+                prediction, memory = apply_prompts(self.model, frame, track, given, self.policy, tracked)
+            except Exception as error:  # of any kind: a prompt must not stop the stream
+                logger.warning("the prompt for %s could not be applied", object_id, exc_info=True)
+                failed[object_id] = f"the model could not apply the prompt: {type(error).__name__}: {error}"
+                continue
+            predictions[object_id], memories[object_id], applied[object_id] = prediction, memory, given
+        memories |= encode_memories(self.model, frame, {i: p for i, p in predictions.items() if i not in memories})
+        after = {}
+        for track in tracks:
+            if track.object_id in predictions:
+                given = applied.get(track.object_id, ())
+                updated = Track(track.object_id, track.label) if _replaces(given) else track.copy()
+                # As in the official code a corrected frame is a tracked one; a first prompt or a mask makes it a
+                # conditioning frame.
+                is_conditioning = not updated.has_memory or any(each.prompt.mask is not None for each in given)
+                is_conditioning |= bool(given) and self.corrections_are_conditioning
+                updated.remember(self.policy, frame.index, memories[track.object_id], is_conditioning)
+                visible = bool(predictions[track.object_id].object_score_logits_b1 > 0)
+                recover_after = 1 if given else self.recover_after_frames  # a user who prompts it has seen it
+                updated.update_state(frame.index, visible, self.lost_after_frames, recover_after)
+                after[track.object_id] = updated
+        return Advanced(after, predictions, failed)
+
+
+def _replaces(given: Sequence[AcceptedPrompt]) -> bool:
+    return bool(given) and given[0].action is PromptAction.REPLACE
+
+
+def reject_unfit_prompts(state: StreamState, height: int, width: int) -> None:
+    """Reject waiting prompts that do not fit this image, and remove new objects that have no other prompt."""
+    for object_id, given in list(state.waiting.items()):
+        try:
+            for each in given:
+                check_fits(each.prompt, height, width)
+        except PromptError as error:
+            _reject_prompts(state, object_id, str(error))
+
+
+def propagate(
+    engine: Engine,
+    state: StreamState,
+    image: NDArray[np.uint8] | PrefetchedImage,
+    stamp_s: float | None,
+    buffer_frames: int,
+) -> dict[str, MaskPrediction]:
+    """Track the objects into the newest image, apply the waiting prompts and add the frame to the buffer.
+
+    A new object whose first prompt is for a past frame has no memory until its replay is finished: it gets no
+    prediction, and its prompts for this frame stay in the buffer until the replay arrives here.
+
+    Args:
+        engine: network and rules.
+        state: changed.
+        image: the newest image, (H, W, 3) uint8 RGB, encoded already or not.
+        stamp_s: when it was taken; None if unknown.
+        buffer_frames: number of past frames to keep.
+
+    Returns:
+        The predictions, by object id.
+    """
+    index = state.next_frame
+    frame: Frame | RawFrame = image.as_frame(index) if isinstance(image, PrefetchedImage) else RawFrame(index, image)
+    before = dict(state.tracks)
+    tracks = [track for track in before.values() if track.has_memory or track.object_id not in state.replays]
+    advanced = Advanced({}, {}, {})
+    if tracks:
+        frame = encode(engine.model, frame) if isinstance(frame, RawFrame) else frame
+        ids = {track.object_id for track in tracks}
+        prompts = {object_id: given for object_id, given in state.waiting.items() if object_id in ids}
+        advanced = engine.advance(frame, tracks, prompts)
+    elif buffer_frames and isinstance(frame, RawFrame):
+        frame = RawFrame(frame.index, frame.image_rgb.copy())  # the caller may reuse its array
+    for object_id, why in advanced.failed.items():
+        _reject_prompts(state, object_id, why)
+    state.tracks.update(advanced.tracks)
+    kept = {object_id: track for object_id, track in before.items() if object_id in state.tracks}
+    state.next_frame += 1
+    state.keep(PastFrame(frame, stamp_s, kept, state.waiting, state.cleared), buffer_frames)
+    state.waiting, state.cleared = {}, {}
+    state.frame_size, state.latest_s = (frame.height, frame.width), stamp_s
+    return advanced.predictions
+
+
+def _reject_prompts(state: StreamState, object_id: str, why: str) -> None:
+    """Report the reason with the next result, and remove the object if it has nothing but these prompts."""
+    state.rejected += ((object_id, why),)
+    del state.waiting[object_id]
+    if not state.tracks[object_id].has_memory and object_id not in state.replays:
+        state.forget([object_id])

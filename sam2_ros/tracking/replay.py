@@ -1,7 +1,9 @@
-"""A prompt for a past frame: the object is rolled back to it and brought up to now, alone, beside its old track.
+"""Prompts: accept or undo one, and replay an object whose past a prompt changes.
 
-The result is that of a prompt that came in time. Bit for bit, for an object that was followed alone; objects that were
-followed together went through the network in one batch, whose rounding differs in the last digits.
+A prompt for the next frame waits in the state. A prompt for a past frame rolls its object back to that frame; the
+object is then propagated to the present alone, beside its old track, which the new one replaces when it arrives. The
+result equals that of a prompt that came in time: bit for bit for an object that was tracked alone; objects that were
+tracked together went through the network in one batch, whose rounding differs in the last digits.
 """
 
 from __future__ import annotations
@@ -10,31 +12,161 @@ import logging
 import time
 from dataclasses import replace
 
-from sam2_ros.tracking.engine import Engine
-from sam2_ros.tracking.prompts import GivenPrompt
-from sam2_ros.tracking.propagation import RawFrame, encode
-from sam2_ros.tracking.state import Replay, StreamState
-from sam2_ros.tracking.track import Track
+from sam2_ros.tracking.prompts import AcceptedPrompt, Prompt, check_fits
+from sam2_ros.tracking.propagation import Engine, encode
+from sam2_ros.tracking.state import RawFrame, Replay, StreamState, Track, frame_of_index, frame_of_stamp, reach
+from sam2_ros.tracking.types import PromptAction, PromptError
 
 logger = logging.getLogger(__name__)
 
+MAX_LABEL = 65535  # largest value of a 16-bit label image
+_MAX_PROMPTS = 64  # of one object for one frame, because one step applies them all
+
+
+def resolve_action(state: StreamState, object_id: str, prompt: Prompt, action: PromptAction | None) -> PromptAction:
+    """The action of a prompt; None means ADD for an unknown id and REFINE for a known one.
+
+    Raises:
+        PromptError: the action does not fit this object or this prompt.
+    """
+    if not isinstance(object_id, str) or not object_id:
+        raise PromptError(f"object_id: expected a non-empty string, got {object_id!r}")
+    known = object_id in state.tracks
+    if action is None:
+        action = PromptAction.REFINE if known else PromptAction.ADD
+    if not isinstance(action, PromptAction):  # an IntEnum compares equal to plain numbers
+        raise PromptError(f"action: expected a PromptAction, got {action!r}")
+    if action is PromptAction.UNDO:
+        raise PromptError("UNDO takes no prompt: call undo")
+    if action is PromptAction.ADD and known:
+        raise PromptError(f"object {object_id!r} exists already; REFINE or REPLACE it, or use another id")
+    if action is not PromptAction.ADD and not known:
+        every = ", ".join(state.tracks) or "none"
+        raise PromptError(f"no object {object_id!r} to {action.name.lower()}; known: {every}")
+    if action is PromptAction.ADD and state.next_label > MAX_LABEL:
+        raise PromptError(f"{object_id}: all labels up to {MAX_LABEL} have been given; reset starts again at 1")
+    if action is not PromptAction.REFINE and not prompt.shows_object:
+        start = "is new" if action is PromptAction.ADD else "is to be replaced"
+        raise PromptError(f"{object_id} {start}: expected at least one point labelled 1, a box or a mask")
+    return action
+
+
+def resolve_frame(state: StreamState, frame_index: int | None, stamp_s: float | None) -> int:
+    """The frame that a prompt is for: the next one, or one in the buffer.
+
+    Raises:
+        PromptError: the frame is not in the buffer, or it is named in both ways.
+    """
+    if frame_index is not None and stamp_s is not None:
+        raise PromptError(f"expected a frame_index or a stamp, got both ({frame_index} and {stamp_s})")
+    if frame_index is not None:
+        return frame_of_index(state.past, state.next_frame, frame_index)
+    if stamp_s is not None:
+        return frame_of_stamp(state.past, state.next_frame, state.latest_s, stamp_s)
+    return state.next_frame
+
+
+def accept_prompt(
+    state: StreamState,
+    object_id: str,
+    prompt: Prompt,
+    action: PromptAction,
+    index: int,
+    next_size: tuple[int, int] | None,
+) -> None:
+    """Queue a prompt for the next frame, or roll its object back to a past one.
+
+    Args:
+        state: changed.
+        object_id, prompt: of a known object, or a new one with ADD.
+        action: from ``resolve_action``.
+        index: from ``resolve_frame``.
+        next_size: (H, W) of the next image; None if unknown.
+
+    Raises:
+        PromptError: the prompt does not fit its frame.
+    """
+    is_next = index == state.next_frame
+    size = next_size if is_next else state.past[index].size
+    if size is not None:
+        check_fits(prompt, *size)
+    if action is PromptAction.ADD:
+        state.tracks[object_id] = Track(object_id, state.next_label)
+        state.next_label += 1
+    earlier = state.waiting.get(object_id, ()) if is_next else state.prompts_of(object_id, index)
+    if len(earlier) >= _MAX_PROMPTS:
+        raise PromptError(f"{object_id}: frame {index} already has {len(earlier)} prompts, all that it can take")
+    state.prompts_given += 1
+    given = (*earlier, AcceptedPrompt(state.prompts_given, action, prompt))
+    if is_next:
+        state.waiting[object_id] = given
+        return
+    track = state.tracks[object_id] if action is PromptAction.ADD else track_before(state, object_id, index)
+    if track is None:
+        raise PromptError(f"{object_id} did not exist yet in frame {index}: expected a later frame")
+    roll_back(state, track, index, given)
+
+
+def undo_prompt(state: StreamState, object_id: str) -> None:
+    """Undo the latest prompt of an object.
+
+    Args:
+        state: changed.
+        object_id: a known object.
+
+    Raises:
+        PromptError: no prompt can be undone.
+    """
+    latest, index = _latest_prompt(state, object_id)
+    if index == state.next_frame:
+        remaining = tuple(each for each in state.waiting.pop(object_id) if each is not latest)
+        if remaining:
+            state.waiting[object_id] = remaining
+        return
+    track = track_before(state, object_id, index)
+    assert track is not None, "an object with a prompt for a frame exists there"
+    roll_back(state, track, index, tuple(e for e in state.prompts_of(object_id, index) if e is not latest))
+
+
+def _latest_prompt(state: StreamState, object_id: str) -> tuple[AcceptedPrompt, int]:
+    """The prompt to undo, and its frame.
+
+    Raises:
+        PromptError: there is none, it is the object's first prompt, or its frame has left the buffer.
+    """
+    given = [(each, state.next_frame) for each in state.waiting.get(object_id, ())]
+    given += [(each, index) for index in state.past for each in state.prompts_of(object_id, index)]
+    latest, index = max(given, key=lambda each: each[0].number, default=(None, 0))
+    replay = state.replays.get(object_id)
+    gone = state.out_of_reach.get(object_id) if replay is None else replay.out_of_reach
+    if gone is not None and (latest is None or gone.number > latest.number):
+        raise PromptError(
+            f"{object_id}: its latest prompt was for frame {gone.frame_index}, and {reach(state.past)}; REPLACE it, "
+            "or keep more (buffer_frames)"
+        )
+    if latest is None:
+        raise PromptError(f"{object_id}: nothing to undo: none of its prompts is known any more")
+    if latest.action is PromptAction.ADD:
+        raise PromptError(f"{object_id}: nothing to undo: it has only its first prompt; remove the object instead")
+    return latest, index
+
 
 def track_before(state: StreamState, object_id: str, index: int) -> Track | None:
-    """The object as of before a kept frame; None when it did not exist then."""
+    """The track as of before a frame in the buffer; None if the object did not exist then."""
     replay = state.replays.get(object_id)
     if replay is not None and index >= replay.start:
         return replay.tracks[min(index, replay.next_index)]
     return state.past[index].tracks.get(object_id)
 
 
-def roll_back(state: StreamState, track: Track, index: int, given: tuple[GivenPrompt, ...]) -> None:
-    """Let an object start again before a kept frame, with ``given`` as its prompts for that frame.
+def roll_back(state: StreamState, track: Track, index: int, given: tuple[AcceptedPrompt, ...]) -> None:
+    """Roll an object back to before a frame in the buffer, with ``given`` as its prompts for that frame.
 
     Args:
         state: changed; call ``catch_up`` next.
-        track: as of before the frame, from ``track_before``; or a new one.
+        track: as of before the frame, from ``track_before``, or a new one.
         index: the frame.
-        given: all that count.
+        given: all prompts of the object for this frame.
     """
     replay = state.replays.get(track.object_id)
     prompts = {**(replay.prompts if replay is not None else {}), index: given}
@@ -50,13 +182,13 @@ def roll_back(state: StreamState, track: Track, index: int, given: tuple[GivenPr
 
 
 def catch_up(engine: Engine, state: StreamState, budget_ms: float | None, min_frames: int) -> None:
-    """Take the objects that are behind through the frames they have missed; the furthest behind first.
+    """Propagate the objects that are behind through the frames they missed; the one furthest behind first.
 
     Args:
-        engine: for the frames.
+        engine: network and rules.
         state: changed.
-        budget_ms: stop after this time; None: go on until nothing is behind.
-        min_frames: to go through in any case.
+        budget_ms: stop after this time; None: continue until no object is behind.
+        min_frames: number of frames to process whatever the budget.
     """
     started = time.perf_counter()
     done = 0
@@ -73,7 +205,7 @@ def catch_up(engine: Engine, state: StreamState, budget_ms: float | None, min_fr
 
 
 def _advance(engine: Engine, state: StreamState, replay: Replay) -> None:
-    """One frame for one object."""
+    """Propagate one object through one frame."""
     object_id, index = replay.object_id, replay.next_index
     past = state.past[index]
     track = _cleared(engine, replay.tracks[index], past.cleared.get(object_id, ()), index)
@@ -82,8 +214,8 @@ def _advance(engine: Engine, state: StreamState, replay: Replay) -> None:
         advanced = engine.advance(frame, [track], {object_id: state.prompts_of(object_id, index)})
         why = advanced.failed.get(object_id)
     except Exception as error:
-        logger.warning("%s could not be brought up to now", object_id, exc_info=True)
-        why = f"frame {index} could not be gone through again: {type(error).__name__}: {error}"
+        logger.warning("the replay of %s failed", object_id, exc_info=True)
+        why = f"frame {index} could not be replayed: {type(error).__name__}: {error}"
     if why is not None:
         _give_up(state, object_id, why)
         return
@@ -94,7 +226,7 @@ def _advance(engine: Engine, state: StreamState, replay: Replay) -> None:
 
 
 def _give_up(state: StreamState, object_id: str, why: str) -> None:
-    """The object goes on as it was, and a new one is gone; the stream must not stop for it."""
+    """Keep the old track, or remove the object if it has none: a failed replay must not stop the stream."""
     state.rejected += ((object_id, why),)
     del state.replays[object_id]
     if not state.tracks[object_id].has_memory:
@@ -102,7 +234,7 @@ def _give_up(state: StreamState, object_id: str, why: str) -> None:
 
 
 def _cleared(engine: Engine, track: Track, cleared: tuple[int, ...], next_frame: int) -> Track:
-    """The track with these frames cleared, as ``clear_prompts`` does; the last conditioning frame stays."""
+    """The track after ``clear_prompts`` of these frames; its last conditioning frame is kept."""
     track = track.copy()
     for frame in cleared:
         if frame in track.conditioning and len(track.conditioning) > 1:
@@ -111,7 +243,7 @@ def _cleared(engine: Engine, track: Track, cleared: tuple[int, ...], next_frame:
 
 
 def _finish(engine: Engine, state: StreamState) -> None:
-    """Put those that have arrived in the place of their old tracks."""
+    """Replace the old tracks of the objects whose replay has reached the present."""
     for replay in [each for each in state.replays.values() if each.next_index == state.next_frame]:
         for index, past in state.past.items():
             if index >= replay.start:

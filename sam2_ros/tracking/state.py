@@ -1,51 +1,255 @@
-"""All that a tracker knows at one time, as one value: a step that fails leaves the old one in place."""
+"""The state of a tracker: its objects, their memory, waiting prompts and the buffer of past frames.
+
+``StreamState`` is one value: every change is made to a copy that replaces it at the end, so a call that raises leaves
+the tracker unchanged.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
-from sam2_ros.tracking.frame_buffer import PastFrame
-from sam2_ros.tracking.prompts import GivenPrompt
-from sam2_ros.tracking.track import Track
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sam2_ros.model.sam2 import SAM2, ImageFeatures
+from sam2_ros.tracking.memory_bank import BankPolicy, FrameMemory, MemorySelection
+from sam2_ros.tracking.prompts import AcceptedPrompt
+from sam2_ros.tracking.types import ObjectState, PromptError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One encoded image."""
+
+    index: int
+    features: ImageFeatures  # batch 1
+    height: int  # of the camera image, px
+    width: int
+
+
+@dataclass(frozen=True)
+class RawFrame:
+    """An image that is not encoded yet: with no object to track in it, encoding waits until a prompt needs it."""
+
+    index: int
+    image_rgb: NDArray[np.uint8]  # (H, W, 3)
+
+    @property
+    def height(self) -> int:
+        return self.image_rgb.shape[0]
+
+    @property
+    def width(self) -> int:
+        return self.image_rgb.shape[1]
+
+
+@dataclass(frozen=True)
+class PrefetchedImage:
+    """An image whose features were computed ahead of its ``step``; see ``Tracker.prefetch``."""
+
+    image_rgb: NDArray[np.uint8]  # (H, W, 3)
+    features: ImageFeatures  # batch 1
+    network: SAM2  # that computed them
+    encode_ms: float  # wall time
+
+    def as_frame(self, index: int) -> Frame:
+        return Frame(index, self.features, self.image_rgb.shape[0], self.image_rgb.shape[1])
+
+
+@dataclass
+class Track:
+    """One tracked object: its identity, its state and its bounded memory, as of one frame."""
+
+    object_id: str
+    label: int
+    state: ObjectState = ObjectState.PENDING
+    last_seen_frame: int = -1
+    conditioning: dict[int, FrameMemory] = field(default_factory=dict)
+    recent: dict[int, FrameMemory] = field(default_factory=dict)
+    visible_in_a_row: int = 0  # frames; not saved, so it starts at 0 after ``load_state``
+
+    def copy(self) -> Track:
+        """An independent track; the memories are shared, because nothing writes to them."""
+        return replace(self, conditioning=dict(self.conditioning), recent=dict(self.recent))
+
+    @property
+    def has_memory(self) -> bool:
+        return bool(self.conditioning)
+
+    def select(self, policy: BankPolicy, frame: int) -> MemorySelection:
+        return policy.select(frame, self.conditioning, self.recent)
+
+    @property
+    def frames(self) -> dict[int, FrameMemory]:
+        return {**self.recent, **self.conditioning}
+
+    def remember(self, policy: BankPolicy, frame: int, memory: FrameMemory, is_conditioning: bool) -> None:
+        """Add the memory of the newest frame and drop the memories that no later frame attends to."""
+        assert memory.spatial_bchw is not None
+        # Always bfloat16, as the official predictor stores it: a result must not depend on how old a memory is.
+        kept = FrameMemory(memory.spatial_bchw.to(torch.bfloat16).contiguous(), memory.pointer_bc.clone())
+        (self.conditioning if is_conditioning else self.recent)[frame] = kept
+        for old in policy.surplus_conditioning(self.conditioning):
+            self.recent[old] = self.conditioning.pop(old)
+        self._drop_old(policy, frame + 1)
+
+    def demote(self, policy: BankPolicy, frame: int, next_frame: int) -> None:
+        """Turn a conditioning frame into a tracked one, which is dropped if it is too old for that."""
+        self.recent[frame] = self.conditioning.pop(frame)
+        self._drop_old(policy, next_frame)
+
+    def _drop_old(self, policy: BankPolicy, next_frame: int) -> None:
+        for old in policy.expired(next_frame, self.recent):
+            del self.recent[old]
+        for old in policy.without_spatial(next_frame, self.recent):
+            self.recent[old] = replace(self.recent[old], spatial_bchw=None)
+
+    def update_state(self, frame: int, is_visible: bool, lost_after_frames: int, recover_after_frames: int = 1) -> None:
+        """Set the state after a frame.
+
+        An OCCLUDED or LOST object becomes TRACKED when it was visible in ``recover_after_frames`` consecutive frames.
+        """
+        self.visible_in_a_row = self.visible_in_a_row + 1 if is_visible else 0
+        is_missing = self.state in (ObjectState.OCCLUDED, ObjectState.LOST)
+        is_seen = is_visible and (not is_missing or self.visible_in_a_row >= recover_after_frames)
+        if is_seen or self.state == ObjectState.PENDING:  # the user who prompted it saw it
+            self.last_seen_frame = frame
+        if is_seen:
+            self.state = ObjectState.TRACKED
+        elif frame - self.last_seen_frame > lost_after_frames:
+            self.state = ObjectState.LOST
+        else:
+            self.state = ObjectState.OCCLUDED
+
+
+@dataclass(frozen=True)
+class PastFrame:
+    """A processed frame with what is needed to replay it. Immutable, contents included."""
+
+    frame: Frame | RawFrame
+    stamp_s: float | None
+    tracks: Mapping[str, Track]  # as of before this frame; later tracks share the memories
+    prompts: Mapping[str, tuple[AcceptedPrompt, ...]]  # applied to this frame
+    cleared: Mapping[str, tuple[int, ...]]  # frames passed to ``clear_prompts`` just before this frame
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the camera image."""
+        return self.frame.height, self.frame.width
+
+    def without(self, object_ids: Collection[str]) -> PastFrame:
+        return replace(
+            self,
+            tracks=_without(self.tracks, object_ids),
+            prompts=_without(self.prompts, object_ids),
+            cleared=_without(self.cleared, object_ids),
+        )
+
+    def corrected(self, track: Track, given: tuple[AcceptedPrompt, ...]) -> PastFrame:
+        """The same frame with a replayed track and the prompts of one object."""
+        return replace(
+            self,
+            tracks={**self.tracks, track.object_id: track},
+            prompts={**self.prompts, track.object_id: given},
+        )
+
+
+def _without(mapping: Mapping[str, T], object_ids: Collection[str]) -> dict[str, T]:
+    return {key: value for key, value in mapping.items() if key not in object_ids}
+
+
+def frame_of_index(past: Mapping[int, PastFrame], next_frame: int, frame_index: int) -> int:
+    """``frame_index``, if a prompt can be applied to it: the next frame or one in the buffer.
+
+    Raises:
+        PromptError: it is not in the buffer; the message says how old it is and how far back the buffer reaches.
+    """
+    if isinstance(frame_index, bool) or not isinstance(frame_index, int) or not 0 <= frame_index <= next_frame:
+        raise PromptError(f"frame_index: expected a frame from 0 to {next_frame} (the next), got {frame_index!r}")
+    if frame_index == next_frame or frame_index in past:
+        return frame_index
+    latest = next_frame - 1
+    raise PromptError(
+        f"frame {frame_index} is too old: it came {latest - frame_index} frames before the latest ({latest}), and "
+        f"{reach(past)}; prompt a later frame, or keep more (buffer_frames)"
+    )
+
+
+def frame_of_stamp(past: Mapping[int, PastFrame], next_frame: int, latest_s: float | None, stamp_s: float) -> int:
+    """The frame that a prompt with this stamp is for: the nearest one in the buffer, or the next for a later time.
+
+    Raises:
+        PromptError: the stamp is older than the buffer; the message says how old and how far back the buffer reaches.
+    """
+    if not math.isfinite(stamp_s):
+        raise PromptError(f"stamp: expected a finite time in seconds, got {stamp_s}")
+    if next_frame == 0:
+        return next_frame
+    if latest_s is None:
+        raise PromptError(f"stamp: the latest image came without one, so no image can be found for {stamp_s:.3f} s")
+    if stamp_s > latest_s:
+        return next_frame
+    times_s = {index: each.stamp_s for index, each in past.items() if each.stamp_s is not None}
+    if not times_s or stamp_s < min(times_s.values()):
+        seconds = f", {latest_s - min(times_s.values()):.2f} s" if times_s else ""
+        raise PromptError(
+            f"the image is too old: taken {latest_s - stamp_s:.2f} s before the latest, and {reach(past)}{seconds}; "
+            "prompt a newer image, or keep more (buffer_frames)"
+        )
+    return min(times_s, key=lambda index: abs(times_s[index] - stamp_s))
+
+
+def reach(past: Mapping[int, PastFrame]) -> str:
+    """How far back the buffer reaches, for error messages."""
+    if not past:
+        return "no past frames are kept"
+    return f"what is kept reaches back {len(past) - 1} frames, to frame {min(past)}"
 
 
 @dataclass(frozen=True)
 class OutOfReach:
-    """The latest prompt of an object whose frame is not kept any more."""
+    """The latest prompt of an object whose frame has left the buffer: it can no longer be undone."""
 
-    number: int  # of the prompt
+    number: int  # ``AcceptedPrompt.number``
     frame_index: int
 
 
 @dataclass(frozen=True)
 class Replay:
-    """One object on its way from a past frame to now, beside its old track. Never written to, only replaced."""
+    """An object that was rolled back and is being propagated to the present again, beside its old track. Immutable."""
 
     object_id: str
     start: int  # the frame it was rolled back to
-    next_index: int  # the frame it goes through next
-    tracks: Mapping[int, Track]  # as of before each frame, ``start`` to ``next_index``
-    prompts: Mapping[int, tuple[GivenPrompt, ...]]  # in place of those in the buffer, by frame
-    out_of_reach: OutOfReach | None  # in place of the state's, once it has arrived
+    next_index: int  # the frame to process next
+    tracks: Mapping[int, Track]  # as of before each frame from ``start`` to ``next_index``
+    prompts: Mapping[int, tuple[AcceptedPrompt, ...]]  # by frame; they replace those in the buffer
+    out_of_reach: OutOfReach | None  # replaces the state's when the replay is finished
 
 
 @dataclass
 class StreamState:
-    """Copied before a change, so its mappings are free to be written to; what they hold is shared and is not."""
+    """All that a tracker knows. Copied before each change: the mappings may be written to, their values may not."""
 
-    tracks: dict[str, Track] = field(default_factory=dict)  # as of now, ordered by label
-    waiting: dict[str, tuple[GivenPrompt, ...]] = field(default_factory=dict)  # prompts for the next frame
-    cleared: dict[str, tuple[int, ...]] = field(default_factory=dict)  # frames cleared since the latest one
-    past: dict[int, PastFrame] = field(default_factory=dict)  # the last frames, by index, oldest first
-    replays: dict[str, Replay] = field(default_factory=dict)  # objects that are behind
+    tracks: dict[str, Track] = field(default_factory=dict)  # current, ordered by label
+    waiting: dict[str, tuple[AcceptedPrompt, ...]] = field(default_factory=dict)  # prompts for the next frame
+    cleared: dict[str, tuple[int, ...]] = field(
+        default_factory=dict
+    )  # frames passed to ``clear_prompts`` since the latest frame
+    past: dict[int, PastFrame] = field(default_factory=dict)  # the buffer: the latest frames by index, oldest first
+    replays: dict[str, Replay] = field(default_factory=dict)  # of the objects that are behind
     out_of_reach: dict[str, OutOfReach] = field(default_factory=dict)
-    rejected: tuple[tuple[str, str], ...] = ()  # (object_id, why), to be told with the next result
+    rejected: tuple[tuple[str, str], ...] = ()  # (object_id, reason), reported with the next result
     next_frame: int = 0
     next_label: int = 1
     prompts_given: int = 0
     frame_size: tuple[int, int] | None = None  # (H, W) of the latest image
-    latest_s: float | None = None  # its time
+    latest_s: float | None = None  # its stamp
 
     def copy(self) -> StreamState:
         return replace(
@@ -59,14 +263,14 @@ class StreamState:
         )
 
     def forget(self, object_ids: Collection[str]) -> None:
-        """As if these objects had never been."""
+        """Remove every trace of these objects."""
         for mapping in (self.tracks, self.waiting, self.cleared, self.replays, self.out_of_reach):
             for object_id in object_ids:
                 mapping.pop(object_id, None)  # type: ignore[attr-defined]
         self.past = {index: each.without(object_ids) for index, each in self.past.items()}
 
     def keep(self, frame: PastFrame, limit: int) -> None:
-        """Add the newest frame and let go of the oldest, so that at most ``limit`` are kept."""
+        """Add the newest frame to the buffer and drop the oldest ones beyond ``limit``."""
         self.past[frame.frame.index] = frame
         while len(self.past) > limit:
             index = next(iter(self.past))
@@ -87,13 +291,13 @@ class StreamState:
                 prompts={index: given for index, given in replay.prompts.items() if index >= oldest},
             )
 
-    def prompts_of(self, object_id: str, index: int) -> tuple[GivenPrompt, ...]:
-        """What was asked of an object in a kept frame, with what has been changed since."""
+    def prompts_of(self, object_id: str, index: int) -> tuple[AcceptedPrompt, ...]:
+        """The prompts of an object for a frame in the buffer, with the changes of a replay in progress."""
         given = self.past[index].prompts.get(object_id, ())
         replay = self.replays.get(object_id)
         return given if replay is None else replay.prompts.get(index, given)
 
 
-def _later(gone: OutOfReach | None, given: tuple[GivenPrompt, ...], index: int) -> OutOfReach | None:
+def _later(gone: OutOfReach | None, given: tuple[AcceptedPrompt, ...], index: int) -> OutOfReach | None:
     latest = max((each.number for each in given), default=0)
     return OutOfReach(latest, index) if latest > (0 if gone is None else gone.number) else gone

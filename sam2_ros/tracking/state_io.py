@@ -1,7 +1,7 @@
-"""A tracker's objects as plain values and tensors, for a file: a tracker started later goes on with the same objects.
+"""A tracker's objects as plain values and tensors, to save in a file and load into another tracker.
 
-``torch.save(tracker.save_state(), path)`` and ``tracker.load_state(torch.load(path, weights_only=True))``. Past frames
-are not part of it: after loading there are none to prompt, and what was prompted before cannot be undone.
+``torch.save(tracker.save_state(), path)`` and ``tracker.load_state(torch.load(path, weights_only=True))``. The buffer
+of past frames is not saved: after loading no past frame can be prompted and no earlier prompt undone.
 """
 
 from __future__ import annotations
@@ -15,16 +15,14 @@ import torch
 from torch import Tensor
 
 from sam2_ros.model.sam2 import SAM2
-from sam2_ros.tracking.memory_bank import BankPolicy
-from sam2_ros.tracking.memory_tokens import FrameMemory
-from sam2_ros.tracking.prompts import GivenPrompt, make_prompt
-from sam2_ros.tracking.state import StreamState
-from sam2_ros.tracking.taking_prompts import MAX_LABEL
-from sam2_ros.tracking.track import Track
+from sam2_ros.tracking.memory_bank import BankPolicy, FrameMemory
+from sam2_ros.tracking.prompts import AcceptedPrompt, make_prompt
+from sam2_ros.tracking.replay import MAX_LABEL
+from sam2_ros.tracking.state import StreamState, Track
 from sam2_ros.tracking.types import ObjectState, PromptAction, PromptError
 
 _FORMAT = "sam2_ros tracker 1"
-_MAX_FRAME = 2**53  # further on floats, which ages are turned into, skip whole numbers
+_MAX_FRAME = 2**53  # ages become floats, which cannot represent every integer beyond this
 _COUNTERS = ("next_frame", "next_label", "prompts_given")
 _HEADER = ("format", "model", "weights", *_COUNTERS, "frame_size", "latest_s", "objects")
 _OBJECT = ("object_id", "label", "state", "last_seen_frame", "conditioning", "recent", "waiting")
@@ -32,12 +30,12 @@ _PROMPT_ARRAYS = {"points_xy": torch.float32, "labels": torch.int64, "box_xyxy":
 
 
 class SessionStateError(ValueError):
-    """A saved state that cannot be used; the message says what was expected and what came."""
+    """An unusable saved state; the message says what was expected and what came."""
 
 
 def to_plain(model: SAM2, state: StreamState) -> dict[str, Any]:
-    """The state as dicts, lists, numbers, texts and tensors on the CPU. Nothing may be behind."""
-    assert not state.replays, "an object that is behind has no state of its own yet"
+    """The state as dicts, lists, numbers, strings and CPU tensors. No object may be behind."""
+    assert not state.replays, "an object that is being replayed has no state to save yet"
     return {
         "format": _FORMAT,
         "model": _identity(model),
@@ -63,7 +61,7 @@ def to_plain(model: SAM2, state: StreamState) -> dict[str, Any]:
 
 
 def from_plain(model: SAM2, policy: BankPolicy, plain: object) -> StreamState:
-    """The state that was saved, every value checked.
+    """The saved state, with every value validated.
 
     Raises:
         SessionStateError: not a saved state, damaged, or of another model.
@@ -108,9 +106,9 @@ def _identity(model: SAM2) -> str:
 
 
 def _fingerprint(model: SAM2) -> str:
-    """Tells other weights apart by a few values of every tensor: whatever part was trained, some of them change.
+    """Identifies the weights by a few values of every tensor: training any part changes some of them.
 
-    As bfloat16, which some of them are on some machines: a session may go on on another one.
+    Values are rounded to bfloat16, the type that some tensors have on some machines: a state may move between machines.
     """
     values = torch.cat([tensor.detach().flatten()[:8].bfloat16().float() for tensor in model.state_dict().values()])
     return hashlib.sha256(values.cpu().numpy().tobytes()).hexdigest()[:16]
@@ -126,7 +124,7 @@ def _plain_memories(memories: Mapping[int, FrameMemory]) -> dict[int, dict[str, 
     }
 
 
-def _plain_prompt(given: GivenPrompt) -> dict[str, Any]:
+def _plain_prompt(given: AcceptedPrompt) -> dict[str, Any]:
     arrays = {name: getattr(given.prompt, name) for name in _PROMPT_ARRAYS}
     tensors = {name: None if array is None else torch.from_numpy(array.copy()) for name, array in arrays.items()}
     return {"number": given.number, "action": int(given.action), **tensors}
@@ -143,8 +141,8 @@ def _track(
     recent = _memories(model, entry["recent"], next_frame, f"{where}: recent")
     if any(memory.spatial_bchw is None for memory in conditioning.values()):
         raise SessionStateError(f"{where}: expected a spatial memory of every conditioning frame")
-    needless = [*policy.expired(next_frame, recent), *policy.surplus_conditioning(conditioning)]
-    if needless or set(conditioning) & set(recent):
+    surplus = [*policy.expired(next_frame, recent), *policy.surplus_conditioning(conditioning)]
+    if surplus or set(conditioning) & set(recent):
         raise SessionStateError(f"{where}: expected the frames that this tracker keeps, got more")
     needed = set(recent) - set(policy.without_spatial(next_frame, recent))
     incomplete = [f for f in sorted(needed) if recent[f].spatial_bchw is None]
@@ -171,7 +169,7 @@ def _memories(model: SAM2, plain: object, next_frame: int, where: str) -> dict[i
     return memories
 
 
-def _given(plain: object, prompts_given: int, where: str) -> GivenPrompt:
+def _given(plain: object, prompts_given: int, where: str) -> AcceptedPrompt:
     where = f"{where}: waiting"
     values = _mapping(plain, ("number", "action", *_PROMPT_ARRAYS), where)
     number = _integer(values["number"], f"{where}: number", 1, prompts_given)
@@ -184,7 +182,7 @@ def _given(plain: object, prompts_given: int, where: str) -> GivenPrompt:
         prompt = make_prompt(*tensors)
     except PromptError as error:
         raise SessionStateError(f"{where}: {error}") from error
-    return GivenPrompt(number, PromptAction(action), prompt)
+    return AcceptedPrompt(number, PromptAction(action), prompt)
 
 
 def _mapping(plain: object, names: tuple[str, ...], where: str) -> Mapping[str, Any]:
@@ -231,7 +229,7 @@ def _seconds(value: object) -> float | None:
 
 
 def _tensor(value: object, dtype: torch.dtype, shape: tuple[int, ...] | None, where: str) -> Tensor:
-    """A copy; any shape goes where ``shape`` is None."""
+    """A validated copy; None allows any shape."""
     if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_meta:
         raise SessionStateError(
             f"{where}: expected a dense tensor, got {getattr(value, 'layout', type(value).__name__)}"

@@ -1,55 +1,53 @@
-"""``Tracker.step``: one camera image in, every object's mask and state out, for ever, in bounded memory.
+"""The tracker: ``step`` takes one camera image and returns the mask and state of every object, in bounded memory.
 
-What prompts do in which frame, and what is kept, is written down in ``docs/tracking.md``.
+``docs/tracking.md`` specifies what prompts do in which frame, and what is kept.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from sam2_ros.model.sam2 import SAM2
-from sam2_ros.tracking.describe import describe
-from sam2_ros.tracking.engine import Engine
+from sam2_ros.model.sam2 import ABSENT_LOGIT, SAM2, MaskPrediction
 from sam2_ros.tracking.image_predictor import ImagePredictor
-from sam2_ros.tracking.live import advance_live, drop_misfits
 from sam2_ros.tracking.memory_bank import BankPolicy
 from sam2_ros.tracking.prompts import make_prompt
-from sam2_ros.tracking.propagation import AheadImage, RawFrame, encode
-from sam2_ros.tracking.replay import catch_up
-from sam2_ros.tracking.state import StreamState
+from sam2_ros.tracking.propagation import Engine, encode, propagate, reject_unfit_prompts
+from sam2_ros.tracking.replay import accept_prompt, catch_up, resolve_action, resolve_frame, undo_prompt
+from sam2_ros.tracking.state import PrefetchedImage, RawFrame, StreamState, Track
 from sam2_ros.tracking.state_io import from_plain, to_plain
-from sam2_ros.tracking.taking_prompts import action_for, frame_for, take_back, take_prompt
-from sam2_ros.tracking.track import Track
-from sam2_ros.tracking.transforms import check_image
-from sam2_ros.tracking.types import FrameResult, PromptAction, PromptError
+from sam2_ros.tracking.transforms import centroid_xy, label_image, logits_to_image_size, tight_box_xyxy
+from sam2_ros.tracking.types import FrameResult, ObjectState, PromptAction, PromptError, TrackedMask, check_image
 
-_MIN_REPLAYED_FRAMES = 2  # before each new one: an object that is behind comes nearer whatever the budget
+_MIN_REPLAYED_FRAMES = (
+    2  # before each new frame, whatever the budget: an object that is behind always gains on the stream
+)
 
 
 class Tracker:
-    """Follows any number of objects through a stream of images.
+    """Tracks any number of objects through a stream of images.
 
-    Objects are independent: each has its own memory, and they share one image encoding. Object ids never change and
-    labels are not given twice until ``reset``. Not thread-safe: one thread calls everything but ``encode_ahead``. A
-    call that raises has changed nothing.
+    Objects are independent: each has its own memory, and they share one image encoding. An object id always names the
+    same object, and a label is not reused until ``reset``. Not thread-safe: all calls but ``prefetch`` come from one
+    thread. A call that raises has changed nothing.
 
     Args:
-        model: in eval mode, on the device that is to be used.
-        lost_after_frames: an object unseen for longer than this is LOST; until then it is OCCLUDED.
-        corrections_are_conditioning: keep corrected frames as conditioning frames
-            (``add_all_frames_to_correct_as_cond``) instead of letting them pass like tracked ones.
-        buffer_frames: so many past frames can be prompted, and prompts in them be undone; their features stay on the
-            device.
-        catchup_budget_ms: time that a ``step`` takes to bring objects up to now whose past was changed; None: as long
-            as it takes. Two frames are gone through in any case.
-        recover_after_frames: an object that is OCCLUDED or LOST is TRACKED again, and has a mask, when it was visible
-            in so many frames in a row, or was prompted.
+        model: in eval mode, on the device to use.
+        lost_after_frames: an object not seen for longer than this is LOST; until then it is OCCLUDED.
+        corrections_are_conditioning: make corrected frames conditioning frames (``add_all_frames_to_correct_as_cond``)
+            instead of tracked ones.
+        buffer_frames: number of past frames that can be prompted, and whose prompts can be undone; their features stay
+            on the device.
+        catchup_budget_ms: time that a ``step`` spends on replaying objects whose past was changed; None: no limit. Two
+            frames are replayed in any case.
+        recover_after_frames: an OCCLUDED or LOST object is TRACKED again, and has a mask, once it was visible in this
+            many consecutive frames, or was prompted.
     """
 
     def __init__(
@@ -87,12 +85,12 @@ class Tracker:
 
     @property
     def frames_behind(self) -> dict[str, int]:
-        """How many frames each object has to be taken through until it is up to now; only those with any."""
+        """Number of frames still to be replayed, by id of the objects that are behind."""
         state = self._state
         return {object_id: state.next_frame - replay.next_index for object_id, replay in state.replays.items()}
 
     def image_predictor(self) -> ImagePredictor:
-        """For single images with the same network; nothing that it does touches what is tracked."""
+        """A predictor for single images that shares the network and leaves the tracked objects alone."""
         return ImagePredictor(self._engine.model)
 
     def label_of(self, object_id: str) -> int:
@@ -111,53 +109,53 @@ class Tracker:
         stamp_s: float | None = None,
         frame_size: tuple[int, int] | None = None,
     ) -> int:
-        """Point at something in the next frame, or in a past one that is still kept.
+        """Prompt an object in the next frame, or in a past one that is still in the buffer.
 
         ADD starts an object from the prompt alone. REFINE corrects a known one: it is tracked into the frame first,
-        then corrected by the points or the box; a mask is taken as it is. Several prompts for one frame add up.
-        REPLACE starts a known object again. After a prompt for a past frame the object is brought up to now by
-        ``step`` or ``catch_up``, as if the prompt had come in time.
+        then corrected by the points or the box; a mask replaces the predicted one. Several prompts for one frame
+        accumulate. REPLACE starts a known object again. After a prompt for a past frame, ``step`` and ``catch_up``
+        replay the object until it is as if the prompt had come in time.
 
         Args:
-            object_id: chosen by the caller, not empty.
+            object_id: any non-empty string.
             points: (P, 2) x, y in pixels of the camera image.
             labels: (P,) 1 = on the object, 0 = not on it.
             box: (4,) x0, y0, x1, y1 in pixels.
-            mask: (H, W), non-zero = object; alone, without points or box.
+            mask: (H, W), non-zero = object; without points or box.
             action: ADD, REFINE or REPLACE; None: ADD for an unknown id, REFINE for a known one.
-            frame_index: of the frame that is meant; None: the next one.
-            stamp_s: in place of ``frame_index``: when the image was taken. The frame nearest to it is meant.
-            frame_size: (H, W) of the next image where the caller knows it; None: that of the last image.
+            frame_index: the frame to prompt; None: the next one.
+            stamp_s: instead of ``frame_index``, when the image was taken; the nearest frame in the buffer is prompted.
+            frame_size: (H, W) of the next image if the caller knows it; None: that of the last image.
 
         Returns:
             The object's label, 1 or more: its value in label images.
 
         Raises:
-            PromptError: a bad prompt; nothing has changed. Before the first image its size is not known: then a prompt
-                that turns out not to fit is dropped by ``step`` and named in ``FrameResult.rejected``.
+            PromptError: the prompt is rejected; nothing has changed. Before the first image its size is unknown: a
+                prompt that turns out not to fit is rejected by ``step``, in ``FrameResult.rejected``.
         """
         prompt = make_prompt(points, labels, box, mask)
         state = self._state.copy()
-        action = action_for(state, object_id, prompt, action)
-        index = frame_for(state, frame_index, stamp_s)
-        take_prompt(state, object_id, prompt, action, index, frame_size or state.frame_size)
+        action = resolve_action(state, object_id, prompt, action)
+        index = resolve_frame(state, frame_index, stamp_s)
+        accept_prompt(state, object_id, prompt, action, index, frame_size or state.frame_size)
         self._state = state
         return state.tracks[object_id].label
 
     def undo(self, object_id: str) -> None:
-        """Take back the latest prompt of an object, whichever frame it was for: the object as it were without it.
+        """Undo the latest prompt of an object, whichever frame it was for, as if it had never been given.
 
         Raises:
             KeyError: unknown id.
-            PromptError: nothing to undo: it has only its first prompt, or the frame is not kept any more.
+            PromptError: nothing to undo: the object has only its first prompt, or the frame has left the buffer.
         """
         self._track(object_id)
         state = self._state.copy()
-        take_back(state, object_id)
+        undo_prompt(state, object_id)
         self._state = state
 
     def clear_prompts(self, object_id: str, frame_index: int) -> None:
-        """Let a prompted frame of an object count as a tracked one from now on (``clear_all_prompts_in_frame``).
+        """Turn a conditioning frame of an object into a tracked one (``clear_all_prompts_in_frame``).
 
         Raises:
             KeyError: unknown id.
@@ -166,7 +164,7 @@ class Tracker:
         track = self._track(object_id).copy()
         known = ", ".join(map(str, sorted(track.conditioning))) or "none"
         if object_id in self._state.replays:
-            raise PromptError(f"{object_id} is still being brought up to now: call catch_up first")
+            raise PromptError(f"{object_id} is still being replayed: call catch_up first")
         if frame_index not in track.conditioning:
             raise PromptError(f"{object_id}: expected a conditioning frame of it ({known}), got frame {frame_index}")
         if len(track.conditioning) == 1:
@@ -181,31 +179,31 @@ class Tracker:
         self._state = state
 
     def remove(self, object_id: str) -> None:
-        """Forget one object. Raises KeyError for an unknown id."""
+        """Remove one object. Raises KeyError for an unknown id."""
         self._track(object_id)
         state = self._state.copy()
         state.forget([object_id])
         self._state = state
 
     def clear(self) -> None:
-        """Forget all objects; their labels are not given again. Past frames can still be prompted."""
+        """Remove all objects. Their labels are not reused; frames in the buffer can still be prompted."""
         state = self._state.copy()
         state.forget(self.object_ids)
         self._state = state
 
     def reset(self) -> None:
-        """As new: no objects and no past; frames and labels count from the start."""
+        """Return to the initial state: no objects, no buffer; frame indices and labels start again."""
         self._state = StreamState()
 
     @torch.inference_mode()
     def catch_up(self, budget_ms: float | None = None) -> int:
-        """Bring objects up to now whose past was changed, for callers with time to spare between images.
+        """Replay objects whose past was changed, for callers with time to spare between images.
 
         Args:
-            budget_ms: stop after this time, but not before one frame has been gone through; None: no limit.
+            budget_ms: stop after this time, but not before one frame is replayed; None: no limit.
 
         Returns:
-            How many frames are left for the object that is furthest behind; 0 = all are up to now.
+            Number of frames left for the object that is furthest behind; 0 = none is behind.
         """
         state = self._state.copy()
         catch_up(self._engine, state, budget_ms, min_frames=1)
@@ -213,38 +211,38 @@ class Tracker:
         return max(self.frames_behind.values(), default=0)
 
     @torch.inference_mode()
-    def encode_ahead(self, image_rgb: NDArray[np.uint8]) -> AheadImage:
-        """Do the part of a later ``step`` that needs the image alone, on any thread: while another one is at work.
+    def prefetch(self, image_rgb: NDArray[np.uint8]) -> PrefetchedImage:
+        """Encode an image ahead of its ``step``, which needs no tracker state; may run beside it on another thread.
 
         Args:
-            image_rgb: (H, W, 3) uint8, RGB; not to be written to before its ``step``.
+            image_rgb: (H, W, 3) uint8, RGB; must not be written to before its ``step``.
 
         Raises:
-            ValueError: the array is not such an image.
+            ValueError: not such an array.
         """
         started = time.perf_counter()
         check_image(image_rgb)
         network = self._engine.model
         features = encode(network, RawFrame(0, image_rgb)).features
-        return AheadImage(image_rgb, features, network, (time.perf_counter() - started) * 1e3)
+        return PrefetchedImage(image_rgb, features, network, (time.perf_counter() - started) * 1e3)
 
     @torch.inference_mode()
-    def step(self, image: NDArray[np.uint8] | AheadImage, stamp_s: float | None = None) -> FrameResult:
-        """Track every object into this image and apply the prompts that wait.
+    def step(self, image: NDArray[np.uint8] | PrefetchedImage, stamp_s: float | None = None) -> FrameResult:
+        """Track every object into this image and apply the waiting prompts.
 
         Args:
-            image: (H, W, 3) uint8, RGB; or what ``encode_ahead`` of a tracker with this network has made of one.
+            image: (H, W, 3) uint8, RGB; or the result of ``prefetch``, of any tracker with this network.
             stamp_s: when it was taken, for prompts that name a time.
 
         Raises:
-            ValueError: the array is not such an image, another network has encoded it, or the time is not a finite
-                number. After this or any other error nothing has changed.
+            ValueError: not such an array, prefetched with another network, or a time that is not finite. After this or
+                any other error nothing has changed.
         """
         started = time.perf_counter()
-        if isinstance(image, AheadImage):
+        if isinstance(image, PrefetchedImage):
             if image.network is not self._engine.model:
-                raise ValueError("image: expected one that this tracker's network has encoded, got another network's")
-            started -= image.encode_ms / 1e3  # the model's time for this image, whenever it was spent
+                raise ValueError("image: expected one prefetched with this tracker's network, got another network's")
+            started -= image.encode_ms / 1e3  # count the model's time for this image wherever it was spent
             image_rgb = image.image_rgb
         else:
             image_rgb = image
@@ -256,26 +254,26 @@ class Tracker:
         height, width = image_rgb.shape[:2]
         state = self._state.copy()
         catch_up(self._engine, state, self._catchup_budget_ms, _MIN_REPLAYED_FRAMES)
-        drop_misfits(state, height, width)
-        predictions = advance_live(self._engine, state, image, stamp_s, self._buffer_frames)
-        objects, labels_hw = describe(state.tracks.values(), predictions, height, width)
-        rejected, state.rejected = state.rejected, ()
+        reject_unfit_prompts(state, height, width)
+        predictions = propagate(self._engine, state, image, stamp_s, self._buffer_frames)
+        result = build_result(state, predictions, (height, width), started)
+        state.rejected = ()
         self._state = state
-        return FrameResult(state.next_frame - 1, objects, labels_hw, (time.perf_counter() - started) * 1e3, rejected)
+        return result
 
     def save_state(self) -> dict[str, Any]:
-        """The objects and their memories as plain values, for ``torch.save``; see ``session_state``.
+        """The objects and their memories as plain values, for ``torch.save``; see ``state_io``.
 
-        Objects that are behind are brought up to now first. Past frames are not saved.
+        Objects that are behind are replayed first. The buffer of past frames is not saved.
         """
         self.catch_up()
         return to_plain(self._engine.model, self._state)
 
     def load_state(self, state: object) -> None:
-        """Go on with the objects of a saved state, in place of those of now.
+        """Replace the objects by those of a saved state.
 
         Raises:
-            SessionStateError: a damaged state, or one of another model; nothing has changed.
+            SessionStateError: damaged, or of another model; nothing has changed.
         """
         self._state = from_plain(self._engine.model, self._engine.policy, state)
 
@@ -285,3 +283,62 @@ class Tracker:
             known = ", ".join(tracks) or "none"
             raise KeyError(f"unknown object {object_id!r}; known objects: {known}")
         return tracks[object_id]
+
+
+def build_result(
+    state: StreamState, predictions: Mapping[str, MaskPrediction], size_hw: tuple[int, int], started_s: float
+) -> FrameResult:
+    """The result of the newest frame: every object at the camera image's size, and the label image.
+
+    Args:
+        state: after ``propagate``.
+        predictions: by object id; an object without one gets an empty mask.
+        size_hw: of the camera image, px.
+        started_s: when the work on this image began, by ``time.perf_counter``.
+    """
+    height, width = size_hw
+    objects = {track.object_id: _empty_mask(track, height, width) for track in state.tracks.values()}
+    segmented = [track for track in state.tracks.values() if track.object_id in predictions]
+
+    def full_size() -> Iterator[NDArray[np.float32]]:
+        for track in segmented:
+            prediction = predictions[track.object_id]
+            logits_hw = logits_to_image_size(prediction.logits_b1hw[:, 0], height, width)[0].cpu().numpy()
+            if track.state != ObjectState.TRACKED:  # also a recovering object whose visibility is not confirmed yet
+                logits_hw = np.full_like(logits_hw, ABSENT_LOGIT)
+            objects[track.object_id] = _tracked_mask(track, prediction, logits_hw)
+            yield logits_hw
+
+    labels_hw = label_image(full_size(), [track.label for track in segmented], height, width)
+    inference_ms = (time.perf_counter() - started_s) * 1e3
+    return FrameResult(state.next_frame - 1, tuple(objects.values()), labels_hw, inference_ms, state.rejected)
+
+
+def _tracked_mask(track: Track, prediction: MaskPrediction, logits_hw: NDArray[np.float32]) -> TrackedMask:
+    mask = logits_hw > 0
+    return TrackedMask(
+        object_id=track.object_id,
+        label=track.label,
+        state=track.state,
+        score=float(prediction.object_score_logits_b1.sigmoid()),
+        mask_quality=float(prediction.iou_b),
+        mask=mask,
+        area_px=int(np.count_nonzero(mask)),
+        box_xyxy=tight_box_xyxy(mask),
+        centroid_xy=centroid_xy(mask),
+        low_res_logits=prediction.logits_b1hw[0, 0].cpu().numpy(),
+    )
+
+
+def _empty_mask(track: Track, height: int, width: int) -> TrackedMask:
+    return TrackedMask(
+        object_id=track.object_id,
+        label=track.label,
+        state=track.state,
+        score=0.0,
+        mask_quality=0.0,
+        mask=np.zeros((height, width), np.bool_),
+        area_px=0,
+        box_xyxy=None,
+        centroid_xy=None,
+    )

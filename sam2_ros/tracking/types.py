@@ -1,4 +1,4 @@
-"""What goes into the tracker and what comes out: plain frozen values, numpy only."""
+"""Values that go into the tracker and come out of it: frozen, numpy only, so that code without torch can use them."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from numpy.typing import NDArray
 
 
 class PromptError(ValueError):
-    """A prompt that cannot be used; the message says what was expected, what came and what to do."""
+    """A rejected prompt; the message says what was expected, what came and what to do."""
 
 
 class PromptAction(enum.IntEnum):
     """What a prompt does to its object. The values are those of ``sam2_ros/msg/Prompt``."""
 
     ADD = 0  # start a new object
-    REFINE = 1  # correct a known object in one frame; its memory stays
-    REPLACE = 2  # forget what is remembered of a known object and start it again; id and label stay
-    UNDO = 3  # take its latest prompt back
+    REFINE = 1  # correct a known object in one frame; its memory is kept
+    REPLACE = 2  # discard the memory of a known object and start it again; id and label are kept
+    UNDO = 3  # undo its latest prompt
 
 
 class ObjectState(enum.IntEnum):
-    """Life of an object. The values are those of ``sam2_ros/msg/TrackedObject``."""
+    """Tracking state of an object. The values are those of ``sam2_ros/msg/TrackedObject``."""
 
-    PENDING = 0  # prompted, not yet segmented; also while a prompt for a past frame is brought up to now
+    PENDING = 0  # prompted but not segmented yet; also while a prompt for a past frame is being replayed
     TRACKED = 1  # visible in this frame
-    OCCLUDED = 2  # not visible now, was visible recently
+    OCCLUDED = 2  # not visible in this frame, but at most ``lost_after_frames`` ago
     LOST = 3  # not visible for longer than ``lost_after_frames``
 
 
@@ -37,11 +37,11 @@ class TrackedMask:
     """One object in one frame. Coordinates are pixels of the camera image, origin top left."""
 
     object_id: str
-    label: int  # value in the label image, 1.., the same for the object's whole life
+    label: int  # value in the label image, 1 or more; constant for the lifetime of the object
     state: ObjectState
     score: float  # probability that the object is visible, 0..1 (sigmoid of the object score logit)
     mask_quality: float  # the model's own estimate of the mask's IoU, 0..1
-    mask: NDArray[np.bool_]  # (H, W); all False while the object is not visible
+    mask: NDArray[np.bool_]  # (H, W); all False unless the state is TRACKED
     area_px: int  # number of True pixels
     box_xyxy: tuple[int, int, int, int] | None  # tight box, x1 and y1 exclusive; None when the mask is empty
     centroid_xy: tuple[float, float] | None  # mean pixel position; None when the mask is empty
@@ -50,13 +50,15 @@ class TrackedMask:
 
 @dataclass(frozen=True)
 class FrameResult:
-    """Everything known about one frame. ``result["mug"]`` is the object of that id."""
+    """All objects in one frame. ``result["mug"]`` is the object with that id."""
 
     frame_index: int  # 0 for the first image after construction or ``reset``
     objects: tuple[TrackedMask, ...]  # ordered by label
-    label_image: NDArray[np.uint8] | NDArray[np.uint16]  # (H, W); 0 = nothing, else the label of the highest logit
-    inference_ms: float  # wall time of ``step``, and of ``encode_ahead`` where that went before it
-    rejected: tuple[tuple[str, str], ...] = field(default=())  # (object_id, why) of prompts that could not be used
+    label_image: NDArray[np.uint8] | NDArray[np.uint16]  # (H, W); 0 = no object, else the label with the highest logit
+    inference_ms: float  # wall time of ``step``, plus that of ``prefetch`` for a prefetched image
+    rejected: tuple[tuple[str, str], ...] = field(
+        default=()
+    )  # (object_id, reason) of prompts that could not be applied
 
     def __getitem__(self, object_id: str) -> TrackedMask:
         for tracked in self.objects:
@@ -73,3 +75,12 @@ class FrameResult:
 
     def __len__(self) -> int:
         return len(self.objects)
+
+
+def check_image(image_rgb: NDArray[np.uint8]) -> None:
+    """Raise ValueError unless the argument is a non-empty (H, W, 3) uint8 array."""
+    if not isinstance(image_rgb, np.ndarray) or image_rgb.dtype != np.uint8:
+        kind = getattr(image_rgb, "dtype", type(image_rgb).__name__)
+        raise ValueError(f"image: expected a uint8 array of shape (H, W, 3), RGB, got {kind}")
+    if image_rgb.ndim != 3 or image_rgb.shape[2] != 3 or 0 in image_rgb.shape:
+        raise ValueError(f"image: expected shape (H, W, 3), RGB, got {image_rgb.shape}")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sam2_ros.model.config import model_config
-from sam2_ros.tracking.precision import has_fast_bfloat16
+from sam2_ros.tracking.loading import has_fast_bfloat16
 from sam2_ros.training.batches import CLIPS_PER_STEP, TrainingBatch, stream_batches
 from sam2_ros.training.build import build_for_training, set_image_size
 from sam2_ros.training.config import AUTO, Stage, TrainConfig

@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sam2_ros.model.sam2 import SAM2, MaskPrediction
-from sam2_ros.tracking.memory_bank import BankPolicy
-from sam2_ros.tracking.memory_tokens import FrameMemory, gather_tokens
+from sam2_ros.tracking.memory_bank import BankPolicy, FrameMemory, gather_tokens
 from sam2_ros.training.batches import TrainingBatch
 from sam2_ros.training.config import PromptMix
 from sam2_ros.training.losses import Losses, iou_of_masks, mask_losses

@@ -12,7 +12,7 @@ import pytest
 from sam2_ros.cli import main
 from sam2_ros.evaluation import compare_latency
 from sam2_ros.evaluation.official import import_official_builder
-from sam2_ros.tracking import precision
+from sam2_ros.tracking import loading
 from sam2_ros.tracking.compiled import compile_network
 
 SMALL = ["--image-size", "64", "--width", "96", "--height", "64", "--frames", "1", "--threads", "1"]
@@ -53,7 +53,7 @@ def test_bfloat16_is_timed_where_it_is_not_emulated(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for module in (compare_latency, precision):
+    for module in (compare_latency, loading):
         monkeypatch.setattr(module, "has_fast_bfloat16", lambda device: fast)
     assert main(["bench", "--without-official", *SMALL, *arguments]) == 0
     *table, last = capsys.readouterr().out.splitlines()

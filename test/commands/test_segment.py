@@ -15,9 +15,9 @@ from sam2_ros.cli import main
 from sam2_ros.data.files.coco_rle import decode_rle
 from sam2_ros.data.files.image_files import read_image_rgb
 from sam2_ros.data.files.index_png import read_index_png
-from sam2_ros.tracking import generator_settings
-from sam2_ros.tracking.generator_settings import GeneratorSettings
+from sam2_ros.tracking import mask_generator
 from sam2_ros.tracking.image_predictor import ImagePredictor
+from sam2_ros.tracking.mask_generator import GeneratorSettings
 
 HEIGHT, WIDTH = 48, 80
 
@@ -48,7 +48,7 @@ def loose(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = GeneratorSettings(
         points_per_side=3, points_per_batch=4, pred_iou_thresh=0.0, stability_score_thresh=0.01, box_nms_thresh=1.0
     )
-    monkeypatch.setattr(generator_settings, "settings_for", lambda name: settings)
+    monkeypatch.setattr(mask_generator, "settings_for", lambda name: settings)
 
 
 def summary_of(capsys: pytest.CaptureFixture[str]) -> dict:

@@ -13,9 +13,8 @@ from official_image import connected_components, import_official_image, set_feat
 from synthetic_frames import synthetic_frames
 
 from sam2_ros.evaluation.official import build_official, randomise
-from sam2_ros.tracking.generator_settings import GeneratorSettings
 from sam2_ros.tracking.loading import load_network
-from sam2_ros.tracking.mask_generator import AutomaticMaskGenerator, GeneratedMask
+from sam2_ros.tracking.mask_generator import AutomaticMaskGenerator, GeneratedMask, GeneratorSettings
 
 HEIGHT, WIDTH = 150, 200
 TOLERANCE_IOU = 1e-5  # of predicted ones

@@ -15,8 +15,7 @@ from sam2_ros.model.config import MODELS, model_config
 from sam2_ros.model.mask_decoder import StabilityFallback
 from sam2_ros.model.prompt_encoder import EncodedPrompts, PointPrompts
 from sam2_ros.model.sam2 import SAM2, ImageFeatures, MaskPrediction
-from sam2_ros.tracking.memory_bank import BankPolicy
-from sam2_ros.tracking.memory_tokens import FrameMemory, gather_tokens
+from sam2_ros.tracking.memory_bank import BankPolicy, FrameMemory, gather_tokens
 
 TOLERANCE = 1e-4  # of the largest value
 IMAGE_PX = 128  # the least at which every stage is attended to in windows, some of them padded

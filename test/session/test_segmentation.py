@@ -83,7 +83,7 @@ def test_everything_takes_a_slice_between_two_images(
     session: Session, fake_tracker: Any, published: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from sam2_ros.tracking import mask_generator
-    from sam2_ros.tracking.generator_settings import GeneratorSettings
+    from sam2_ros.tracking.mask_generator import GeneratorSettings
 
     settings = GeneratorSettings(
         points_per_side=4, points_per_batch=2, pred_iou_thresh=0, stability_score_thresh=0.01, box_nms_thresh=1

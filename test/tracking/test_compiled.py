@@ -16,7 +16,7 @@ from tiny_model import TINY, noise_frames, tiny_model
 
 from sam2_ros.model.sam2 import SAM2, MemoryTokens
 from sam2_ros.tracking.compiled import CompiledNetwork, compile_network, fill_slots
-from sam2_ros.tracking.images_ahead import encoded_ahead
+from sam2_ros.tracking.concurrency import prefetch_images
 from sam2_ros.tracking.loading import load_network
 from sam2_ros.tracking.tracker import Tracker
 
@@ -83,7 +83,7 @@ def test_nothing_is_compiled_again_beside_an_image_that_is_encoded_ahead(compile
     with torch._dynamo.config.patch(error_on_recompile=True):
         torch.set_num_threads(threads + 1)  # on a machine with one core a half is the whole
         try:
-            found = [tracker.step(image).rejected for image in encoded_ahead(tracker, noise_frames(4))]
+            found = [tracker.step(image).rejected for image in prefetch_images(tracker, noise_frames(4))]
         finally:
             torch.set_num_threads(threads)
     assert found == [()] * 4
@@ -107,7 +107,7 @@ def test_what_is_not_compiled_is_as_ever(compiled: CompiledNetwork) -> None:
         torch.testing.assert_close(actual.candidates_bmhw, expected.candidates_bmhw, rtol=1e-4, atol=1e-3)
     arguments = expected.logits_b1hw, expected.object_score_logits_b1, False
     torch.testing.assert_close(compiled.encode_memory(ours, *arguments), plain.encode_memory(theirs, *arguments))
-    with pytest.raises(TypeError, match="copy the network that it was made of"):
+    with pytest.raises(TypeError, match="copy the network that it was made from"):
         copy.deepcopy(compiled)
 
 

@@ -6,10 +6,21 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from official_image import nms
 from tiny_model import noise_frames, tiny_model
 
-from sam2_ros.tracking.generator_settings import GeneratorSettings, settings_for
-from sam2_ros.tracking.mask_generator import AutomaticMaskGenerator, GeneratedMask, Progress
+from sam2_ros.tracking.mask_generator import (
+    AutomaticMaskGenerator,
+    Crop,
+    GeneratedMask,
+    GeneratorSettings,
+    Progress,
+    keep_best_boxes,
+    make_crops,
+    make_grid,
+    settings_for,
+)
 
 HEIGHT, WIDTH = 96, 160
 # A random network is not sure of anything.
@@ -144,3 +155,66 @@ def test_settings_that_make_no_sense(settings: dict, why: str) -> None:
 def test_no_image(model) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match="uint8"):
         AutomaticMaskGenerator(model, LOOSE).generate(np.zeros((4, 4, 3)))  # type: ignore[arg-type]
+
+
+def test_without_layers_there_is_the_whole_image() -> None:
+    (crop,) = make_crops(30, 50, layers=0, overlap_ratio=0.3)
+    assert (crop.layer, crop.x0, crop.y0, crop.x1, crop.y1, crop.area_px) == (0, 0, 0, 50, 30, 1500)
+
+
+def test_crops_of_a_layer_overlap_and_cover_the_image() -> None:
+    crops = make_crops(40, 60, layers=2, overlap_ratio=0.25)
+    assert [sum(crop.layer == layer for crop in crops) for layer in range(3)] == [1, 4, 16]
+    boxes = [(c.x0, c.y0, c.x1, c.y1) for c in crops if c.layer == 1]
+    assert boxes == [(0, 0, 35, 25), (0, 15, 35, 40), (25, 0, 60, 25), (25, 15, 60, 40)]  # 10 px in common
+    for layer in range(3):
+        covered = np.zeros((40, 60), np.uint8)
+        for crop in crops:
+            if crop.layer == layer:
+                crop.cut(covered)[...] += 1  # type: ignore[misc]
+        assert covered.min() >= 1
+
+
+def test_the_grid_is_even_and_inside() -> None:
+    grid = make_grid(4, height=20, width=80)
+    assert grid.shape == (16, 2) and grid.dtype == np.float32
+    assert grid[:5].tolist() == [[10, 2.5], [30, 2.5], [50, 2.5], [70, 2.5], [10, 7.5]]
+
+
+def test_an_image_of_one_pixel_has_no_empty_crops() -> None:
+    crops = make_crops(1, 1, 2, 512 / 1500)
+    assert crops[0] == Crop(0, 0, 0, 1, 1) and all(crop.area_px == 1 for crop in crops)
+
+
+BOX, NEARLY, HALF, APART = (0, 0, 10, 10), (0, 0, 10, 9), (0, 0, 10, 5), (20, 0, 30, 10)  # IoU with BOX: 0.9, 0.5, 0
+
+CASES = {
+    "nothing": ([], [], 0.7, []),
+    "one": ([BOX], [0.1], 0.7, [0]),
+    "best first": ([BOX, APART], [0.1, 0.9], 0.7, [1, 0]),
+    "the worse of two goes": ([BOX, NEARLY], [0.8, 0.9], 0.7, [1]),
+    "above the threshold only": ([BOX, HALF], [0.9, 0.8], 0.5, [0, 1]),
+    "a threshold below it": ([BOX, HALF], [0.9, 0.8], 0.49, [0]),
+    "equal scores: the earlier": ([BOX, NEARLY, APART], [0.5, 0.5, 0.5], 0.7, [0, 2]),
+    "one that is gone takes none with it": ([BOX, (0, 0, 10, 7), HALF], [0.9, 0.8, 0.7], 0.6, [0, 2]),
+    "no area": ([(5, 5, 5, 9), (5, 5, 5, 9)], [0.9, 0.8], 0.7, [0, 1]),
+}
+
+
+@pytest.mark.parametrize(("boxes", "scores", "threshold", "kept"), CASES.values(), ids=CASES)
+def test_by_hand(boxes: list, scores: list, threshold: float, kept: list) -> None:
+    boxes_n4 = np.array(boxes, np.float32).reshape(-1, 4)
+    scores_n = np.array(scores, np.float32)
+    assert keep_best_boxes(boxes_n4, scores_n, threshold).tolist() == kept
+    # What the official code is given in the parity tests is held to the same.
+    assert nms(torch.from_numpy(boxes_n4), torch.from_numpy(scores_n), threshold).tolist() == kept
+
+
+def test_many_random_boxes() -> None:
+    rng = np.random.default_rng(0)
+    corners = rng.integers(0, 40, (80, 2))
+    boxes = np.concatenate([corners, corners + rng.integers(5, 30, (80, 2))], axis=1).astype(np.float32)
+    scores = rng.integers(0, 20, 80).astype(np.float32)  # many are equal
+    kept = keep_best_boxes(boxes, scores, 0.5)
+    assert 5 < len(kept) < 75
+    assert kept.tolist() == nms(torch.from_numpy(boxes), torch.from_numpy(scores), 0.5).tolist()

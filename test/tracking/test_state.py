@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sam2_ros.tracking.memory_bank import BankPolicy
-from sam2_ros.tracking.memory_tokens import FrameMemory
-from sam2_ros.tracking.track import Track
+from sam2_ros.tracking.memory_bank import BankPolicy, FrameMemory
+from sam2_ros.tracking.state import Track
 from sam2_ros.tracking.types import ObjectState
 
 POLICY = BankPolicy(num_spatial=3, max_pointers=5, max_conditioning=4)

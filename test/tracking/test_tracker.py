@@ -8,7 +8,7 @@ import torch
 from tiny_model import assert_same_result, noise_frames, shift_object_score, tiny_model
 
 from sam2_ros.model.sam2 import SAM2
-from sam2_ros.tracking import describe as describe_module
+from sam2_ros.tracking import tracker as tracker_module
 from sam2_ros.tracking.tracker import Tracker
 from sam2_ros.tracking.types import ObjectState, PromptError
 
@@ -237,7 +237,7 @@ def test_failing_step_changes_nothing(
 
     with monkeypatch.context() as patch:
         if where == "describe":
-            patch.setattr(describe_module, "logits_to_image_size", fail)
+            patch.setattr(tracker_module, "logits_to_image_size", fail)
         else:
             patch.setattr(model, where, fail)
         for _ in range(2):

@@ -81,7 +81,7 @@ def test_clicks_on_one_frame_add_up_and_each_sees_the_mask_before_it(model: SAM2
         features = model.encode_image(image_to_input(FRAMES[1], TINY.image_size, torch.device("cpu")))
         conditioned, logits = model.without_memory(features), None
         if is_tracked:
-            from sam2_ros.tracking.memory_tokens import gather_tokens
+            from sam2_ros.tracking.memory_bank import gather_tokens
 
             tokens = gather_tokens(model, before.select(tracker._engine.policy, 1), before.frames)
             conditioned = model.attend_to_memory(features, tokens)

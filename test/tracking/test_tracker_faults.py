@@ -9,7 +9,7 @@ import pytest
 from tiny_model import assert_same_result, noise_frames, tiny_model
 
 from sam2_ros.model.sam2 import SAM2
-from sam2_ros.tracking import describe as describe_module
+from sam2_ros.tracking import tracker as tracker_module
 from sam2_ros.tracking.tracker import Tracker
 from sam2_ros.tracking.types import ObjectState, PromptError
 
@@ -95,7 +95,7 @@ def test_reset_while_behind_forgets_the_past(behind: Tracker, model: SAM2) -> No
 
 def test_prompts_cannot_be_cleared_while_behind(behind: Tracker) -> None:
     for object_id in ("mug", "new"):
-        with pytest.raises(PromptError, match=f"{object_id} is still being brought up to now: call catch_up first"):
+        with pytest.raises(PromptError, match=f"{object_id} is still being replayed: call catch_up first"):
             behind.clear_prompts(object_id, 4)
 
 
@@ -129,7 +129,7 @@ def test_failing_step_leaves_those_behind_where_they_were(
     behind: Tracker, model: SAM2, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(*((describe_module, "logits_to_image_size") if where == "describe" else (model, where)), fail)
+        patch.setattr(*((tracker_module, "logits_to_image_size") if where == "describe" else (model, where)), fail)
         with pytest.raises(ModelError):
             behind.step(FRAMES[7])
     assert behind.frames_behind == {"mug": 3, "new": 3}
@@ -188,7 +188,7 @@ def test_a_past_that_cannot_be_gone_through_again_does_not_stop_the_stream(
     undisturbed = without_the_prompts(model)
     result, expected = behind.step(FRAMES[7]), undisturbed.step(FRAMES[7])
     assert [object_id for object_id, _ in result.rejected] == ["mug", "new"]
-    assert "frame 4 could not be gone through again: ModelError: out of luck" in result.rejected[0][1]
+    assert "frame 4 could not be replayed: ModelError: out of luck" in result.rejected[0][1]
     assert np.array_equal(result["mug"].low_res_logits, expected["mug"].low_res_logits)
     assert_same_result(behind.step(FRAMES[8]), undisturbed.step(FRAMES[8]))
 

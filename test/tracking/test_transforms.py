@@ -12,9 +12,13 @@ from tiny_model import noise_frames
 from sam2_ros.tracking.transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,
+    centroid_xy,
     image_to_input,
+    label_image,
     logits_to_image_size,
     mask_to_input,
+    remove_small_regions,
+    tight_box_xyxy,
 )
 
 CPU = torch.device("cpu")
@@ -104,3 +108,108 @@ def test_a_mask_smaller_than_a_model_pixel_does_not_vanish() -> None:
     assert 1 <= int(kept.sum()) <= 4
     y, x = torch.nonzero(kept[0, 0])[0].tolist()
     assert (x, y) == (702 * 320 // 1920, 501 * 320 // 1080)
+
+
+EMPTY = ["....", "....", "...."]
+CORNERS = ["#...", "....", "...#"]
+INNER = ["....", ".##.", "...."]
+ALL = ["####", "####", "####"]
+L_SHAPE = ["#...", "#...", "##.."]
+
+
+def mask_of(rows: list[str]) -> np.ndarray:
+    return np.array([[pixel == "#" for pixel in row] for row in rows])
+
+
+@pytest.mark.parametrize(
+    ("rows", "box", "centroid"),
+    [
+        (EMPTY, None, None),
+        (CORNERS, (0, 0, 4, 3), (1.5, 1.0)),
+        (INNER, (1, 1, 3, 2), (1.5, 1.0)),
+        (ALL, (0, 0, 4, 3), (1.5, 1.0)),
+        (L_SHAPE, (0, 0, 2, 3), (0.25, 1.25)),
+    ],
+)
+def test_box_and_centroid(rows: list[str], box: tuple | None, centroid: tuple | None) -> None:
+    assert tight_box_xyxy(mask_of(rows)) == box
+    assert centroid_xy(mask_of(rows)) == centroid
+
+
+def test_values_are_plain_numbers() -> None:
+    """numpy's own would not fit into messages and JSON."""
+    assert {type(v) for v in tight_box_xyxy(mask_of(INNER)) or ()} == {int}
+    assert {type(v) for v in centroid_xy(mask_of(INNER)) or ()} == {float}
+
+
+def test_the_highest_logit_wins_a_pixel_and_nothing_below_zero_does() -> None:
+    logits = np.array([[[2.0, 1.0, -1.0]], [[1.0, 3.0, -2.0]]], np.float32)
+    assert label_image(logits, [4, 9], 1, 3).tolist() == [[4, 9, 0]]
+
+
+def test_zero_is_not_above_zero() -> None:
+    assert label_image(np.zeros((1, 1, 1), np.float32), [4], 1, 1).tolist() == [[0]]
+
+
+def test_no_objects_are_an_empty_image() -> None:
+    image = label_image(np.zeros((0, 2, 3), np.float32), [], 2, 3)
+    assert image.shape == (2, 3)
+    assert image.dtype == np.uint8
+    assert not image.any()
+
+
+@pytest.mark.parametrize(("label", "dtype"), [(255, np.uint8), (256, np.uint16), (60000, np.uint16)])
+def test_labels_above_255_need_16_bits(label: int, dtype: type) -> None:
+    image = label_image(np.ones((1, 1, 2), np.float32), [label], 1, 2)
+    assert image.dtype == dtype
+    assert image.tolist() == [[label, label]]
+
+
+MASK = """
+#########...
+#.#######...
+#####..##..#
+#####..##...
+#########...
+.........#..
+............
+"""
+
+
+def logits_of(text: str) -> torch.Tensor:
+    rows = text.strip().splitlines()
+    return torch.tensor([[[3.0 if letter == "#" else -3.0 for letter in row] for row in rows]])
+
+
+def text_of(logits_1hw: torch.Tensor) -> str:
+    return "\n".join("".join("#" if value > 0 else "." for value in row) for row in logits_1hw[0].tolist())
+
+
+@pytest.mark.parametrize(
+    ("hole", "speck", "expected"),
+    [
+        (0, 0, MASK),
+        (1, 0, MASK.replace("#.#######", "#########")),
+        (4, 0, MASK.replace("#.#######", "#########").replace("#####..##", "#########")),
+        (0, 1, MASK.replace("..#\n", "...\n")),  # the one below right touches the large region at its corner
+    ],
+    ids=["nothing asked for", "the small hole", "both holes", "the speck"],
+)
+def test_small_regions_go(hole: int, speck: int, expected: str) -> None:
+    logits = logits_of(MASK)
+    assert text_of(remove_small_regions(logits, hole, speck)) == expected.strip()
+    assert text_of(logits) == MASK.strip()  # a new map
+
+
+def test_what_is_changed_is_sure_and_the_rest_is_untouched() -> None:
+    logits = logits_of(MASK)
+    cleaned = remove_small_regions(logits, 1, 1)
+    changed = cleaned != logits
+    assert np.argwhere(changed[0].numpy()).tolist() == [[1, 1], [2, 11]]
+    assert cleaned[changed].tolist() == [10.0, -10.0]
+
+
+def test_a_mask_that_is_all_small_vanishes_and_a_full_one_stays() -> None:
+    logits = torch.stack([logits_of("#.\n..")[0], logits_of("##\n##")[0]])
+    cleaned = remove_small_regions(logits, 2, 2)
+    assert (cleaned > 0).sum((1, 2)).tolist() == [0, 4]
