@@ -57,8 +57,8 @@ class _ClipsOfSteps(Dataset[SeededClip]):
         return SeededClip(seed, self._clips(seed))
 
 
-def collate(seeded: Sequence[SeededClip], objects_per_clip: int) -> TrainingBatch:
-    """Normalise, and draw up to ``objects_per_clip`` objects of each clip among those its first frame shows well.
+def collate(seeded: Sequence[SeededClip], max_objects: Callable[[int], int]) -> TrainingBatch:
+    """Normalise, and draw up to ``max_objects`` of each clip, given its length, among those its first frame shows well.
 
     Where it shows none, the one it shows most of stands in, perhaps to be found absent. So what a clip brings does not
     depend on the clips beside it.
@@ -67,11 +67,12 @@ def collate(seeded: Sequence[SeededClip], objects_per_clip: int) -> TrainingBatc
     images = torch.from_numpy(np.stack([clip.images_thwc for clip in clips], axis=1)).permute(0, 1, 4, 2, 3)
     mean = torch.tensor(IMAGENET_MEAN).view(3, 1, 1) * 255
     std = torch.tensor(IMAGENET_STD).view(3, 1, 1) * 255
+    count = max_objects(len(images))
     masks, owners, seeds = [], [], []
     for clip_index, item in enumerate(seeded):
         area = item.clip.masks_tnhw[0].sum((1, 2))
         visible = np.flatnonzero(area >= MIN_FIRST_AREA_PX)
-        drawn = np.sort(np.random.default_rng((item.seed, 2)).permutation(visible)[:objects_per_clip])
+        drawn = np.sort(np.random.default_rng((item.seed, 2)).permutation(visible)[:count])
         for number, object_index in enumerate(drawn if len(visible) else [area.argmax()]):
             masks.append(torch.from_numpy(item.clip.masks_tnhw[:, object_index]))
             owners.append(clip_index)
@@ -85,7 +86,12 @@ def collate(seeded: Sequence[SeededClip], objects_per_clip: int) -> TrainingBatc
 
 
 def stream_batches(
-    clips: Callable[[int], Clip], first_seed: int, steps: range, places: range, objects_per_clip: int, workers: int
+    clips: Callable[[int], Clip],
+    first_seed: int,
+    steps: range,
+    places: range,
+    max_objects: Callable[[int], int],
+    workers: int,
 ) -> Iterator[TrainingBatch]:
     """One batch a step, drawn by worker processes ahead of time.
 
@@ -94,14 +100,14 @@ def stream_batches(
         first_seed: of step 0, in steps.
         steps: numbers of the steps.
         places: which clips of each step's batch; a part of them where several processes share it.
-        objects_per_clip: at most.
+        max_objects: of a clip of so many frames.
         workers: processes; 0 draws the clips in this one.
     """
     loader: DataLoader[SeededClip] = DataLoader(
         _ClipsOfSteps(clips, first_seed, steps, places),
         batch_size=len(places),
         num_workers=workers,
-        collate_fn=partial(collate, objects_per_clip=objects_per_clip),
+        collate_fn=partial(collate, max_objects=max_objects),
         prefetch_factor=4 if workers else None,
     )
     yield from loader

@@ -12,8 +12,8 @@ from sam2_ros.data.files.photo_folders import PhotoFolder
 
 AUTO = "auto"
 _AT_LEAST_ONE = (
-    *("steps", "size_px", "frames", "clips_per_batch", "objects_per_clip", "max_corrections"),
-    *("threads", "save_every", "log_every"),
+    *("steps", "size_px", "frames", "clips_per_batch", "objects_per_clip", "objects_per_image"),
+    *("max_corrections", "threads", "save_every", "log_every"),
 )
 _POSITIVE = ("lr", "clip_norm")
 _SHARES = ("mask", "box", "ema_decay")  # and every name that ends in _probability or _share
@@ -33,6 +33,8 @@ class Stage:
     trunk_lr: float = 0.0  # 0 keeps the trunk as it is
     warmup_steps: int = 0
     objects_per_clip: int = 2  # at most; of those that the first frame shows
+    image_share: float = 0.0  # of steps: single images in place of clips, as many as there are clips in a batch
+    objects_per_image: int = 8  # at most, of a single image: only the decoder works for each
 
     @property
     def sizes_px(self) -> tuple[int, ...]:

@@ -91,7 +91,8 @@ def _pixels(config: TrainConfig, steps: int) -> float:
     for stage in config.stages:
         in_stage = min(steps, stage.steps)
         side_px2 = sum(size**2 for size in stage.sizes_px) / len(stage.sizes_px)
-        pixels += in_stage * stage.clips_per_batch * stage.frames * side_px2
+        frames = stage.image_share + (1 - stage.image_share) * stage.frames
+        pixels += in_stage * stage.clips_per_batch * frames * side_px2
         steps -= in_stage
     return pixels
 

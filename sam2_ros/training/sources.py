@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -43,14 +44,22 @@ class ClipMix:
         return clip
 
 
-class StageClips:
-    """The clip of a seed, in the size of its step: all clips of a batch have the same."""
+@dataclass(frozen=True)
+class StepShape:
+    """What all clips of a step have in common."""
 
-    def __init__(self, stage: Stage, clips_of_size: Mapping[int, Callable[[int], Clip]]) -> None:
-        self._stage, self._clips_of_size = stage, clips_of_size
+    size_px: int  # side of the square frames
+    frames: int
+
+
+class StageClips:
+    """The clip of a seed, in the shape of its step: all clips of a batch have the same."""
+
+    def __init__(self, stage: Stage, clips_of_shape: Mapping[StepShape, Callable[[int], Clip]]) -> None:
+        self._stage, self._clips_of_shape = stage, clips_of_shape
 
     def __call__(self, seed: int) -> Clip:
-        return self._clips_of_size[size_of_step(self._stage, seed // CLIPS_PER_STEP)](seed)
+        return self._clips_of_shape[shape_of_step(self._stage, seed // CLIPS_PER_STEP)](seed)
 
 
 class TrainingData:
@@ -69,24 +78,33 @@ class TrainingData:
 
     def clips(self, stage: Stage) -> StageClips:
         """What a stage learns from."""
-        return StageClips(stage, {size_px: self._mix(stage, size_px) for size_px in stage.sizes_px})
+        frames = {stage.frames} if not stage.image_share else {stage.frames, 1}
+        shapes = [StepShape(size_px, count) for size_px in stage.sizes_px for count in sorted(frames)]
+        return StageClips(stage, {shape: self._mix(stage, shape) for shape in shapes})
 
-    def _mix(self, stage: Stage, size_px: int) -> ClipMix:
+    def _mix(self, stage: Stage, shape: StepShape) -> ClipMix:
         config = self._config
+        max_objects = objects_of(stage, shape.frames)
         sources: list[Callable[[int], Clip]] = []
         weights: list[float] = []
         if self._library is not None:
             # Every clip has something to prompt: one that shows its objects later only could not be used.
             sure = ClipConfig(visible_at_start_prob=1.0)
-            max_objects = max(3, stage.objects_per_clip)
-            sources.append(SyntheticClips(self._library, size_px, stage.frames, max_objects, sure))
+            sources.append(SyntheticClips(self._library, shape.size_px, shape.frames, max(3, max_objects), sure))
             weights.append(config.synthetic_weight)
         for videos, weight in self._videos:
-            sources.append(VideoClips(videos, size_px, stage.frames, stage.objects_per_clip))
+            sources.append(VideoClips(videos, shape.size_px, shape.frames, max_objects))
             weights.append(weight)
         return ClipMix(sources, weights, config.reverse_probability, config.mosaic_probability)
 
 
-def size_of_step(stage: Stage, step: int) -> int:
-    """Side of the frames of a step in px, drawn from the stage's sizes by the step's number alone."""
-    return stage.sizes_px[int(np.random.default_rng((step, 2)).integers(len(stage.sizes_px)))]
+def shape_of_step(stage: Stage, step: int) -> StepShape:
+    """Drawn from the stage's sizes, and between clips and single images, by the step's number alone."""
+    rng = np.random.default_rng((step, 2))
+    size_px = stage.sizes_px[int(rng.integers(len(stage.sizes_px)))]
+    return StepShape(size_px, 1 if rng.random() < stage.image_share else stage.frames)
+
+
+def objects_of(stage: Stage, frames: int) -> int:
+    """How many objects of a clip of so many frames are learned from, at most."""
+    return stage.objects_per_image if frames == 1 else stage.objects_per_clip

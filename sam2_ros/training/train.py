@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,14 @@ from torch import Tensor
 
 from sam2_ros.model.config import model_config
 from sam2_ros.tracking.loading import has_fast_bfloat16
-from sam2_ros.training.batches import CLIPS_PER_STEP, TrainingBatch, stream_batches
+from sam2_ros.training.batches import CLIPS_PER_STEP, OBJECTS_PER_CLIP, TrainingBatch, stream_batches
 from sam2_ros.training.build import build_for_training, set_image_size
 from sam2_ros.training.config import AUTO, Stage, TrainConfig
 from sam2_ros.training.journal import Journal
 from sam2_ros.training.prompting import PromptPlan
 from sam2_ros.training.recompute import recompute_activations
 from sam2_ros.training.run_state import Run, TrainingFailedError
-from sam2_ros.training.sources import TrainingData
+from sam2_ros.training.sources import TrainingData, objects_of
 from sam2_ros.training.unroll import UnrollResult, unroll
 from sam2_ros.training.workers import Workers
 
@@ -92,6 +93,9 @@ def _check_stages(config: TrainConfig, data: TrainingData, workers: Workers) -> 
         if not 0 < stage.clips_per_batch <= CLIPS_PER_STEP:
             raise ValueError(f"clips_per_batch: expected 1 to {CLIPS_PER_STEP}, got {stage.clips_per_batch}")
         workers.share(stage.clips_per_batch)
+        if max(stage.objects_per_clip, stage.objects_per_image) > OBJECTS_PER_CLIP:
+            got = f"{stage.objects_per_clip} and {stage.objects_per_image}"
+            raise ValueError(f"objects_per_clip and objects_per_image: expected 1 to {OBJECTS_PER_CLIP}, got {got}")
         for size_px in stage.sizes_px:
             model_config(config.model, size_px)
         data.clips(stage)
@@ -103,11 +107,13 @@ def _run_stage(run: Run, config: TrainConfig, stage: Stage, place: _Place, data:
     steps = range(run.step, place.first_step + stage.steps)
     mine = place.workers.share(stage.clips_per_batch)
     started, seconds_before = time.monotonic(), run.seconds
-    for batch in stream_batches(data.clips(stage), first_seed, steps, mine, stage.objects_per_clip, config.workers):
+    max_objects = partial(objects_of, stage)
+    for batch in stream_batches(data.clips(stage), first_seed, steps, mine, max_objects, config.workers):
         scale = _schedule(run.step - place.first_step, stage)
         for group in run.optimizer.param_groups:
             group["lr"] = scale * (stage.trunk_lr if group.get("is_trunk") else stage.lr)
-        plan = PromptPlan.draw(config.prompts, stage.frames, torch.Generator().manual_seed(first_seed + run.step))
+        frames = len(batch.images_tcchw)
+        plan = PromptPlan.draw(config.prompts, frames, torch.Generator().manual_seed(first_seed + run.step))
         result = _forward(run, batch.to(place.device), plan, config)
         _update(run, result.losses.total, len(batch.object_seeds), config, place.workers)
         run.step += 1

@@ -27,7 +27,7 @@ def clip_of(first_areas: list[int], seed: int = 0) -> Clip:
 
 
 def batch_of(*clips: Clip, objects_per_clip: int = 2) -> TrainingBatch:
-    return collate([SeededClip(seed, clip) for seed, clip in enumerate(clips)], objects_per_clip)
+    return collate([SeededClip(seed, clip) for seed, clip in enumerate(clips)], lambda frames: objects_per_clip)
 
 
 def test_frames_and_clips_stay_in_their_places() -> None:
@@ -56,7 +56,7 @@ def test_of_many_objects_some_are_drawn_by_the_clip_s_seed() -> None:
     clip = clip_of([0, 16, 30, 50, 90])
 
     def areas(seed: int) -> list[int]:
-        return collate([SeededClip(seed, clip)], 2).masks_tm1hw[0].sum((1, 2, 3)).int().tolist()
+        return collate([SeededClip(seed, clip)], lambda frames: 2).masks_tm1hw[0].sum((1, 2, 3)).int().tolist()
 
     draws = [areas(seed) for seed in range(30)]
     assert {area for draw in draws for area in draw} == {16, 30, 50, 90}, "none is left out for ever"
@@ -72,9 +72,9 @@ def test_clip_that_shows_nothing_at_first_has_one_object() -> None:
 
 def test_every_object_has_a_seed_of_its_own_wherever_its_clip_is() -> None:
     clips = [SeededClip(seed, clip_of([20, 40], seed)) for seed in (70, 71)]
-    seeds = collate(clips, 2).object_seeds
+    seeds = collate(clips, lambda frames: 2).object_seeds
     assert len(set(seeds)) == 4
-    assert collate(clips[1:], 2).object_seeds == seeds[2:]
+    assert collate(clips[1:], lambda frames: 2).object_seeds == seeds[2:]
 
 
 def test_a_step_has_its_clips_whoever_draws_them(photo_root: Path) -> None:
@@ -82,7 +82,7 @@ def test_a_step_has_its_clips_whoever_draws_them(photo_root: Path) -> None:
     clips = SyntheticClips(PhotoLibrary.from_folders([photo_root]), 32, 2)
 
     def stream(steps: range, places: range) -> list[TrainingBatch]:
-        return list(stream_batches(clips, 10, steps, places, objects_per_clip=2, workers=0))
+        return list(stream_batches(clips, 10, steps, places, lambda frames: 2, workers=0))
 
     whole, resumed = stream(range(3), range(2)), stream(range(1, 3), range(2))
     halves = [stream(range(3), range(1)), stream(range(3), range(1, 2))]

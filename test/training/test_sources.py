@@ -13,7 +13,7 @@ from sam2_ros.data.files.index_png import write_index_png
 from sam2_ros.data.files.photo_folders import PhotoFolder
 from sam2_ros.training.batches import CLIPS_PER_STEP
 from sam2_ros.training.config import Stage, TrainConfig, VideoSource
-from sam2_ros.training.sources import ClipMix, TrainingData, size_of_step
+from sam2_ros.training.sources import ClipMix, TrainingData, objects_of, shape_of_step
 
 SIZE = 32
 STAGE = Stage(steps=1, size_px=SIZE, frames=2, clips_per_batch=1, lr=1e-3, lr_end=0.0)
@@ -100,9 +100,24 @@ def test_a_runs_clips_are_changed_as_often_as_its_config_says(photo_root: Path) 
 def test_every_step_draws_one_of_its_stages_sizes(photo_root: Path) -> None:
     stage = replace(STAGE, size_px=(32, 48))
     clips = TrainingData(TrainConfig("nano", (stage,), (PhotoFolder(str(photo_root)),))).clips(stage)
-    sizes = [size_of_step(stage, step) for step in range(200)]
+    sizes = [shape_of_step(stage, step).size_px for step in range(200)]
     assert 70 < sizes.count(48) < 130
     for step in range(4):
         of_step = {clips(step * CLIPS_PER_STEP + place).images_thwc.shape[1:3] for place in range(3)}
         assert of_step == {(sizes[step], sizes[step])}
-    assert {size_of_step(STAGE, step) for step in range(20)} == {SIZE}
+    assert {shape_of_step(STAGE, step).size_px for step in range(20)} == {SIZE}
+
+
+def test_share_of_steps_is_of_single_images(photo_root: Path) -> None:
+    stage = replace(STAGE, image_share=0.3)
+    clips = TrainingData(TrainConfig("nano", (stage,), (PhotoFolder(str(photo_root)),))).clips(stage)
+    frames = [shape_of_step(stage, step).frames for step in range(300)]
+    assert set(frames) == {1, 2} and 60 < frames.count(1) < 120
+    for step in (frames.index(1), frames.index(2)):
+        assert {len(clips(step * CLIPS_PER_STEP + place).images_thwc) for place in range(3)} == {frames[step]}
+    assert {shape_of_step(STAGE, step).frames for step in range(50)} == {2}
+
+
+def test_an_image_teaches_more_objects_than_a_clip() -> None:
+    stage = replace(STAGE, objects_per_clip=2, objects_per_image=9)
+    assert (objects_of(stage, 1), objects_of(stage, 2)) == (9, 2)

@@ -18,7 +18,7 @@ from sam2_ros.training import train as train_module
 from sam2_ros.training.build import build_for_training
 from sam2_ros.training.config import Stage, TrainConfig
 from sam2_ros.training.run_state import Run, TrainingFailedError
-from sam2_ros.training.sources import size_of_step
+from sam2_ros.training.sources import shape_of_step
 from sam2_ros.training.train import train
 
 STAGE = Stage(steps=4, size_px=64, frames=2, clips_per_batch=2, lr=1e-3, lr_end=0.0, trunk_lr=1e-4)
@@ -258,7 +258,7 @@ def test_autocast_is_on_where_told(
 
 def test_a_stage_of_several_sizes_trains_at_each(config: TrainConfig, tmp_path: Path) -> None:
     stage = replace(STAGE, steps=6, frames=1, size_px=(64, 96))
-    sizes = {size_of_step(stage, step) for step in range(6)}
+    sizes = {shape_of_step(stage, step).size_px for step in range(6)}
     assert sizes == {64, 96}
     train(replace(config, stages=(stage,)), tmp_path)
     assert len(log_of(tmp_path)) == 6
@@ -321,6 +321,10 @@ def test_images_alone_can_be_a_stage(config: TrainConfig, tmp_path: Path) -> Non
     [
         ({"stages": (STAGE, replace(STAGE, clips_per_batch=65))}, "clips_per_batch: expected 1 to 64, got 65"),
         ({"stages": (STAGE, replace(STAGE, clips_per_batch=0))}, "clips_per_batch: expected 1 to 64, got 0"),
+        (
+            {"stages": (STAGE, replace(STAGE, objects_per_image=17))},
+            "objects_per_image: expected 1 to 16, got 2 and 17",
+        ),
         ({"stages": (STAGE, replace(STAGE, size_px=70))}, "70"),
         ({"device": "cuda:7"}, "device: got 'cuda:7', but torch finds no CUDA device here"),
     ],
