@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from sam2_ros.data.clips.clip import Clip, mosaic, reversed_clip
+from sam2_ros.data.clips.clip_config import ClipConfig
 from sam2_ros.data.clips.photos import PhotoLibrary
-from sam2_ros.data.clips.synthetic import ClipConfig, SyntheticClips
+from sam2_ros.data.clips.synthetic import SyntheticClips
 from sam2_ros.data.clips.video_clips import VideoClips, open_training_videos
 from sam2_ros.training.batches import CLIPS_PER_STEP
 from sam2_ros.training.config import Stage, TrainConfig

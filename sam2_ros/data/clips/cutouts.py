@@ -82,13 +82,13 @@ def procedural_cutout(rng: np.random.Generator, texture_hwc: NDArray[np.uint8], 
 
 def random_texture(rng: np.random.Generator, photo_hwc: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
     """(size_px, size_px, 3) uint8: a photograph's patch, stripes or checks, or a gradient, with soft noise."""
-    kind = rng.integers(3)
+    kind = rng.choice(3, p=[0.5, 0.25, 0.25])
     if kind == 0:
         height, width = photo_hwc.shape[:2]
         side = max(8, int(min(height, width) * rng.uniform(0.2, 0.8)))
         y, x = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
         return cv2.resize(photo_hwc[y : y + side, x : x + side], (size_px, size_px), interpolation=cv2.INTER_AREA)
-    low_rgb, high_rgb = rng.uniform(0, 255, 3), rng.uniform(0, 255, 3)
+    low_rgb, high_rgb = _some_colour(rng, photo_hwc), _some_colour(rng, photo_hwc)
     ys, xs = np.mgrid[0:size_px, 0:size_px].astype(np.float32) / size_px
     turn = rng.uniform(0, 2 * np.pi)
     across = xs * np.cos(turn) + ys * np.sin(turn)
@@ -102,10 +102,21 @@ def random_texture(rng: np.random.Generator, photo_hwc: NDArray[np.uint8], size_
     else:
         mix_hw = (across - across.min()) / max(1e-6, float(across.max() - across.min()))
     cells = int(rng.integers(3, 24))
-    noise = rng.normal(0, rng.uniform(3, 40), (cells, cells, 3)).astype(np.float32)
+    spread = rng.uniform(3, 40)
+    # Mostly light and dark: few surfaces change their hue from spot to spot.
+    noise = rng.normal(0, spread, (cells, cells, 1)) + rng.normal(0, 0.25 * spread, (cells, cells, 3))
+    noise = noise.astype(np.float32)
     noise = cv2.resize(noise, (size_px, size_px), interpolation=cv2.INTER_CUBIC)
     texture = low_rgb + mix_hw[..., None] * (high_rgb - low_rgb) + noise
     return np.clip(texture, 0, 255).astype(np.uint8)
+
+
+def _some_colour(rng: np.random.Generator, photo_hwc: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """(3,) RGB: mostly of the photograph, since few things are as loud as colours drawn at random."""
+    if rng.random() < 0.25:
+        return rng.uniform(0, 255, 3)
+    y, x = int(rng.integers(photo_hwc.shape[0])), int(rng.integers(photo_hwc.shape[1]))
+    return photo_hwc[y, x].astype(np.float64)
 
 
 def jitter(cutout: Cutout, rng: np.random.Generator) -> Cutout:
@@ -116,8 +127,9 @@ def jitter(cutout: Cutout, rng: np.random.Generator) -> Cutout:
     if rng.random() < 0.1:
         rgba = rgba[::-1]
     gain = np.exp(rng.normal(0, 0.15)) * np.exp(rng.normal(0, 0.06, 3))
-    rgb = np.clip(rgba[..., :3] * gain + rng.normal(0, 12), 0, 255).astype(np.uint8)
-    return replace(cutout, rgba_hwc=np.ascontiguousarray(np.dstack([rgb, rgba[..., 3]])))
+    recolour = np.zeros((4, 5))
+    recolour[:3, :3], recolour[:3, 4], recolour[3, 3] = np.diag(gain), rng.normal(0, 12), 1.0
+    return replace(cutout, rgba_hwc=cv2.transform(np.ascontiguousarray(rgba), recolour))
 
 
 def shrink(cutout: Cutout, scale: float) -> Cutout:

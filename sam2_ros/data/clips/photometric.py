@@ -25,7 +25,7 @@ class Look:
 
 def random_look(rng: np.random.Generator, num_frames: int, size_px: int) -> Look:
     """Draw the appearance of a clip of num_frames frames of size_px x size_px."""
-    strength = rng.uniform(0.0, 1.0)
+    strength = rng.uniform(0.0, 1.0) ** 1.5  # most cameras are good, few are not
 
     def drifting(spread: float, drift: float) -> NDArray[np.float64]:
         return rng.normal(0, spread * strength) + smooth_curve(rng, num_frames, drift * strength)
@@ -82,8 +82,9 @@ def _colour_mix(saturation: float, hue_rad: float, balance_3: NDArray[np.float64
 
 
 def _noise(rng: np.random.Generator, size_px: int, sigma: float) -> NDArray[np.int16]:
-    grain = rng.normal(0, sigma, (size_px, size_px, 1)) + rng.normal(0, 0.6 * sigma, (size_px, size_px, 3))
-    return np.round(grain).astype(np.int16)
+    grain = rng.standard_normal((size_px, size_px, 1), np.float32) * np.float32(sigma)
+    grain = grain + rng.standard_normal((size_px, size_px, 3), np.float32) * np.float32(0.6 * sigma)
+    return np.rint(grain).astype(np.int16)
 
 
 def _streak_kernel(streak_xy: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -1,15 +1,34 @@
-"""Training clips made from photographs with instance masks: moving photographs and composites of cut-outs."""
+"""Training clips made from photographs with instance masks: moving photographs and composites, some cut or zoomed."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from sam2_ros.data.clips.actors import Gap, draw_gap
 from sam2_ros.data.clips.clip import Clip
-from sam2_ros.data.clips.compose import ClipConfig, composite_scene, moving_photo_scene
-from sam2_ros.data.clips.photometric import apply_look, random_look
+from sam2_ros.data.clips.clip_config import ClipConfig
+from sam2_ros.data.clips.compose import composite_scene, empty_scene, moving_photo_scene
+from sam2_ros.data.clips.images import draw_image
+from sam2_ros.data.clips.photometric import Look, apply_look, random_look
 from sam2_ros.data.clips.photos import MIN_AREA_SHARE, PhotoLibrary
-from sam2_ros.data.clips.scene import Scene, render
+from sam2_ros.data.clips.scene import NOBODY, Rendered, Scene, render
+from sam2_ros.data.clips.window import choose_target, windowed
+
+_WINDOW_DETAIL = 1.5  # clips that will be seen through a window are rendered that much larger
+_EMPTY_PROB = 0.3  # of the other scene of a cut: nothing is in it
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """Another scene that takes the frames of a gap."""
+
+    gap: Gap
+    scene: Scene
+    look: Look
+
 
 _MAX_TRIES = 50
 
@@ -60,30 +79,56 @@ class SyntheticClips:
             RuntimeError: no clip with a visible target was found; the library's objects are unusable.
         """
         rng = np.random.default_rng(seed)
-        # Decided once, so that rejected scenes do not change the share of clips without a target at the start.
+        # Decided once, so that rejected scenes do not change the shares.
         visible_at_start = rng.random() < self._config.visible_at_start_prob
+        zooms = self._num_frames > 1 and rng.random() < self._config.window_prob
+        size_px = round(self._size_px * _WINDOW_DETAIL) if zooms else self._size_px
         for _ in range(_MAX_TRIES):
-            scene = self._scene(rng)
-            clip = self._render(scene, rng, visible_at_start)
+            clip = self._draw(rng, size_px, visible_at_start)
             if clip is not None:
-                return clip
+                return windowed(clip, choose_target(clip, rng), rng, self._size_px) if zooms else clip
         raise RuntimeError(
             f"no visible target in {_MAX_TRIES} scenes (seed {seed}); check that the masks mark objects of "
             f"{MIN_AREA_SHARE:.1%} to 70% of their photograph"
         )
 
-    def _scene(self, rng: np.random.Generator) -> Scene:
-        make = moving_photo_scene if rng.random() < self._config.moving_photo_prob else composite_scene
-        return make(self._library, rng, self._size_px, self._num_frames, self._max_objects, self._config)
+    def _draw(self, rng: np.random.Generator, size_px: int, visible_at_start: bool) -> Clip | None:
+        config = self._config
+        if self._num_frames == 1:
+            return draw_image(self._library, rng, size_px, self._max_objects, config)
+        absence = rng.random() < config.absence_prob
+        cut = self._cut(rng, size_px) if absence and rng.random() < config.cut_share else None
+        sizes = (size_px, self._num_frames, self._max_objects)
+        if rng.random() < config.moving_photo_prob and (cut or not absence):
+            scene = moving_photo_scene(self._library, rng, *sizes, config)
+        else:
+            scene = composite_scene(self._library, rng, *sizes, config, absence=absence and cut is None)
+        return self._render(scene, cut, rng, size_px, visible_at_start)
 
-    def _render(self, scene: Scene, rng: np.random.Generator, visible_at_start: bool) -> Clip | None:
+    def _cut(self, rng: np.random.Generator, size_px: int) -> _Cut:
+        """A scene without the targets: empty, another photograph, or other objects."""
+        gap = draw_gap(rng, self._num_frames, self._config.return_prob)
+        count = gap.end - gap.start
+        if rng.random() < _EMPTY_PROB:
+            scene = empty_scene(self._library, rng, size_px, count, self._config)
+        else:
+            make = moving_photo_scene if rng.random() < self._config.moving_photo_prob else composite_scene
+            scene = make(self._library, rng, size_px, count, self._max_objects, self._config)
+        return _Cut(gap, scene, random_look(rng, count, size_px))
+
+    def _render(
+        self, scene: Scene, cut: _Cut | None, rng: np.random.Generator, size_px: int, visible_at_start: bool
+    ) -> Clip | None:
         """Render the clip, or None where its targets do not show as they should."""
-        first = render(scene, 0, self._size_px)
-        floor_px = MIN_AREA_SHARE * self._size_px**2
+        first = render(scene, 0, size_px)
+        floor_px = MIN_AREA_SHARE * size_px**2
         at_start = {target: int((first.owner_hw == target).sum()) for target in scene.target_ids}
         if visible_at_start and max(at_start.values(), default=0) < floor_px:
             return None
-        frames = [first, *(render(scene, t, self._size_px) for t in range(1, self._num_frames))]
+        other = range(cut.gap.start, cut.gap.end) if cut else range(0)
+        frames = [first]
+        for t in range(1, self._num_frames):
+            frames.append(_other_frame(cut, t, size_px) if cut and t in other else render(scene, t, size_px))
         owner_thw = np.stack([frame.owner_hw for frame in frames])
         shown = [target for target, area in at_start.items() if area >= floor_px]
         later = [
@@ -94,7 +139,18 @@ class SyntheticClips:
         targets = (shown + later)[: self._max_objects]
         if not targets:
             return None
-        look = random_look(rng, self._num_frames, self._size_px)
-        images = np.stack([apply_look(look, t, frame.image_hwc, rng) for t, frame in enumerate(frames)])
+        look = random_look(rng, self._num_frames, size_px)
+        images = [
+            apply_look(cut.look, t - cut.gap.start, frame.image_hwc, rng)
+            if cut and t in other
+            else apply_look(look, t, frame.image_hwc, rng)
+            for t, frame in enumerate(frames)
+        ]
         masks = owner_thw[:, None] == np.array(targets, dtype=np.int16)[None, :, None, None]
-        return Clip(images, masks)
+        return Clip(np.stack(images), masks)
+
+
+def _other_frame(cut: _Cut, t: int, size_px: int) -> Rendered:
+    """Frame t of the clip, out of the other scene; whatever is there is not what is tracked."""
+    frame = render(cut.scene, t - cut.gap.start, size_px)
+    return Rendered(frame.image_hwc, np.full_like(frame.owner_hw, NOBODY))

@@ -9,14 +9,22 @@ import cv2
 import numpy as np
 import pytest
 
-from sam2_ros.data.clips import compose
-from sam2_ros.data.clips.compose import ClipConfig, composite_scene, moving_photo_scene
+from sam2_ros.data.clips import bodies
+from sam2_ros.data.clips.clip_config import ClipConfig
+from sam2_ros.data.clips.compose import composite_scene, moving_photo_scene
 from sam2_ros.data.clips.motion import CameraRange
 from sam2_ros.data.clips.photos import Photo, PhotoLibrary, make_photo
 from sam2_ros.data.clips.scene import Scene, render
 
 SIZE_PX, FRAMES, SEEDS = 48, 3, range(30)
-NOTHING_EXTRA = {"lookalike_prob": 0.0, "occluder_prob": 0.0, "backdrop_target_prob": 0.0}
+NOTHING_EXTRA = {
+    "lookalike_prob": 0.0,
+    "occluder_prob": 0.0,
+    "backdrop_target_prob": 0.0,
+    "solid_prob": 0.0,
+    "joint_prob": 0.0,
+    "tilt_prob": 0.0,
+}
 
 
 class Photos(PhotoLibrary):
@@ -49,7 +57,7 @@ def test_lookalikes_are_of_their_targets_cutout() -> None:
         return [len(scene.layers) - len({id(layer.cutout) for layer in scene.layers}) for scene in drawn]
 
     assert set(doubles(0.0)) == {0}
-    assert set(doubles(1.0)) == {1}
+    assert set(doubles(1.0)) == {1, 2, 3}
 
 
 def test_occluders_lie_on_top_and_are_no_targets() -> None:
@@ -69,15 +77,15 @@ def test_objects_of_the_backdrop_are_targets_as_often_as_told() -> None:
 @pytest.mark.parametrize("probability", [0.0, 1.0])
 def test_procedural_cutouts_are_drawn_as_often_as_told(monkeypatch: pytest.MonkeyPatch, probability: float) -> None:
     drawn: list[object] = []
-    make = compose.procedural_cutout
-    monkeypatch.setattr(compose, "procedural_cutout", lambda *args: drawn.append(args) or make(*args))
+    make = bodies.procedural_cutout
+    monkeypatch.setattr(bodies, "procedural_cutout", lambda *args: drawn.append(args) or make(*args))
     layers = sum(len(scene.layers) for scene in scenes(**NOTHING_EXTRA, procedural_prob=probability))
     assert len(drawn) == probability * layers
 
 
 def test_an_object_can_come_from_the_backdrops_own_photograph(monkeypatch: pytest.MonkeyPatch) -> None:
     """Then it is as grey as the objects behind it; ``jitter``, which changes that, is left out."""
-    monkeypatch.setattr(compose, "jitter", lambda cutout, rng: cutout)
+    monkeypatch.setattr(bodies, "jitter", lambda cutout, rng: cutout)
 
     def share_of_own(probability: float) -> float:
         drawn = scenes(**NOTHING_EXTRA, own_photo_prob=probability, procedural_prob=0.0)

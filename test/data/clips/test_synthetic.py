@@ -7,11 +7,12 @@ import cv2
 import numpy as np
 import pytest
 
+from sam2_ros.data.clips.clip_config import ClipConfig
 from sam2_ros.data.clips.cutouts import Cutout, cut_out, procedural_cutout
 from sam2_ros.data.clips.motion import CameraRange, camera_path, deformation
 from sam2_ros.data.clips.photos import PhotoLibrary, make_photo
 from sam2_ros.data.clips.scene import NOBODY, Backdrop, Layer, Scene, render
-from sam2_ros.data.clips.synthetic import ClipConfig, SyntheticClips
+from sam2_ros.data.clips.synthetic import SyntheticClips
 
 SIZE_PX = 64
 

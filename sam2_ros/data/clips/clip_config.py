@@ -1,0 +1,42 @@
+"""Probabilities and ranges of the clip generator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """What synthetic clips show how often; 0 switches a thing off, 1 has it in every clip that can have it."""
+
+    moving_photo_prob: float = 0.35  # the photograph's own objects; other clips are composites
+    visible_at_start_prob: float = 0.9  # other clips may show their targets later only
+    window_prob: float = 0.0  # of clips: seen through a window that follows one object (``window.windowed``)
+    paste_prob: float = 0.4  # of single images: cut-outs pasted onto the photograph
+
+    # What is pasted.
+    procedural_prob: float = 0.10  # of bodies: shapes of no category
+    solid_prob: float = 0.25  # of bodies: lit solids that turn out of the image plane
+    joint_prob: float = 0.6  # of cut-outs that have limbs: they swing
+    tilt_prob: float = 0.5  # of other cut-outs: they turn like a card, with perspective
+    deform_prob: float = 0.5
+    max_deform: float = 0.08  # share of the object's sides
+    own_photo_prob: float = 0.15  # paste an object of the backdrop onto its own photograph
+    backdrop_target_prob: float = 0.2
+    standing_prob: float = 0.2  # of targets: only the camera moves them
+    min_target_share: float = 0.012  # of the frame's area
+    max_target_share: float = 0.30
+    max_aspect: float = 1.78
+
+    # What happens to it.
+    lookalike_prob: float = 0.35  # of targets: one to three doubles
+    crossing_prob: float = 0.5  # of doubles: the path crosses the target's; else one of its own
+    swap_prob: float = 0.3  # of targets with a double: the two change places, as in a shell game
+    occluder_prob: float = 0.4
+    absence_prob: float = 0.3  # of clips: targets leave, are hidden or gone, or the clip cuts to another scene
+    cut_share: float = 0.4  # of these: cuts
+    return_prob: float = 0.4  # of absences: the target comes back before the clip ends
+    motion: float = 0.5  # typical factor on all motion; here the first mask held still overlaps about as on DAVIS
+    motion_spread: float = 0.4  # of its logarithm between clips
+    race_prob: float = 0.1  # of paths: as far as the frame is wide
+    growth_prob: float = 0.12  # of paths: the size changes up to three times

@@ -1,0 +1,86 @@
+"""The window follows the object with a delay of one frame, and opens where the object was not seen."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sam2_ros.data.clips.clip import Clip
+from sam2_ros.data.clips.window import WindowRange, choose_target, window_round, windowed
+
+SIZE_PX = 64
+EXACT = WindowRange(jitter=0.0, whole_first_prob=0.0)
+
+
+def clip_of(places: list[tuple[int, int] | None]) -> Clip:
+    """A white 8 x 8 square at (x, y) in each frame, or none; a second object that stays in the corner."""
+    images = np.full((len(places), SIZE_PX, SIZE_PX, 3), 50, np.uint8)
+    masks = np.zeros((len(places), 2, SIZE_PX, SIZE_PX), bool)
+    masks[:, 1, :4, :4] = True
+    for t, place in enumerate(places):
+        if place is not None:
+            x, y = place
+            images[t, y : y + 8, x : x + 8] = 255
+            masks[t, 0, y : y + 8, x : x + 8] = True
+    return Clip(images, masks)
+
+
+def seen(places: list[tuple[int, int] | None], ranges: WindowRange = EXACT, seed: int = 0) -> Clip:
+    return windowed(clip_of(places), 0, np.random.default_rng(seed), ranges=ranges)
+
+
+def test_an_object_that_stands_is_about_half_as_wide_as_its_window() -> None:
+    for seed in range(20):
+        clip = seen([(30, 30)] * 3, seed=seed)
+        assert clip.masks_tnhw.shape == (3, 1, SIZE_PX, SIZE_PX)
+        widths = clip.masks_tnhw[:, 0].any(axis=1).sum(axis=1) / SIZE_PX
+        assert ((widths > 0.25) & (widths < 0.75)).all()
+
+
+def test_mask_and_picture_go_through_the_same_window() -> None:
+    clip = seen([(10, 20), (13, 22), (15, 26), (18, 30)])
+    for image, mask in zip(clip.images_thwc, clip.masks_tnhw[:, 0], strict=True):
+        assert ((image[..., 0] > 152) == mask).mean() > 0.97
+
+
+def test_it_lies_round_the_mask_of_the_frame_before() -> None:
+    clip = seen([(30, 30), (34, 30), (34, 30)])
+    middles = [np.argwhere(mask).mean(axis=0)[1] / SIZE_PX for mask in clip.masks_tnhw[:, 0]]
+    # Frame 0 is seen round its own mask, which is given; frame 1 round where the object was.
+    assert abs(middles[0] - 0.5) < 0.04 and middles[1] > 0.6 and abs(middles[2] - 0.5) < 0.04
+
+
+def test_the_whole_frame_is_seen_after_an_object_was_absent() -> None:
+    clip = seen([(30, 30), None, (30, 30), (30, 30)])
+    widths = clip.masks_tnhw[:, 0].any(axis=1).sum(axis=1)
+    assert widths[1] == 0 and widths[2] == 8 and widths[3] > 16
+
+
+def test_an_object_that_outruns_its_window_is_absent_there_and_found_again() -> None:
+    widths = seen([(4, 4), (50, 50), (50, 50)]).masks_tnhw[:, 0].any(axis=1).sum(axis=1)
+    assert widths[1] == 0 and widths[2] == 8
+
+
+def test_the_first_frame_is_whole_as_often_as_told() -> None:
+    first = [seen([(30, 30)] * 2, WindowRange(whole_first_prob=1.0), seed).masks_tnhw[0].sum() for seed in range(5)]
+    assert first == [64] * 5
+
+
+def test_windows_stay_inside_the_frame_and_are_not_too_small() -> None:
+    mask = np.zeros((SIZE_PX, SIZE_PX), bool)
+    mask[0, 63] = True
+    ranges = WindowRange()
+    for seed in range(20):
+        window = window_round(mask, 2.0, np.random.default_rng(seed), ranges)
+        assert window.side >= ranges.smallest * SIZE_PX
+        assert window.x0 >= 0 and window.y0 >= 0
+        assert window.x0 + window.side <= SIZE_PX and window.y0 + window.side <= SIZE_PX
+
+
+def test_a_smaller_clip_can_be_made_of_a_larger_one() -> None:
+    clip = windowed(clip_of([(30, 30)] * 2), 0, np.random.default_rng(0), size_px=32)
+    assert clip.images_thwc.shape == (2, 32, 32, 3) and clip.masks_tnhw.shape == (2, 1, 32, 32)
+
+
+def test_the_chosen_target_is_one_that_the_first_frame_shows() -> None:
+    clip = clip_of([None, (30, 30)])
+    assert {choose_target(clip, np.random.default_rng(seed)) for seed in range(8)} == {1}
