@@ -29,7 +29,8 @@ class Gap:
 
 def draw_gap(rng: np.random.Generator, num_frames: int, return_prob: float) -> Gap:
     """A gap that leaves frame 0 alone; num_frames is 2 or more."""
-    start = 1 + int(rng.uniform(0.1, 1.0) * (num_frames - 1))
+    # Rather late than early: of a short clip an early gap for good would leave little.
+    start = 1 + int(rng.uniform(0.0, 1.0) ** 0.6 * (num_frames - 1))
     if rng.random() >= return_prob or start == num_frames - 1:
         return Gap(start, num_frames)
     return Gap(start, int(rng.integers(start + 1, num_frames)))

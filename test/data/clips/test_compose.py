@@ -8,12 +8,13 @@ from itertools import pairwise
 import cv2
 import numpy as np
 import pytest
+from memory_photos import MemoryPhotos
 
 from sam2_ros.data.clips import bodies
 from sam2_ros.data.clips.clip_config import ClipConfig
 from sam2_ros.data.clips.compose import composite_scene, moving_photo_scene
 from sam2_ros.data.clips.motion import CameraRange
-from sam2_ros.data.clips.photos import Photo, PhotoLibrary, make_photo
+from sam2_ros.data.clips.photos import Photo, make_photo
 from sam2_ros.data.clips.scene import Scene, render
 
 SIZE_PX, FRAMES, SEEDS = 48, 3, range(30)
@@ -27,27 +28,18 @@ NOTHING_EXTRA = {
 }
 
 
-class Photos(PhotoLibrary):
-    """Four photographs, each with two discs of a grey of its own, drawn without a file."""
-
-    def __init__(self) -> None:
-        self.photos = [self._photo(50 * (number + 1)) for number in range(4)]
-
-    @staticmethod
-    def _photo(gray: int) -> Photo:
-        image = np.full((96, 128, 3), 10, np.uint8)
-        index = np.zeros((96, 128), np.uint16)
-        for label, center in ((1, (34, 48)), (2, (92, 48))):
-            cv2.circle(index, center, 22, label, -1)
-        image[index > 0] = gray
-        return make_photo(str(gray), image, index)
-
-    def draw(self, rng: np.random.Generator, with_instances: bool = False) -> Photo:
-        return self.photos[rng.integers(len(self.photos))]
+def _photo(gray: int) -> Photo:
+    """Two discs of one grey."""
+    image = np.full((96, 128, 3), 10, np.uint8)
+    index = np.zeros((96, 128), np.uint16)
+    for label, center in ((1, (34, 48)), (2, (92, 48))):
+        cv2.circle(index, center, 22, label, -1)
+    image[index > 0] = gray
+    return make_photo(str(gray), image, index)
 
 
 def scenes(draw: Callable[..., Scene] = composite_scene, max_objects: int = 1, **config: float) -> list[Scene]:
-    library, settings = Photos(), ClipConfig(**config)
+    library, settings = MemoryPhotos([_photo(50 * (n + 1)) for n in range(4)]), ClipConfig(**config)
     return [draw(library, np.random.default_rng(seed), SIZE_PX, FRAMES, max_objects, settings) for seed in SEEDS]
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from memory_photos import MemoryPhotos
 
 from sam2_ros.data.clips import images
 from sam2_ros.data.clips.clip_config import ClipConfig
-from sam2_ros.data.clips.photos import Photo, PhotoLibrary, make_photo
+from sam2_ros.data.clips.photos import Photo, make_photo
 from sam2_ros.data.clips.synthetic import SyntheticClips
 
 SIZE_PX = 64
@@ -30,7 +31,7 @@ def images_of(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """(image, (N, S, S) masks) of 20 seeds, as the photograph is coloured."""
     monkeypatch.setattr(images, "apply_look", lambda look, t, image, rng: image)
-    library = PhotoLibrary([[photo_of_discs(count)]])
+    library = MemoryPhotos([photo_of_discs(count)])
     make = SyntheticClips(library, SIZE_PX, 1, max_objects, ClipConfig(paste_prob=paste_prob))
     clips = [make(seed) for seed in range(20)]
     assert {len(clip.images_thwc) for clip in clips} == {1}
@@ -38,7 +39,7 @@ def images_of(
 
 
 def test_masks_are_where_their_objects_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    for image, masks in images_of(monkeypatch, 20):
+    for image, masks in images_of(monkeypatch, 20, max_objects=20):
         assert masks.sum(axis=0).max() == 1
         shades = set()
         for mask in masks:
@@ -82,7 +83,7 @@ def test_cutouts_are_pasted_as_often_as_told(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_seed_decides_the_image() -> None:
-    library = PhotoLibrary([[photo_of_discs(20)]])
+    library = MemoryPhotos([photo_of_discs(20)])
     make = SyntheticClips(library, SIZE_PX, 1, 16)
     np.testing.assert_array_equal(make(3).images_thwc, make(3).images_thwc)
     np.testing.assert_array_equal(make(3).masks_tnhw, make(3).masks_tnhw)
