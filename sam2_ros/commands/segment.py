@@ -69,7 +69,7 @@ class _Thing:
 
 
 def _segment(args: argparse.Namespace) -> dict[str, Any]:
-    from sam2_ros.data.files.image_files import read_image_rgb
+    from sam2_ros.data.files.images import read_image_rgb
     from sam2_ros.data.prompt_text import names_of, parse_prompt
 
     specs = [parse_prompt(text) for text in args.prompt]
@@ -139,7 +139,7 @@ def _everything(
 
 def _write(args: argparse.Namespace, image_rgb: NDArray[np.uint8], things: list[_Thing]) -> dict[str, str]:
     """The files that were asked for, by their name in the summary."""
-    from sam2_ros.data.files.image_files import write_image_rgb
+    from sam2_ros.data.files.images import write_image_rgb
     from sam2_ros.data.files.index_png import write_index_png
 
     written: dict[str, str] = {}
@@ -159,7 +159,7 @@ def _write(args: argparse.Namespace, image_rgb: NDArray[np.uint8], things: list[
 
 
 def _write_rle(path: Path, image: Path, image_rgb: NDArray[np.uint8], things: list[_Thing]) -> None:
-    from sam2_ros.data.files.coco_rle import encode_rle
+    from sam2_ros.data.files.masks import encode_rle
     from sam2_ros.tracking.transforms import tight_box_xyxy
 
     masks = [

@@ -12,9 +12,9 @@ from tiny_model import noise_frames, tiny_model
 
 import sam2_ros
 from sam2_ros.cli import main
-from sam2_ros.data.files.coco_rle import decode_rle
-from sam2_ros.data.files.image_files import read_image_rgb
+from sam2_ros.data.files.images import read_image_rgb
 from sam2_ros.data.files.index_png import read_index_png
+from sam2_ros.data.files.masks import decode_rle
 from sam2_ros.tracking import mask_generator
 from sam2_ros.tracking.image_predictor import ImagePredictor
 from sam2_ros.tracking.mask_generator import GeneratorSettings
@@ -148,7 +148,7 @@ def test_no_image(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
 
 
 def test_an_image_format_that_opencv_cannot_write(tmp_path: Path) -> None:
-    from sam2_ros.data.files.image_files import write_image_rgb
+    from sam2_ros.data.files.images import write_image_rgb
 
     with pytest.raises(OSError, match="expected a name that ends in"):
         write_image_rgb(tmp_path / "a.odd", np.zeros((4, 4, 3), np.uint8))

@@ -16,7 +16,7 @@ from sensor_msgs.msg import Image
 
 import sam2_ros
 from sam2_ros.cli import main
-from sam2_ros.data.files.image_files import read_image_rgb
+from sam2_ros.data.files.images import read_image_rgb
 from sam2_ros.data.files.rosbag import COMPRESSED_IMAGE, IMAGE, BagWriter, make_typestore
 from sam2_ros.data.files.video import SourceError
 from sam2_ros.msg import TrackedObject, TrackedObjectArray

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sam2_ros.data.files.image_files import read_image_rgb
+from sam2_ros.data.files.images import read_image_rgb
 from sam2_ros.data.files.index_png import read_index_png
 from sam2_ros.data.files.photo_folders import PhotoFile, PhotoFolder, split_folder
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sam2_ros.data.files.image_files import IMAGE_SUFFIXES, list_images, natural_key, read_image_rgb
+from sam2_ros.data.files.images import IMAGE_SUFFIXES, list_images, natural_key, read_image_rgb
 from sam2_ros.data.files.index_png import read_index_png
 from sam2_ros.data.files.sequences import LayoutError
 

@@ -8,7 +8,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from sam2_ros.data.files.image_files import IMAGE_SUFFIXES
+from sam2_ros.data.files.images import IMAGE_SUFFIXES
 
 _COUNTED = re.compile(r"(?P<source>.+)_(?P<number>\d{1,6})")  # longer numbers are ids, whose order says nothing
 _COUNTED_TOGETHER = 10

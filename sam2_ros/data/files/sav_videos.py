@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sam2_ros.data.files.coco_rle import decode_rle
+from sam2_ros.data.files.masks import decode_rle
 
 FRAMES_PER_ANNOTATION = 4  # 24 frames and 6 annotations a second
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sam2_ros.data.files.image_files import list_images, read_image_rgb
+from sam2_ros.data.files.images import list_images, read_image_rgb
 
 # Of a folder of images nobody knows the rate; this one is used to play back what was made from it.
 DEFAULT_FPS = 25.0

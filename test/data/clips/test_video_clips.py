@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from sam2_ros.data.clips.video_clips import VideoClips, open_training_videos
-from sam2_ros.data.files.coco_rle import encode_rle
 from sam2_ros.data.files.index_png import write_index_png
+from sam2_ros.data.files.masks import encode_rle
 from sam2_ros.data.files.sav_videos import FRAMES_PER_ANNOTATION, _masklets, find_sav_videos
 from sam2_ros.data.files.sequences import LayoutError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sam2_ros.data.files.coco_rle import compress_counts, decode_rle, decompress_counts, encode_rle
+from sam2_ros.data.files.masks import compress_counts, decode_rle, decompress_counts, encode_rle
 
 
 def typed(rows: str) -> np.ndarray:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sam2_ros.data.files.image_files import list_images, read_image_rgb
+from sam2_ros.data.files.images import list_images, read_image_rgb
 
 
 def test_numbers_are_ordered_as_numbers_and_other_files_are_left_out(tmp_path: Path) -> None:
