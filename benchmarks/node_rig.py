@@ -21,8 +21,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
 from sam2_ros.commands.demo import ros_environment
-from sam2_ros.commands.processes import Group, Program, running
-from sam2_ros.commands.ros_domain import free_domain
+from sam2_ros.commands.processes import Group, Program, free_domain, running
 from sam2_ros.msg import Prompt, TrackedObjectArray
 from sam2_ros.node.conversions import stamp_to_ns
 from sam2_ros.session.model_loading import resolve_device

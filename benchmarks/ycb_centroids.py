@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from sam2_ros.data.files.images import read_image_rgb
-from sam2_ros.data.files.index_png import read_index_png
+from sam2_ros.data.files.masks import read_index_png
 from sam2_ros.perception.camera import Intrinsics
 from sam2_ros.perception.depth import depth_to_metres
 from sam2_ros.perception.object_geometry import ObjectGeometry, measure_object

@@ -14,7 +14,7 @@ import pytest
 from fake_tracker import FakeTracker
 from ros_rig import RosRig
 
-from sam2_ros.data.files.index_png import write_index_png
+from sam2_ros.data.files.masks import write_index_png
 from sam2_ros.tracking.types import FrameResult, ObjectState, PromptError, TrackedMask
 
 # Before anything creates a participant. A wrong type in a message must fail where it is assigned, not when it is sent.

@@ -12,8 +12,7 @@ import os
 import sys
 from pathlib import Path
 
-from sam2_ros.commands.processes import ProcessError, Program, running
-from sam2_ros.commands.ros_domain import free_domain
+from sam2_ros.commands.processes import ProcessError, Program, free_domain, running
 from sam2_ros.data.files.video import open_source
 from sam2_ros.data.prompt_text import PromptSyntaxError, parse_prompts
 from sam2_ros.demo.camera_stream import TABLETOP_FRAMES

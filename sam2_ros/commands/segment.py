@@ -140,7 +140,7 @@ def _everything(
 def _write(args: argparse.Namespace, image_rgb: NDArray[np.uint8], things: list[_Thing]) -> dict[str, str]:
     """The files that were asked for, by their name in the summary."""
     from sam2_ros.data.files.images import write_image_rgb
-    from sam2_ros.data.files.index_png import write_index_png
+    from sam2_ros.data.files.masks import write_index_png
 
     written: dict[str, str] = {}
     numbers_hw = np.zeros(image_rgb.shape[:2], np.uint16)

@@ -176,7 +176,7 @@ def _show_progress(count: int, info: SourceInfo, tally: _Tally) -> None:
 
 def _add_prompts(tracker: Tracker, specs: list[Any], mask_path: Path | None) -> None:
     """Prompts from the command line, then from a mask; objects without a name get one by position."""
-    from sam2_ros.data.files.index_png import read_index_png
+    from sam2_ros.data.files.masks import read_index_png
     from sam2_ros.data.prompt_text import check_new, names_of
 
     names = names_of(specs)

@@ -10,8 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sam2_ros.data.files.index_png import write_index_png
-from sam2_ros.data.files.masks import encode_rle
+from sam2_ros.data.files.masks import encode_rle, write_index_png
 from sam2_ros.data.files.video import SourceInfo, VideoWriter
 from sam2_ros.tracking.overlay import draw_overlay
 from sam2_ros.tracking.types import FrameResult, ObjectState

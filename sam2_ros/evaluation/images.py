@@ -7,17 +7,93 @@ far, and gives one mask. The truth places the clicks and scores the answer; it n
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sam2_ros.data.files.labelled_images import LabelledImage
-from sam2_ros.evaluation.image_predictors import PointPredictor
+from sam2_ros.data.files.images import IMAGE_SUFFIXES
+from sam2_ros.data.files.sequences import LabelledImage
 from sam2_ros.evaluation.metrics import region_similarity
 from sam2_ros.evaluation.prompt_sampling import center_click, correction_click
+from sam2_ros.evaluation.trackers import FLOORS
+from sam2_ros.tracking.image_predictor import ImagePrediction
+
+
+class PointPredictor(Protocol):
+    """The part of ``sam2_ros.tracking.image_predictor.ImagePredictor`` that the evaluation calls."""
+
+    def set_image(self, image_rgb: NDArray[np.uint8]) -> None:
+        """What follows is about this image, (H, W, 3) uint8 RGB."""
+        ...
+
+    def predict(
+        self,
+        points: NDArray[np.float32],
+        labels: NDArray[np.int32],
+        *,
+        logits: NDArray[np.float32] | None = None,
+        multimask: bool = True,
+    ) -> ImagePrediction:
+        """See ``ImagePredictor.predict``."""
+        ...
+
+
+class DiscPredictor:
+    """The floor for images: a disc around each click, without looking at the image.
+
+    A pixel belongs to the object if it is within ``radius_of_side`` times the image's shorter side of a click, and the
+    nearest click is a positive one.
+    """
+
+    def __init__(self, radius_of_side: float = 0.1) -> None:
+        self._radius_of_side = radius_of_side
+        self._image_shape = (0, 0)
+
+    def set_image(self, image_rgb: NDArray[np.uint8]) -> None:
+        """Only the size is used."""
+        self._image_shape = (image_rgb.shape[0], image_rgb.shape[1])
+
+    def predict(
+        self,
+        points: NDArray[np.float32],
+        labels: NDArray[np.int32],
+        *,
+        logits: NDArray[np.float32] | None = None,
+        multimask: bool = True,
+    ) -> ImagePrediction:
+        """The discs of all clicks; one candidate."""
+        ys, xs = np.mgrid[: self._image_shape[0], : self._image_shape[1]]
+        squared_nhw = np.stack([(xs - x) ** 2 + (ys - y) ** 2 for x, y in points])
+        radius_px = self._radius_of_side * min(self._image_shape)
+        mask = (np.asarray(labels)[squared_nhw.argmin(axis=0)] == 1) & (squared_nhw.min(axis=0) <= radius_px**2)
+        return ImagePrediction(mask[None], np.ones(1, np.float32), np.zeros((1, 1, 1), np.float32))
+
+
+def image_predictor_by_name(model: str | None, checkpoint: Path | None = None, **network: Any) -> PointPredictor:
+    """A model of the package by its name, or the floor "disc"; without a name as ``load_image_predictor``.
+
+    Args:
+        model, checkpoint, network: arguments of ``load_image_predictor``; the floor needs no more than its name.
+
+    Raises:
+        ValueError: the floor was given a checkpoint, a floor for videos was asked for, or the name is unknown.
+    """
+    if model in FLOORS:
+        raise ValueError(f'{model!r} is a floor for videos: it carries a mask from frame to frame; images have "disc"')
+    if model == "disc":
+        if checkpoint is not None:
+            raise ValueError(f"{model!r} has no weights; leave the checkpoint ({checkpoint}) out")
+        return DiscPredictor()
+    from sam2_ros.tracking.loading import load_image_predictor
+
+    predictor: PointPredictor = load_image_predictor(model=model, checkpoint=checkpoint, **network)
+    return predictor
+
 
 MIN_AREA_PX = 1024
 
@@ -97,10 +173,7 @@ def image_report(
         results: of ``evaluate_images``.
         images: all that were looked at, also those without an instance that is large enough.
         settings: what was measured; goes in front.
-        groups: names of the groups of each image, or None.
-
-    Raises:
-        ValueError: an image is in no group: it would silently be left out of the comparison.
+        groups: names of the groups of each image, validated by ``check_groups``, or None.
     """
     summary: dict[str, Any] = {
         **settings,
@@ -110,7 +183,6 @@ def image_report(
         "min_area_px": MIN_AREA_PX,
     }
     if groups is not None:
-        check_groups(images, groups)
         names = sorted({name for image in images for name in groups[image.name]})
         summary["groups"] = {name: _group_row(name, results, images, groups) for name in names}
     summary["instances"] = [
@@ -123,6 +195,30 @@ def image_report(
         for result in results
     ]
     return summary
+
+
+def read_groups(path: Path) -> Mapping[str, tuple[str, ...]]:
+    """Groups of each image from a CSV with the columns ``image`` and ``group``; an image may be in several.
+
+    Images are named as in ``LabelledImage.name``; a file ending is ignored.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a column is missing, or a row is not complete.
+    """
+    with Path(path).open(newline="", encoding="utf-8") as file:
+        rows = csv.DictReader(file)
+        missing = {"image", "group"} - set(rows.fieldnames or ())
+        if missing:
+            raise ValueError(f"{path}: expected a header with the columns image and group, got {rows.fieldnames}")
+        groups: dict[str, tuple[str, ...]] = {}
+        for row in rows:
+            name, group = (row["image"] or "").strip(), (row["group"] or "").strip()
+            if not name or not group:
+                raise ValueError(f"{path} line {rows.line_num}: expected an image and a group, got {row}")
+            name = str(Path(name).with_suffix("")) if Path(name).suffix.lower() in IMAGE_SUFFIXES else name
+            groups[name] = (*groups.get(name, ()), group)
+    return groups
 
 
 def check_groups(images: Sequence[LabelledImage], groups: Mapping[str, Sequence[str]]) -> None:

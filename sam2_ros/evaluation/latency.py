@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
+from sam2_ros.evaluation.metrics import region_similarity
+
 STAGES = ("image_encoder", "memory_attention", "sam_mask_decoder", "memory_encoder")
 
 # What the counter does not know: fused attention on CPUs, and products with packed weights.
@@ -164,13 +166,12 @@ def frames_needed(warm_frames: int, timed_frames: int) -> int:
 
 
 def ious(masks: Sequence[Masks], reference: Sequence[Masks]) -> list[float]:
-    """The IoU with the reference of every object in every frame; 1 where both are empty."""
-    found = []
-    for ours, theirs in zip(masks, reference, strict=True):
-        for object_id, expected in theirs.items():
-            union = np.count_nonzero(ours[object_id] | expected)
-            found.append(np.count_nonzero(ours[object_id] & expected) / union if union else 1.0)
-    return found
+    """IoU with the reference of every object in every frame; 1 where both masks are empty."""
+    return [
+        region_similarity(ours[object_id], expected)
+        for ours, theirs in zip(masks, reference, strict=True)
+        for object_id, expected in theirs.items()
+    ]
 
 
 def product_tflop_per_s(device: torch.device, dtype: torch.dtype) -> float:

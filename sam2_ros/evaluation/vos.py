@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sam2_ros.data.files.index_png import write_index_png
+from sam2_ros.data.files.masks import write_index_png
 from sam2_ros.data.files.sequences import VideoSequence
 from sam2_ros.evaluation.metrics import Score, mean_score, score_frame, score_object
 from sam2_ros.evaluation.prompt_sampling import Click, center_click, correction_click, tight_box

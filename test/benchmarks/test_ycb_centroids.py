@@ -11,7 +11,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from sam2_ros.data.files.index_png import write_index_png
+from sam2_ros.data.files.masks import write_index_png
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "ycb_centroids.py"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from sam2_ros.commands.processes import ProcessError, Program, running
+from sam2_ros.commands import processes
+from sam2_ros.commands.processes import ProcessError, Program, free_domain, running
 
 WAIT_FOREVER = "import signal, sys; print('waiting', flush=True); signal.pause()"
 DEADLINE_S = 20.0
@@ -135,3 +137,26 @@ with running([Program("node", (sys.executable, "-c", {WAIT_FOREVER!r}))], os.env
     deadline_s = time.monotonic() + DEADLINE_S
     while not has_ended(child):
         assert time.monotonic() < deadline_s, "the child outlived its parent"
+
+
+def test_two_demos_at_once_get_different_domains() -> None:
+    with free_domain() as first, free_domain() as second:
+        assert first != second
+        assert {first, second} <= set(range(1, 101))
+
+
+def test_a_domain_in_use_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    with free_domain() as mine:
+        monkeypatch.setattr(processes, "_DOMAINS", range(mine, mine + 1))
+        with pytest.raises(RuntimeError, match=f"no free ROS_DOMAIN_ID in {mine}..{mine}"), free_domain():
+            pass
+
+
+def test_a_domain_in_which_a_ros_process_listens_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    with free_domain() as mine:
+        pass
+    monkeypatch.setattr(processes, "_DOMAINS", range(mine, mine + 1))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as participant:
+        participant.bind(("", 7400 + 250 * mine + 10))
+        with pytest.raises(RuntimeError, match="name one with --domain-id"), free_domain():
+            pass

@@ -13,8 +13,7 @@ from tiny_model import noise_frames, tiny_model
 import sam2_ros
 from sam2_ros.cli import main
 from sam2_ros.data.files.images import read_image_rgb
-from sam2_ros.data.files.index_png import read_index_png
-from sam2_ros.data.files.masks import decode_rle
+from sam2_ros.data.files.masks import decode_rle, read_index_png
 from sam2_ros.tracking import mask_generator
 from sam2_ros.tracking.image_predictor import ImagePredictor
 from sam2_ros.tracking.mask_generator import GeneratorSettings

@@ -10,8 +10,7 @@ import pytest
 
 import sam2_ros
 from sam2_ros.cli import main
-from sam2_ros.data.files.index_png import read_index_png, write_index_png
-from sam2_ros.data.files.masks import decode_rle
+from sam2_ros.data.files.masks import decode_rle, read_index_png, write_index_png
 from sam2_ros.data.files.video import open_source
 from sam2_ros.model.config import Approximations
 

@@ -11,10 +11,16 @@ import pytest
 from tiny_model import tiny_model
 
 from sam2_ros.cli import main
-from sam2_ros.data.files.index_png import write_index_png
-from sam2_ros.data.files.labelled_images import open_labelled_images
-from sam2_ros.evaluation.image_predictors import DiscPredictor, image_predictor_by_name
-from sam2_ros.evaluation.images import InstanceResult, click_ious, evaluate_images, mean_ious
+from sam2_ros.data.files.masks import write_index_png
+from sam2_ros.data.files.sequences import open_labelled_images
+from sam2_ros.evaluation.images import (
+    DiscPredictor,
+    InstanceResult,
+    click_ious,
+    evaluate_images,
+    image_predictor_by_name,
+    mean_ious,
+)
 from sam2_ros.tracking.image_predictor import ImagePrediction, ImagePredictor
 
 

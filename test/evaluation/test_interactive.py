@@ -13,7 +13,7 @@ from tiny_model import assert_same_result, noise_frames, tiny_model
 
 import sam2_ros
 from sam2_ros.cli import main
-from sam2_ros.data.files.index_png import write_index_png
+from sam2_ros.data.files.masks import write_index_png
 from sam2_ros.data.files.sequences import VideoSequence, open_sequences
 from sam2_ros.evaluation.interactive import InteractiveEvaluator, Recovery, clicks_to_good
 from sam2_ros.evaluation.trackers import fork

@@ -10,9 +10,9 @@ import pytest
 
 from sam2_ros.cli import main
 from sam2_ros.evaluation import limit_clips
-from sam2_ros.evaluation.floors import HoldTracker
 from sam2_ros.evaluation.limit_clips import LIMIT_KINDS, LimitClip
 from sam2_ros.evaluation.limits import evaluate_limits, limits_report, score_clip
+from sam2_ros.evaluation.trackers import HoldTracker
 
 
 def clip_of(widths: list[list[int]], event_frame: int | None) -> LimitClip:

@@ -10,10 +10,10 @@ import pytest
 
 import sam2_ros
 from sam2_ros.cli import main
-from sam2_ros.data.files.index_png import read_index_png, write_index_png
+from sam2_ros.data.files.masks import read_index_png, write_index_png
 from sam2_ros.data.files.sequences import open_sequences
-from sam2_ros.evaluation.floors import HoldTracker
 from sam2_ros.evaluation.metrics import Score, region_similarity
+from sam2_ros.evaluation.trackers import HoldTracker
 from sam2_ros.evaluation.vos import VosEvaluator, report
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sam2_ros.data.clips.clip import Clip
-from sam2_ros.data.files.index_png import write_index_png
+from sam2_ros.data.files.masks import write_index_png
 from sam2_ros.data.files.photo_folders import PhotoFolder
 from sam2_ros.training.batches import CLIPS_PER_STEP
 from sam2_ros.training.config import Stage, TrainConfig, VideoSource

@@ -38,9 +38,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Measure, print, and write the JSON."""
-    from sam2_ros.data.files.labelled_images import open_labelled_images, read_groups
-    from sam2_ros.evaluation.image_predictors import image_predictor_by_name
-    from sam2_ros.evaluation.images import check_groups, evaluate_images, image_report
+    from sam2_ros.data.files.sequences import open_labelled_images
+    from sam2_ros.evaluation.images import (
+        check_groups,
+        evaluate_images,
+        image_predictor_by_name,
+        image_report,
+        read_groups,
+    )
 
     images = open_labelled_images(args.root, args.every, sequence_names(args.sequences))
     groups = None if args.groups is None else read_groups(args.groups)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam2_ros.data.files.images import read_image_rgb
-from sam2_ros.data.files.index_png import read_index_png
+from sam2_ros.data.files.masks import read_index_png
 from sam2_ros.data.files.photo_folders import PhotoFile, PhotoFolder, split_folder
 
 _log = logging.getLogger(__name__)

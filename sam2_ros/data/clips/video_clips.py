@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from sam2_ros.data.clips.clip import MIN_FIRST_AREA_PX, Clip, mirrored
 from sam2_ros.data.clips.photometric import apply_look, random_look
-from sam2_ros.data.files.sav_videos import find_sav_videos
-from sam2_ros.data.files.sequences import LayoutError, VideoSequence, open_sequences
+from sam2_ros.data.files.sequences import LayoutError, VideoSequence, find_sav_videos, open_sequences
 
 _MAX_TRIES = 50
 _LOOK_PROBABILITY = 0.5  # of other light, noise or blur than the video has

@@ -1,4 +1,4 @@
-"""Photographs on disk: list a folder in a person's order, read one as RGB."""
+"""Image files: list a folder in natural order, read and write RGB."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".p
 
 
 def list_images(folder: Path) -> tuple[Path, ...]:
-    """The images of a folder, numbers in names compared as numbers ("2.jpg" before "10.jpg").
+    """The images of a folder in natural order ("2.jpg" before "10.jpg").
 
     Raises:
         FileNotFoundError: no such folder, or no image in it.
@@ -27,17 +27,17 @@ def list_images(folder: Path) -> tuple[Path, ...]:
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
-    """Sorting key under which "a2" comes before "a10"."""
+    """Sort key by which "a2" comes before "a10"."""
     parts = re.split(r"(\d+)", name)
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]
 
 
 def read_image_rgb(path: Path) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB. The rotation that a camera noted in the file is applied.
+    """Read (H, W, 3) uint8 RGB, rotated as the EXIF orientation says.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file is not an image that OpenCV reads.
+        ValueError: OpenCV cannot decode the file.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no image at {path}")
@@ -48,10 +48,10 @@ def read_image_rgb(path: Path) -> NDArray[np.uint8]:
 
 
 def write_image_rgb(path: Path, image_rgb: NDArray[np.uint8]) -> None:
-    """Write (H, W, 3) uint8 RGB in the format that the name ends in; the folder is made if it is missing.
+    """Write (H, W, 3) uint8 RGB in the format of the suffix; a missing folder is created.
 
     Raises:
-        OSError: nothing was written.
+        OSError: the file could not be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

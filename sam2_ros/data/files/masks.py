@@ -1,17 +1,104 @@
-"""COCO's run-length code of a mask, as SA-V stores it: ``{"size": [H, W], "counts": "..."}``.
+"""Masks on disk: index PNGs, and COCO's run-length encoding (RLE).
 
-Pixels are taken column by column. The runs alternate 0, 1, 0, ... and start with zeros (a run of length 0 where the
-first pixel is set). In the compressed form each run from the fourth on is stored as the difference to the run two
-before; a number is cut into groups of five bits, lowest first; a sixth bit says that more follow; 48 makes it text.
+An index PNG holds one object number per pixel, as in DAVIS, YouTube-VOS and MOSE. Gray of 1 to 16 bits, palette (the
+index, not the colour) and gray stored as RGB are read; plain gray of 8 or 16 bits is written, because OpenCV writes no
+palettes.
+
+COCO's RLE is what SA-V stores: ``{"size": [H, W], "counts": "..."}``. It lists the lengths of runs of 0, 1, 0, ... in
+column-major order, the first one 0 if the first pixel is set. In the compressed form each run from the fourth on is
+stored as the difference to the run two before; a number is split into groups of five bits, lowest first; a sixth bit
+says that more groups follow; adding 48 gives a printable character.
 """
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TypedDict
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_GRAY, _PALETTE = 0, 3  # colour types in a PNG header
+
+
+def read_index_png(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """The object numbers of a PNG, (H, W) uint8 or uint16, exactly as stored (255 stays 255).
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a PNG, damaged, or a colour image.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no mask at {path}")
+    content = path.read_bytes()
+    if content[:8] != _SIGNATURE or len(content) < 33:
+        raise ValueError(f"{path}: expected a PNG file (lossy formats change object numbers)")
+    bit_depth, color_type = content[24], content[25]
+    if color_type == _PALETTE:
+        content = _palette_as_gray(content)
+    values = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None:
+        raise ValueError(f"{path}: damaged PNG")
+    if values.ndim == 3:
+        values = _single_channel(values, path)
+    if color_type in (_GRAY, _PALETTE) and bit_depth < 8:
+        # OpenCV scales gray of few bits to 0..255, which would change the indices.
+        values = values // (255 // (2**bit_depth - 1))
+    return values
+
+
+def write_index_png(path: Path, values: NDArray[np.integer]) -> None:
+    """Write object numbers (H, W), 0..65535, as gray PNG: 16 bit if a value exceeds 255, else 8 bit.
+
+    A missing folder is created.
+
+    Raises:
+        ValueError: another shape or range.
+        OSError: the file could not be written.
+    """
+    if values.ndim != 2 or not np.issubdtype(values.dtype, np.integer) or values.size == 0:
+        raise ValueError(f"expected object numbers as (H, W) integers, got {values.shape} {values.dtype}")
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 65535:
+        raise ValueError(f"{path}: object numbers must be 0..65535 to fit a PNG, got {low}..{high}")
+    stored = values.astype(np.uint8 if high <= 255 else np.uint16)
+    done, encoded = cv2.imencode(".png", stored)
+    if not done:
+        raise OSError(f"OpenCV could not encode {path} ({stored.shape} {stored.dtype})")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encoded.tobytes())
+
+
+def _palette_as_gray(content: bytes) -> bytes:
+    """The same PNG without its palette, so that a decoder returns the indices.
+
+    A palette image stores its indices exactly as a gray image stores its levels; only the header differs.
+    """
+    pieces = [_SIGNATURE]
+    position = len(_SIGNATURE)
+    while position + 8 <= len(content):
+        (length,) = struct.unpack(">I", content[position : position + 4])
+        kind = content[position + 4 : position + 8]
+        body = content[position + 8 : position + 8 + length]
+        position += 12 + length
+        if kind == b"IHDR":
+            body = body[:9] + bytes([_GRAY]) + body[10:]
+        if kind in (b"IHDR", b"IDAT", b"IEND"):
+            pieces.append(struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)))
+    return b"".join(pieces)
+
+
+def _single_channel(values: NDArray[np.uint8], path: Path) -> NDArray[np.uint8]:
+    """The values of a gray image that was saved as colour, with or without alpha."""
+    first = values[..., 0]
+    if not all((values[..., channel] == first).all() for channel in range(1, min(3, values.shape[2]))):
+        raise ValueError(f"{path}: expected object numbers (gray or palette PNG), got a colour image")
+    return np.ascontiguousarray(first)
 
 
 class Rle(TypedDict):
@@ -22,7 +109,7 @@ class Rle(TypedDict):
 
 
 def encode_rle(mask: NDArray[np.bool_]) -> Rle:
-    """Code of a (H, W) bool mask.
+    """The RLE of a (H, W) bool mask.
 
     >>> encode_rle(np.array([[False, True], [False, True]]))
     {'size': [2, 2], 'counts': '22'}
@@ -33,10 +120,10 @@ def encode_rle(mask: NDArray[np.bool_]) -> Rle:
 
 
 def decode_rle(rle: Rle) -> NDArray[np.bool_]:
-    """The (H, W) bool mask of a code; ``counts`` may be compressed text or a plain list of runs.
+    """The (H, W) bool mask of an RLE; ``counts`` may be compressed text or a plain list of runs.
 
     Raises:
-        ValueError: the runs do not add up to H * W, one is negative, or the text is cut off.
+        ValueError: the runs do not add up to H * W, one is negative, or the text is truncated.
     """
     height, width = rle["size"]
     counts: str | Sequence[int] = rle["counts"]
@@ -51,7 +138,7 @@ def decode_rle(rle: Rle) -> NDArray[np.bool_]:
 
 
 def compress_counts(runs: Sequence[int]) -> str:
-    """The text of a list of runs."""
+    """The compressed text of a list of runs."""
     letters: list[str] = []
     for index, run in enumerate(runs):
         number = run - runs[index - 2] if index > 2 else run
@@ -59,14 +146,14 @@ def compress_counts(runs: Sequence[int]) -> str:
         while more:
             group = number & 0x1F
             number >>= 5  # keeps the sign
-            # Done when the rest is only sign, and bit 5 of this group says the same sign.
+            # Done when only sign bits are left and the top bit of this group is the same.
             more = number != (-1 if group & 0x10 else 0)
             letters.append(chr(48 + (group | (0x20 if more else 0))))
     return "".join(letters)
 
 
 def decompress_counts(text: str) -> list[int]:
-    """The runs of a text; ValueError if it is cut off or has a letter that the code does not know."""
+    """The runs of a compressed text; ValueError if it is truncated or has an invalid character."""
     runs: list[int] = []
     number, shift = 0, 0
     for position, letter in enumerate(text):

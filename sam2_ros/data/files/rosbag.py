@@ -1,4 +1,4 @@
-"""rosbag2 recordings (mcap and sqlite3) in and out, without ROS: with the PyPI package ``rosbags``."""
+"""Read and write rosbag2 recordings (mcap and sqlite3) without ROS, with the PyPI package ``rosbags``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
 OUR_PACKAGE = "sam2_ros"
 STORAGE_SUFFIXES = {".mcap": "mcap", ".db3": "sqlite3"}
-BAG_VERSION = 9  # of the metadata; what Jazzy writes
+BAG_VERSION = 9  # of the metadata, as Jazzy writes it
 
 
 @dataclass(frozen=True)
@@ -29,19 +29,19 @@ class BagImage:
 
 
 def is_bag(source: str | Path) -> bool:
-    """Whether there is a recording of that name: a folder with metadata.yaml, or a single .mcap or .db3 file."""
+    """Whether this is a recording: a folder with metadata.yaml, or a single .mcap or .db3 file."""
     path = Path(source)
     return (path / "metadata.yaml").is_file() or (path.suffix in STORAGE_SUFFIXES and path.is_file())
 
 
 class ImageBag:
-    """The images of one topic of a recording, in the order in which they were recorded."""
+    """The images of one topic of a recording, in recorded order."""
 
     def __init__(self, path: str | Path, image_topic: str = "") -> None:
-        """Open it. ``image_topic``: not needed when there is only one.
+        """Open a recording; ``image_topic`` is optional if there is only one.
 
         Raises:
-            SourceError: it cannot be read, or it is not clear which topic is meant; the message lists those there are.
+            SourceError: it cannot be read, or the topic is unknown or ambiguous; the message lists the image topics.
         """
         self.path = Path(path)
         rosbag2 = _rosbags("rosbag2")
@@ -49,7 +49,7 @@ class ImageBag:
         try:
             self._reader = rosbag2.Reader(self.path)
             self._reader.open()
-        except Exception as error:  # of its own kinds, of sqlite's, of yaml's
+        except Exception as error:  # rosbags raises its own types, sqlite's and yaml's
             raise SourceError(f"{self.path} cannot be read as a rosbag2 recording: {error}") from error
         try:
             self.topic = self._choose(image_topic)
@@ -77,7 +77,7 @@ class ImageBag:
         return next(iter(found))
 
     def _rate(self) -> float | None:
-        """Images per second, on average over the whole recording."""
+        """Average images per second of the recording."""
         count = self._reader.topics[self.topic].msgcount
         return (count - 1) * 1e9 / self._reader.duration if count > 1 and self._reader.duration else None
 
@@ -104,7 +104,7 @@ class ImageBag:
             yield BagImage(time_ns, connection.msgtype == COMPRESSED_IMAGE, message)
 
     def close(self) -> None:
-        """Let go of the files. More than once is fine."""
+        """Close the files. May be called more than once."""
         if self._reader.is_open:
             self._reader.close()
 
@@ -118,15 +118,15 @@ class ImageBag:
 
 
 class BagWriter:
-    """Writes a recording that other tools can read: it carries the definitions of our messages."""
+    """Writes a recording with the definitions of our messages, so that other tools can read it."""
 
     def __init__(self, path: Path, topics: dict[str, str], storage: str = "mcap") -> None:
         """``topics``: name -> type such as "sam2_ros/msg/TrackedObjectArray"; ``storage``: "mcap" or "sqlite3".
 
-        Nothing is there before the first message.
+        Nothing is written before the first message.
 
         Raises:
-            SourceError: there is something of that name already.
+            SourceError: the path exists already.
         """
         rosbag2 = _rosbags("rosbag2")
         if path.exists():
@@ -138,7 +138,7 @@ class BagWriter:
         self._connections: dict[str, Any] = {}
 
     def write(self, topic: str, message: Any, time_ns: int) -> None:
-        """Append one message, made of ``typestore.types``."""
+        """Append one message, an instance of a type in ``typestore.types``."""
         if not self._connections:
             self._writer.open()
             self._connections = {
@@ -149,13 +149,13 @@ class BagWriter:
         self._writer.write(connection, time_ns, self.typestore.serialize_cdr(message, connection.msgtype))
 
     def close(self) -> None:
-        """Finish the files; they are complete only after this."""
+        """Finish the files, which are incomplete before."""
         if self._connections:
             self._writer.close()
 
 
 def make_typestore() -> Any:
-    """ROS 2 Jazzy's messages and ours, read from the project's ``msg/``."""
+    """The messages of ROS 2 Jazzy and ours, which are read from the project's ``msg/``."""
     typesys = _rosbags("typesys")
     store = typesys.get_typestore(typesys.Stores.ROS2_JAZZY)
     ours: dict[str, Any] = {}
@@ -167,7 +167,7 @@ def make_typestore() -> Any:
 
 
 def _rosbags(module: str) -> ModuleType:
-    """A module of ``rosbags``, or SourceError with how to get it."""
+    """A module of ``rosbags``; SourceError with installation instructions if it is missing."""
     try:
         from rosbags import rosbag2, typesys
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Frames in and video out: a file, a camera or a folder of images gives RGB frames; RGB frames give an MP4."""
+"""Read RGB frames from a video file, a camera or a folder of images; write RGB frames as MP4."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from numpy.typing import NDArray
 
 from sam2_ros.data.files.images import list_images, read_image_rgb
 
-# Of a folder of images nobody knows the rate; this one is used to play back what was made from it.
+# Playback rate of videos made from a source whose rate is unknown, such as a folder of images.
 DEFAULT_FPS = 25.0
 
 
 class SourceError(RuntimeError):
-    """A source that cannot be opened or read; the message says what was expected, what came and what to do."""
+    """A source that cannot be opened, read or written; the message says what was expected, what came and what to do."""
 
 
 @dataclass(frozen=True)
 class SourceInfo:
-    """What is known about a source before its frames are read."""
+    """Properties of a source, before its frames are read."""
 
     name: str  # file name, folder name, or "camera0"
-    fps: float | None  # frames per second; None for a folder of images and for a camera that does not say
-    frame_count: int | None  # None where the end is not known (camera) or the file does not say
-    live: bool  # True for a camera: it has no end, and frames that nobody takes are gone
+    fps: float | None  # frames per second; None for a folder of images or if the camera does not report it
+    frame_count: int | None  # None for a camera, or if the file does not say
+    live: bool  # True for a camera: endless, and frames not read in time are lost
 
 
 class FrameSource:
@@ -45,10 +45,10 @@ class FrameSource:
         self._capture = capture
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
-        """Frames from where the source stands to its end. A file or camera can be gone through once.
+        """Frames from the current position to the end. A file or camera can be iterated once.
 
         Raises:
-            SourceError: not one frame could be read, or a camera stopped.
+            SourceError: no frame could be read, or a camera stopped.
         """
         if self._capture is None:
             yield from (read_image_rgb(path) for path in self._paths)
@@ -68,7 +68,7 @@ class FrameSource:
             raise SourceError(f"{self.info.name} was opened, but no frame could be decoded; the file may be damaged")
 
     def close(self) -> None:
-        """Let go of the file or camera. More than once is fine."""
+        """Release the file or camera. May be called more than once."""
         if self._capture is not None:
             self._capture.release()
 
@@ -85,7 +85,7 @@ def open_source(source: str | Path | int) -> FrameSource:
     """Open a video file, a folder of images, or a camera by its index (0 or "0").
 
     Raises:
-        SourceError: there is nothing of that name, or it cannot be opened.
+        SourceError: there is no such source, or it cannot be opened.
     """
     text = str(source)
     if isinstance(source, int) or text.isdecimal():
@@ -119,15 +119,15 @@ def _open_camera(index: int) -> FrameSource:
 
 
 def _known(value: float) -> float | None:
-    """OpenCV says 0, a negative number or NaN for what it does not know."""
+    """None for 0, a negative number or NaN, which OpenCV returns for unknown properties."""
     return float(value) if math.isfinite(value) and value > 0 else None
 
 
 class VideoWriter:
     """Writes RGB frames as an MP4 (MPEG-4 part 2, which every OpenCV build encodes and common players show).
 
-    The size is that of the first frame, less one pixel where it is odd (the format has even ones only); a frame of
-    another size is scaled to it. The file is complete after ``close``.
+    The size is that of the first frame, rounded down to even numbers as the format requires; a frame of another size is
+    resized to it. The file is complete after ``close``.
     """
 
     def __init__(self, path: Path, fps: float | None = None):
@@ -158,7 +158,7 @@ class VideoWriter:
         return writer
 
     def close(self) -> None:
-        """Finish the file. More than once is fine."""
+        """Finish the file. May be called more than once."""
         if self._writer is not None:
             self._writer.release()
             self._writer = None

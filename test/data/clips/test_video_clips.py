@@ -10,10 +10,8 @@ import numpy as np
 import pytest
 
 from sam2_ros.data.clips.video_clips import VideoClips, open_training_videos
-from sam2_ros.data.files.index_png import write_index_png
-from sam2_ros.data.files.masks import encode_rle
-from sam2_ros.data.files.sav_videos import FRAMES_PER_ANNOTATION, _masklets, find_sav_videos
-from sam2_ros.data.files.sequences import LayoutError
+from sam2_ros.data.files.masks import encode_rle, write_index_png
+from sam2_ros.data.files.sequences import SAV_FRAMES_PER_ANNOTATION, LayoutError, _masklets, find_sav_videos
 
 HEIGHT, WIDTH = 48, 64
 LEFT, RIGHT = (250, 40, 40), (40, 40, 250)  # RGB of the two objects
@@ -41,10 +39,10 @@ def write_davis(root: Path, name: str, num_frames: int, every: int = 1) -> None:
 
 def write_sav(root: Path, name: str, num_annotations: int, kind: str = "manual") -> None:
     root.mkdir(parents=True, exist_ok=True)
-    count = (num_annotations - 1) * FRAMES_PER_ANNOTATION + 1
+    count = (num_annotations - 1) * SAV_FRAMES_PER_ANNOTATION + 1
     writer = cv2.VideoWriter(str(root / f"{name}.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 24, (WIDTH, HEIGHT))
     for frame in range(count):
-        writer.write(scene(frame // FRAMES_PER_ANNOTATION)[0][..., ::-1])
+        writer.write(scene(frame // SAV_FRAMES_PER_ANNOTATION)[0][..., ::-1])
     writer.release()
     masks = [[scene(t)[1] == value for value in (1, 2)] for t in range(num_annotations)]
     masks[-1][1][:] = False

@@ -6,9 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from sam2_ros.evaluation.floors import FlowTracker, HoldTracker
 from sam2_ros.evaluation.metrics import region_similarity
-from sam2_ros.evaluation.trackers import tracker_by_name
+from sam2_ros.evaluation.trackers import FlowTracker, HoldTracker, tracker_by_name
 from sam2_ros.tracking.types import ObjectState, PromptError
 
 
