@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from node_rig import Answer, BenchmarkError
 
-from sam2_ros.demo.camera_stream import index_of_stamp
+from sam2_ros.demo.stream import index_of_stamp
 from sam2_ros.session.stats import LATENCIES_KEPT
 
 INSIDE_FRAMES = 0.9 * LATENCIES_KEPT  # the node's own account is over its latest images: nearly all must be of this run

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from rclpy.utilities import remove_ros_args
 
 from sam2_ros.demo.camera import WAITING_RATE_HZ, run
-from sam2_ros.demo.camera_stream import StreamFrame, StreamInfo
-from sam2_ros.demo.stream_options import Size, parse_size
+from sam2_ros.demo.stream import Size, StreamFrame, StreamInfo, parse_size
 from sam2_ros.demo.tabletop.scene import Tabletop
 
 START_TIMEOUT_S = 3600.0  # it shows its first image until then; a large model takes a while to be tried

@@ -46,8 +46,7 @@ from std_srvs.srv import Trigger
 
 from sam2_ros.commands.processes import ProcessError, Program
 from sam2_ros.demo.camera import RATE_PARAMETER
-from sam2_ros.demo.camera_stream import index_of_stamp
-from sam2_ros.demo.stream_options import Size, parse_size, positive_rate
+from sam2_ros.demo.stream import Size, index_of_stamp, parse_size, positive_rate
 from sam2_ros.session.stats import LATENCIES_KEPT
 from sam2_ros.srv import AddObjects, RemoveObjects
 

@@ -46,7 +46,7 @@ from std_msgs.msg import Header
 
 from sam2_ros.commands.processes import ProcessError
 from sam2_ros.commands.progress import Progress
-from sam2_ros.demo.stream_options import MIN_SIDE_PX, Size
+from sam2_ros.demo.stream import MIN_SIDE_PX, Size
 from sam2_ros.msg import Prompt
 from sam2_ros.node.conversions import array_to_image, ns_to_stamp
 from sam2_ros.srv import AddObjects, Clear, RefineObject, RemoveObjects

@@ -47,8 +47,7 @@ ROS_LAYERS = {"node", "demo"}
 # Single modules that `commands` reads beside whole layers: the node's defaults, and what a demo's source may be.
 MODULES_FOR_COMMANDS = (
     "sam2_ros.session.parameters",
-    "sam2_ros.demo.camera_stream",
-    "sam2_ros.demo.stream_options",
+    "sam2_ros.demo.stream",
 )
 # Everybody may look up where config/ lies, and what the package is.
 SHARED_MODULES = {"resources", "__init__"}

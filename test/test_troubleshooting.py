@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sam2_ros.node.doctor import ImageTopic, Publisher, explain_silence, profile_advice
+from sam2_ros.node.diagnostics import ImageTopic, Publisher, explain_silence, profile_advice
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
@@ -16,7 +16,8 @@ CAMERA, RELIABLE_CAMERA = Publisher("camera", "best_effort"), Publisher("camera"
 
 def sources() -> str:
     """The text of the code that speaks: what stands in its strings, with the line breaks of the code taken out."""
-    files = [*(ROOT / "sam2_ros" / "node").glob("*.py"), *(ROOT / "sam2_ros" / "tracking").glob("*.py")]
+    layers = ("node", "session", "perception", "image_io", "tracking")
+    files = [path for layer in layers for path in (ROOT / "sam2_ros" / layer).glob("*.py")]
     text = "\n".join(file.read_text(encoding="utf-8") for file in files)
     return re.sub(r'"\s*\n\s*f?"', "", text)
 

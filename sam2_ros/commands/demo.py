@@ -15,8 +15,7 @@ from pathlib import Path
 from sam2_ros.commands.processes import ProcessError, Program, free_domain, running
 from sam2_ros.data.files.video import open_source
 from sam2_ros.data.prompt_text import PromptSyntaxError, parse_prompts
-from sam2_ros.demo.camera_stream import TABLETOP_FRAMES
-from sam2_ros.demo.stream_options import add_stream_options, stream_arguments
+from sam2_ros.demo.stream import TABLETOP_FRAMES, add_stream_options, stream_arguments
 from sam2_ros.resources import share_path
 
 # Loading torch, rendering the scene, waiting for each other, and drawing the video at the end.

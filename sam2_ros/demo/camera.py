@@ -23,8 +23,15 @@ from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from sam2_ros.data.files.video import SourceError
-from sam2_ros.demo.camera_stream import CameraStream, Prefetcher, StreamFrame, StreamInfo, stamp_with_index
-from sam2_ros.demo.stream_options import add_stream_options, stream_spec
+from sam2_ros.demo.stream import (
+    CameraStream,
+    Prefetcher,
+    StreamFrame,
+    StreamInfo,
+    add_stream_options,
+    stamp_with_index,
+    stream_spec,
+)
 from sam2_ros.node.conversions import array_to_image, ns_to_stamp
 
 FRAME_ID = "camera_color_optical_frame"

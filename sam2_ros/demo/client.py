@@ -25,12 +25,17 @@ from std_srvs.srv import Trigger
 
 from sam2_ros.data.prompt_text import PromptSpec
 from sam2_ros.demo.camera import RATE_PARAMETER
-from sam2_ros.demo.camera_stream import TABLETOP_FRAMES, StreamSpec, index_of_stamp
 from sam2_ros.demo.inbox import InboxNode
 from sam2_ros.demo.prompts import Wish, make_wish
-from sam2_ros.demo.recording import Recording, write_pictures
-from sam2_ros.demo.report import DemoReport, IouTally, judge, measure_speed
-from sam2_ros.demo.stream_options import MAX_RATE_HZ, add_stream_options, stream_spec
+from sam2_ros.demo.report import DemoReport, IouTally, Recording, judge, measure_speed, write_pictures
+from sam2_ros.demo.stream import (
+    MAX_RATE_HZ,
+    TABLETOP_FRAMES,
+    StreamSpec,
+    add_stream_options,
+    index_of_stamp,
+    stream_spec,
+)
 from sam2_ros.msg import Prompt
 from sam2_ros.node.conversions import stamp_to_ns
 from sam2_ros.srv import AddObjects, ListObjects, Reset

@@ -12,7 +12,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 
-from sam2_ros.demo.recording import LabelImage, Output, PackedImage, SeenObject
+from sam2_ros.demo.report import LabelImage, Output, PackedImage, SeenObject
 from sam2_ros.image_io.encodings import image_to_rgb
 from sam2_ros.msg import TrackedObjectArray
 from sam2_ros.node.conversions import stamp_to_ns

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam2_ros.data.prompt_text import PromptSpec, parse_prompts
-from sam2_ros.demo.camera_stream import StreamSpec, build_tabletop
+from sam2_ros.demo.stream import StreamSpec, build_tabletop
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sam2_ros.image_io.encodings import DECODERS, ImageError
 
+COMPRESSED_SUFFIX = "/compressed"  # of an image topic's name, as image_transport has it
 JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
 PNG_START = b"\x89PNG\r\n\x1a\n"
 SUFFIXES = {"jpeg": ".jpg", "png": ".png"}

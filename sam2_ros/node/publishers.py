@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
+from typing import Any
 
+from geometry_msgs.msg import PoseStamped, TransformStamped
+from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode
+from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CompressedImage, Image, PointCloud2
+from std_msgs.msg import Header
+from visualization_msgs.msg import MarkerArray
 
-from sam2_ros.msg import TrackedObjectArray
-from sam2_ros.node.conversions import array_to_image, label_image_to_message, rgb_to_compressed, view_to_message
-from sam2_ros.node.geometry_messages import fill_pose
-from sam2_ros.node.optional_vision_msgs import make_vision_outputs
-from sam2_ros.node.spatial_outputs import SpatialOutputs
+from sam2_ros.msg import TrackedObjectArray, TrackEvent
+from sam2_ros.node.conversions import (
+    MarkedObject,
+    array_to_image,
+    cloud_to_message,
+    fill_pose,
+    label_image_to_message,
+    markers_to_message,
+    object_pose,
+    object_pose_stamped,
+    rgb_to_compressed,
+    view_to_message,
+)
 from sam2_ros.node.tf import Transforms
-from sam2_ros.perception.scene_depth import DepthSource
-from sam2_ros.session.objects import TrackingView
+from sam2_ros.perception.depth import DepthSource, Scene, choose_target, cloud_of
+from sam2_ros.perception.object_geometry import ObjectGeometry
+from sam2_ros.session.events import Event, EventType
+from sam2_ros.session.objects import ObjectView, TrackingView
 from sam2_ros.session.parameters import NodeParameters
+from sam2_ros.tracking.overlay import label_color_rgb
 
 RELIABILITY = {"reliable": ReliabilityPolicy.RELIABLE, "best_effort": ReliabilityPolicy.BEST_EFFORT}
 
@@ -31,7 +49,7 @@ def make_qos(reliability: str, depth: int) -> QoSProfile:
     )
 
 
-class Outputs:
+class Publishers:
     """The node's lifecycle publishers; they are silent until the node is activated."""
 
     def __init__(
@@ -50,8 +68,8 @@ class Outputs:
         self._objects = node.create_lifecycle_publisher(TrackedObjectArray, "~/objects", objects_qos)
         self._overlay = node.create_lifecycle_publisher(Image, "~/overlay", image_qos)
         self._overlay_jpeg = node.create_lifecycle_publisher(CompressedImage, "~/overlay/compressed", image_qos)
-        self._spatial = SpatialOutputs(node, parameters, transforms, qos=objects_qos, cloud_qos=image_qos)
-        self._vision = make_vision_outputs(node, objects_qos)
+        self._spatial = SpatialPublishers(node, parameters, transforms, qos=objects_qos, cloud_qos=image_qos)
+        self._vision = make_vision_publishers(node, objects_qos)
 
     def topic_names(self) -> list[str]:
         names = [publisher.topic_name for publisher in self._publishers()] + self._spatial.topic_names()
@@ -106,3 +124,211 @@ class Outputs:
         self._spatial.destroy()
         if self._vision is not None:
             self._vision.destroy()
+
+
+class SpatialPublishers:
+    """Lifecycle publishers that speak only of images with depth, each to its subscribers only."""
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        parameters: Callable[[], NodeParameters],
+        transforms: Transforms,
+        *,
+        qos: QoSProfile,
+        cloud_qos: QoSProfile,
+    ) -> None:
+        self._node = node
+        self._parameters = parameters
+        self._transforms = transforms
+        self._markers = node.create_lifecycle_publisher(MarkerArray, "~/markers", qos)
+        self._object_points = node.create_lifecycle_publisher(PointCloud2, "~/object_points", cloud_qos)
+        self._target_pose = node.create_lifecycle_publisher(PoseStamped, "~/target_pose", qos)
+
+    def topic_names(self) -> list[str]:
+        return [publisher.topic_name for publisher in (self._markers, self._object_points, self._target_pose)]
+
+    def destroy(self) -> None:
+        for publisher in (self._markers, self._object_points, self._target_pose):
+            self._node.destroy_lifecycle_publisher(publisher)
+
+    def publish(self, view: TrackingView, scene: Scene) -> None:
+        parameters = self._parameters()
+        if not parameters.use_depth:
+            return
+        if parameters.publish_markers and self._markers.get_subscription_count():
+            # Also without any: what was drawn before is wrong by now.
+            self._markers.publish(markers_to_message(marked_objects(view, scene), view.header))
+        if scene.depth is None:
+            return
+        if parameters.publish_target_pose:
+            target = scene.geometry.get(choose_target(view.objects, parameters))
+            if target is not None:
+                self._target_pose.publish(object_pose_stamped(target, view.header))
+        if parameters.publish_object_points and self._object_points.get_subscription_count():
+            self._object_points.publish(cloud_to_message(cloud_of(view, scene.depth, parameters), view.header))
+        if parameters.publish_tf:
+            prefix = self._node.get_fully_qualified_name().strip("/")
+            self._transforms.send([_frame(prefix, name, place, view.header) for name, place in scene.geometry.items()])
+
+
+def marked_objects(view: TrackingView, scene: Scene) -> list[MarkedObject]:
+    return [
+        MarkedObject(
+            label=item.tracked.label,
+            text=item.tracked.object_id,
+            color_rgb=label_color_rgb(item.tracked.label),
+            geometry=scene.geometry[item.tracked.object_id],
+        )
+        for item in view.objects
+        if item.tracked.object_id in scene.geometry
+    ]
+
+
+def _frame(prefix: str, object_id: str, geometry: ObjectGeometry, header: Header) -> TransformStamped:
+    """The object's frame, below the camera's; its name holds the node's, so that two cameras' objects stay apart."""
+    pose = object_pose(geometry)
+    message = TransformStamped(header=header, child_frame_id=f"{prefix}/{object_id}")
+    message.transform.translation.x = pose.position.x
+    message.transform.translation.y = pose.position.y
+    message.transform.translation.z = pose.position.z
+    message.transform.rotation = pose.orientation
+    return message
+
+
+MASK_THRESHOLD = 0.5  # a pixel belongs to an object from this probability on
+LARGEST_CLASS_ID = 65534  # uint16, whose last value means "unlabelled"
+
+
+def make_vision_publishers(node: LifecycleNode, qos: QoSProfile) -> VisionPublishers | None:
+    try:
+        from vision_msgs import msg
+    except Exception:  # an ImportError, or what a broken installation raises
+        return None
+    return VisionPublishers(node, qos, msg)
+
+
+class VisionPublishers:
+    """The two publishers; ``msg`` is ``vision_msgs.msg``, of Humble or later."""
+
+    def __init__(self, node: LifecycleNode, qos: QoSProfile, msg: Any) -> None:
+        self._node = node
+        self._msg = msg
+        latched = QoSProfile(
+            history=HistoryPolicy.KEEP_LAST,
+            depth=1,
+            reliability=ReliabilityPolicy.RELIABLE,
+            durability=DurabilityPolicy.TRANSIENT_LOCAL,
+        )
+        self._detections = node.create_lifecycle_publisher(msg.Detection2DArray, "~/detections", qos)
+        self._label_info = node.create_lifecycle_publisher(msg.LabelInfo, "~/label_info", latched)
+        self._said: dict[int, str] | None = None
+
+    def topic_names(self) -> list[str]:
+        return [self._detections.topic_name, self._label_info.topic_name]
+
+    def destroy(self) -> None:
+        for publisher in (self._detections, self._label_info):
+            self._node.destroy_lifecycle_publisher(publisher)
+
+    def publish(self, view: TrackingView, scene: Scene) -> None:
+        names = {item.tracked.label: item.class_id or item.tracked.object_id for item in view.objects}
+        if names != self._said:
+            classes = [
+                self._msg.VisionClass(class_id=label, class_name=name)
+                for label, name in names.items()
+                if label <= LARGEST_CLASS_ID
+            ]
+            self._label_info.publish(
+                self._msg.LabelInfo(header=view.header, class_map=classes, threshold=MASK_THRESHOLD)
+            )
+            if self._label_info.is_activated:  # else nobody was told
+                self._said = names
+        if self._detections.get_subscription_count():
+            message = self._msg.Detection2DArray(header=view.header)
+            message.detections = [
+                self._detection(item, view.header, scene.geometry.get(item.tracked.object_id))
+                for item in view.objects
+                if item.tracked.box_xyxy is not None
+            ]
+            self._detections.publish(message)
+
+    def _detection(self, item: ObjectView, header: Any, geometry: ObjectGeometry | None) -> Any:
+        tracked = item.tracked
+        assert tracked.box_xyxy is not None, "only what is seen is detected"
+        x0, y0, x1, y1 = (float(value) for value in tracked.box_xyxy)
+        message = self._msg.Detection2D(header=header, id=tracked.object_id)
+        message.bbox.center.position.x = (x0 + x1) / 2
+        message.bbox.center.position.y = (y0 + y1) / 2
+        message.bbox.size_x, message.bbox.size_y = x1 - x0, y1 - y0
+        result = self._msg.ObjectHypothesisWithPose()
+        result.hypothesis.class_id = item.class_id
+        result.hypothesis.score = float(tracked.score)
+        if geometry is not None:
+            result.pose.pose = object_pose(geometry)
+        message.results = [result]
+        return message
+
+
+QOS = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=50,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+)
+DELIVERY_S = 0.2  # that a RESET has to reach its subscribers before the latch is emptied
+
+
+class EventPublisher:
+    """Takes events on any thread; the executor publishes them, in order.
+
+    A plain publisher, not a lifecycle one: services work and say what they did while the node is inactive, too.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._waiting: deque[Event] = deque()
+        self._publisher = self._make_publisher()
+        self._wake = node.create_guard_condition(self._publish_waiting)
+
+    def _make_publisher(self) -> Any:
+        return self._node.create_publisher(TrackEvent, "~/events", QOS)
+
+    def topic_name(self) -> str:
+        return str(self._publisher.topic_name)
+
+    def put(self, event: Event) -> None:
+        self._waiting.append(event)
+        try:
+            self._wake.trigger()
+        except Exception:
+            if self._node.context.ok():
+                raise
+            # Ctrl-C has taken the middleware away: nobody is there to hear of it.
+
+    def _publish_waiting(self) -> None:
+        while self._waiting:
+            event = self._waiting.popleft()
+            self._publisher.publish(event_to_message(event))
+            if event.type is EventType.RESET:
+                # The middleware forgets what is latched with its publisher, and only so.
+                self._publisher.wait_for_all_acked(Duration(seconds=DELIVERY_S))
+                self._node.destroy_publisher(self._publisher)
+                self._publisher = self._make_publisher()
+
+    def destroy(self) -> None:
+        """Publish what waits and end."""
+        if self._node.context.ok():
+            self._publish_waiting()
+        self._node.destroy_guard_condition(self._wake)
+        self._node.destroy_publisher(self._publisher)
+
+
+def event_to_message(event: Event) -> TrackEvent:
+    return TrackEvent(
+        header=event.header if isinstance(event.header, Header) else Header(),
+        object_id=event.object_id,
+        label=event.label,
+        type=int(event.type),
+        message=event.message,
+    )

@@ -18,31 +18,32 @@ from typing import Any, TypeVar
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
+from rclpy.context import Context
 from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from sam2_ros.image_io.compressed import compressed_to_rgb
 from sam2_ros.image_io.encodings import image_to_rgb
 from sam2_ros.node import ros_parameters
-from sam2_ros.node.detection_input import DetectionInput, make_detection_input
-from sam2_ros.node.diagnostics import DiagnosticsReporter
-from sam2_ros.node.doctor import ImageWatch
-from sam2_ros.node.event_publisher import EventPublisher
-from sam2_ros.node.image_graph import look_at_image_topic
-from sam2_ros.node.lifecycle_requests import refuse_impossible_transitions
-from sam2_ros.node.optional_cv_bridge import read_as_rgb
-from sam2_ros.node.publishers import Outputs
+from sam2_ros.node.conversions import read_with_cv_bridge
+from sam2_ros.node.diagnostics import DiagnosticsReporter, TopicMonitor, inspect_image_topic
+from sam2_ros.node.publishers import EventPublisher, Publishers
 from sam2_ros.node.ros_logging import RosLogHandler
 from sam2_ros.node.services import Services
-from sam2_ros.node.spatial_inputs import SpatialInputs
-from sam2_ros.node.subscriptions import Inputs
+from sam2_ros.node.subscriptions import (
+    DetectionSubscription,
+    SpatialSubscriptions,
+    Subscriptions,
+    make_detection_subscription,
+)
 from sam2_ros.node.tf import Transforms
-from sam2_ros.perception.scene_depth import DepthSource
+from sam2_ros.perception.depth import DepthSource
 from sam2_ros.session.events import Event, EventType
-from sam2_ros.session.model_loading import describe_model, load_configured_tracker, warm_up
+from sam2_ros.session.model_loading import SharedNetworks, describe_model, load_configured_tracker, warm_up
 from sam2_ros.session.objects import TrackerLike, TrackingView
-from sam2_ros.session.parameters import NodeParameters, ParameterError
+from sam2_ros.session.parameters import NodeParameters, ParameterError, camera_names, parse
 from sam2_ros.session.session import Session
 from sam2_ros.tracking.concurrency import TaskThread
 from sam2_ros.tracking.heap import keep_heap
@@ -55,7 +56,7 @@ T = TypeVar("T")
 Transition = Callable[["Sam2Node", LifecycleState], TransitionCallbackReturn]
 
 
-def never_silent(transition: Transition) -> Transition:
+def logs_exceptions(transition: Transition) -> Transition:
     """Log what a transition raises: rclpy swallows it and goes to the ERROR state without a word."""
 
     @functools.wraps(transition)
@@ -68,6 +69,30 @@ def never_silent(transition: Transition) -> Transition:
             return TransitionCallbackReturn.ERROR
 
     return logged
+
+
+def reject_invalid_transitions(node: LifecycleNode) -> None:
+    """Answer a transition that the node's state does not have with ``success: false``.
+
+    rclpy raises out of the service's callback instead, and with it out of the executor: a lifecycle manager that asks
+    to configure a node that has configured itself would end the process, and all cameras in it.
+    """
+    service = node._service_change_state
+    change_state = service.callback
+
+    def answer(request: Any, response: Any) -> Any:
+        try:
+            return change_state(request, response)
+        except rclpy_implementation.RCLError:
+            if not node.context.ok():
+                raise  # the middleware has gone: no question of states
+            wanted = request.transition.label or f"number {request.transition.id}"
+            state = node._state_machine.current_state[1]
+            node.get_logger().warning(f"transition {wanted} refused: there is none from state {state!r}")
+            response.success = False
+            return response
+
+    service.callback = answer
 
 
 class Sam2Node(LifecycleNode):
@@ -90,27 +115,27 @@ class Sam2Node(LifecycleNode):
         self._log_handler.install()
         ros_parameters.declare(self)
         self._session: Session | None = None
-        self._outputs: Outputs | None = None
+        self._outputs: Publishers | None = None
         self._events: EventPublisher | None = None
-        self._inputs: Inputs | None = None
-        self._spatial_inputs: SpatialInputs | None = None
-        self._detections: DetectionInput | None = None  # stays away without vision_msgs
+        self._inputs: Subscriptions | None = None
+        self._spatial_inputs: SpatialSubscriptions | None = None
+        self._detections: DetectionSubscription | None = None  # stays away without vision_msgs
         self._transforms = Transforms(self)
-        self._watch: ImageWatch | None = None  # there while active
+        self._watch: TopicMonitor | None = None  # there while active
         self._trouble = ""  # why the node is not configured, if it should be
         self.left_behind = False  # a thread, in the middle of what the model computes
         self._depth = DepthSource(self._current_parameters, self._waiting_ns)
         self._guard = ros_parameters.ParameterGuard(self, is_configured=lambda: self._session is not None)
         self._requests = Services(self, self._session_or_reason, self._current_parameters)
         self._reporter = DiagnosticsReporter(self.get_fully_qualified_name().strip("/"), self._current_parameters)
-        refuse_impossible_transitions(self)
+        reject_invalid_transitions(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # Steady: also without a /clock. It wakes the executor as well, which can sleep through a SIGTERM otherwise.
         self._heartbeat = self.create_timer(HEARTBEAT_S, self._beat, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     # Lifecycle -------------------------------------------------------------------------------------------------------
 
-    @never_silent
+    @logs_exceptions
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         try:
             parameters = ros_parameters.read(self)
@@ -130,10 +155,10 @@ class Sam2Node(LifecycleNode):
         decode = (
             compressed_to_rgb
             if parameters.image_transport == "compressed"
-            else functools.partial(image_to_rgb, read_other=read_as_rgb)
+            else functools.partial(image_to_rgb, read_other=read_with_cv_bridge)
         )
         self._depth.forget()
-        self._outputs = Outputs(self, self._current_parameters, self._depth, self._transforms)
+        self._outputs = Publishers(self, self._current_parameters, self._depth, self._transforms)
         self._events = EventPublisher(self)
         self._session = Session(
             tracker,
@@ -151,16 +176,16 @@ class Sam2Node(LifecycleNode):
         self.get_logger().info(f"configured: {tracker.model_name}, warmed up in {warm_up_s:.1f} s")
         return super().on_configure(state)
 
-    @never_silent
+    @logs_exceptions
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         assert self._session is not None and self._outputs is not None, "only a configured node can be activated"
-        self._watch = ImageWatch()
-        self._inputs = Inputs(self, self._session, self._watch, self._current_parameters)
+        self._watch = TopicMonitor()
+        self._inputs = Subscriptions(self, self._session, self._watch, self._current_parameters)
         parameters = self._guard.current
-        self._spatial_inputs = SpatialInputs(
+        self._spatial_inputs = SpatialSubscriptions(
             self, self._session, self._depth, self._transforms, parameters, self._inputs.click
         )
-        self._detections = make_detection_input(self, self._session, self._current_parameters)
+        self._detections = make_detection_subscription(self, self._session, self._current_parameters)
         image, prompt, click = self._inputs.topic_names()
         detections = f", detections from {self._detections.topic_name}" if self._detections is not None else ""
         self.get_logger().info(
@@ -172,19 +197,19 @@ class Sam2Node(LifecycleNode):
         )
         return super().on_activate(state)
 
-    @never_silent
+    @logs_exceptions
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._unsubscribe()
         if self._session is not None:
             self._session.forget_images()  # what waits would be published as if it were new, once active again
         return super().on_deactivate(state)
 
-    @never_silent
+    @logs_exceptions
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._release()
         return super().on_cleanup(state)
 
-    @never_silent
+    @logs_exceptions
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._release()
         return super().on_shutdown(state)
@@ -272,7 +297,7 @@ class Sam2Node(LifecycleNode):
         timeout_s = self._guard.current.image_timeout_s
         silent = self._watch is not None and self._watch.silent_s >= timeout_s
         if self._watch is not None:
-            advice = self._watch.diagnose(timeout_s, lambda: look_at_image_topic(self, self._guard.current))
+            advice = self._watch.diagnose(timeout_s, lambda: inspect_image_topic(self, self._guard.current))
             if advice:
                 self.get_logger().warning(advice)
         state = "inactive" if self._session is not None else "unconfigured"
@@ -284,6 +309,36 @@ class Sam2Node(LifecycleNode):
         message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
+
+
+def make_nodes(context: Context | None = None) -> list[Sam2Node]:
+    """Make what the process' arguments ask for. ParameterError when ``cameras`` makes no sense."""
+    namespace, text = _read_arguments(context)
+    names = camera_names(text)
+    if not names:
+        return [Sam2Node(context=context)]
+    load = functools.partial(load_configured_tracker, networks=SharedNetworks())
+    model_thread = TaskThread()
+    return [
+        # As arguments, because those of the process (__ns) come before what the constructor says, but behind these.
+        Sam2Node(
+            tracker_factory=load,
+            model_thread=model_thread,
+            context=context,
+            cli_args=["--ros-args", "-r", f"__ns:={namespace.rstrip('/')}/{name}"],
+        )
+        for name in names
+    ]
+
+
+def _read_arguments(context: Context | None) -> tuple[str, str]:
+    """The process' namespace and ``cameras``, by a node that is gone again at once."""
+    probe = rclpy.create_node("sam2_node", context=context, enable_rosout=False, start_parameter_services=False)
+    try:
+        text = probe.declare_parameter("cameras", parse({}).cameras).value
+        return probe.get_namespace(), text
+    finally:
+        probe.destroy_node()
 
 
 def main(args: list[str] | None = None) -> int:
@@ -314,8 +369,6 @@ def main(args: list[str] | None = None) -> int:
 
 def _run(nodes: list[Sam2Node]) -> None:
     """All nodes from start to end, in the default context; ``nodes`` is filled with them."""
-    from sam2_ros.node.cameras import make_nodes  # which needs what is above
-
     nodes += make_nodes()
     executor = SingleThreadedExecutor()
     for node in nodes:

@@ -13,29 +13,28 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, TypeVar
 
+import numpy as np
 import rclpy.task
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import RegionOfInterest
+from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 
-from sam2_ros.msg import TrackedObjectArray
-from sam2_ros.node.conversions import outcome_to_message, view_to_message
-from sam2_ros.node.segment_service import fill_response, read_request
-from sam2_ros.node.service_replies import (
-    MAX_TIMEOUT_S,
-    NoAnswerError,
-    busy,
-    read_correction,
-    read_or_refuse,
-    refused_by_image,
-    summarize,
-    timeout_s,
-    why_pending,
+from sam2_ros.image_io.encodings import ImageError, image_to_rgb
+from sam2_ros.msg import Prompt, SegmentedMask, TrackedObjectArray
+from sam2_ros.node.conversions import (
+    array_to_image,
+    outcome_to_message,
+    read_prompt,
+    read_with_cv_bridge,
+    view_to_message,
 )
-from sam2_ros.session.objects import PromptOutcome, PromptRequest, TrackingView
+from sam2_ros.session.objects import PromptAction, PromptOutcome, PromptRequest, TrackingView
 from sam2_ros.session.parameters import NodeParameters
 from sam2_ros.session.persistence import SessionFileError, read_session, session_path, write_session
+from sam2_ros.session.segmentation import Segmentation, SegmentedThing, SegmentRequest
 from sam2_ros.session.session import Session
 from sam2_ros.session.work_queue import SessionStoppedError
 from sam2_ros.srv import (
@@ -49,6 +48,7 @@ from sam2_ros.srv import (
     SaveSession,
     SegmentImage,
 )
+from sam2_ros.tracking.transforms import tight_box_xyxy
 from sam2_ros.tracking.types import PromptError
 
 T = TypeVar("T")
@@ -248,3 +248,103 @@ def in_thread(run: Callable[[], T]) -> Future[T]:
 
     threading.Thread(target=work, name="sam2_file", daemon=True).start()
     return future
+
+
+MAX_TIMEOUT_S = 3600.0
+
+
+class NoAnswerError(RuntimeError):
+    """The request was not carried out; the message goes to the caller."""
+
+
+def timeout_s(wanted_s: float, default_s: float) -> float:
+    """The request's own timeout if it has one, else the node's."""
+    if not 0 <= wanted_s <= MAX_TIMEOUT_S:  # NaN included
+        raise NoAnswerError(f"timeout_s must be 0 (the node's default) to {MAX_TIMEOUT_S:g} s, got {wanted_s}")
+    return wanted_s if wanted_s > 0 else default_s
+
+
+def busy(waited_s: float) -> str:
+    return f"the model was busy for {waited_s:g} s; nothing was changed. Try again, or raise service_timeout_s"
+
+
+def why_pending(session: Session, waited_s: float) -> str:
+    """For a caller who waited in vain for a first mask."""
+    behind = session.view.frames_behind
+    if behind and session.enabled:
+        frames = ", ".join(f"{object_id} by {count}" for object_id, count in behind.items())
+        return f"; not yet brought up to now within {waited_s:g} s, behind are (images): {frames}"
+    reason = f"; no image was processed within {waited_s:g} s, the objects are PENDING"
+    if not session.enabled:
+        return f"{reason}: tracking is disabled, call ~/enable"
+    stats = session.stats()
+    if stats.too_old_s:
+        return f"{reason}: the newest was {stats.too_old_s:.2f} s old, more than max_image_age_s"
+    return f"{reason}; the latest error: {stats.last_error}" if stats.last_error else reason
+
+
+def read_or_refuse(message: Prompt) -> PromptRequest | PromptOutcome:
+    try:
+        return read_prompt(message)
+    except PromptError as error:
+        return PromptOutcome(accepted=False, error=str(error), object_id=message.object_id, label=0)
+
+
+def read_correction(message: Prompt) -> PromptRequest | PromptOutcome:
+    """As ``read_or_refuse``, for a known object."""
+    read = read_or_refuse(message)
+    if isinstance(read, PromptRequest) and read.action is PromptAction.ADD:
+        error = "expected action REFINE, REPLACE or UNDO, got ADD; ~/add_objects adds objects"
+        return PromptOutcome(accepted=False, error=error, object_id=message.object_id, label=0)
+    return read
+
+
+def refused_by_image(outcome: PromptOutcome, view: TrackingView) -> PromptOutcome:
+    """An accepted prompt becomes a refused one where it did not fit the first image, or where its object is gone."""
+    refused = dict(view.result.rejected) if view.result is not None else {}
+    is_there = any(item.tracked.object_id == outcome.object_id for item in view.objects)
+    if not outcome.accepted or (is_there and outcome.object_id not in refused):
+        return outcome
+    error = refused.get(outcome.object_id, "the object was removed before an image came; add it again")
+    return PromptOutcome(accepted=False, error=error, object_id=outcome.object_id, label=0)
+
+
+def summarize(outcomes: list[PromptOutcome]) -> str:
+    accepted = sum(outcome.accepted for outcome in outcomes)
+    refused = [f"{o.object_id or 'a new object'}: {o.error}" for o in outcomes if not o.accepted]
+    return "; ".join([f"{accepted} of {len(outcomes)} prompt(s) accepted", *refused])
+
+
+def read_request(message: Any) -> SegmentRequest:
+    """A ``SegmentImage`` request as the session takes it; PromptError when the message itself makes no sense."""
+    image = message.image
+    is_empty = image.width == 0 and image.height == 0 and len(image.data) == 0
+    try:
+        image_rgb = None if is_empty else image_to_rgb(image, read_with_cv_bridge)
+    except ImageError as error:
+        raise PromptError(f"the image cannot be read: {error}") from None
+    prompts = []
+    for number, prompt in enumerate(message.prompts):
+        try:
+            prompts.append(read_prompt(prompt))
+        except PromptError as error:
+            raise PromptError(f"prompts[{number}]: {error}") from None
+    return SegmentRequest(image.header, image_rgb, tuple(prompts), message.everything, message.multimask)
+
+
+def fill_response(response: Any, answer: Segmentation) -> None:
+    """A ``SegmentImage`` response of a request that was carried out."""
+    response.header = answer.header if isinstance(answer.header, Header) else Header()
+    response.width, response.height = answer.width, answer.height
+    response.masks = [_mask_to_message(thing, response.header) for thing in answer.things]
+    response.success, response.message = True, f"{len(answer.things)} mask(s)"
+
+
+def _mask_to_message(thing: SegmentedThing, header: Header) -> SegmentedMask:
+    message = SegmentedMask(prompt_index=thing.prompt_index, score=thing.score, area=int(thing.mask.sum()))
+    box = tight_box_xyxy(thing.mask)
+    if box is not None:
+        x0, y0, x1, y1 = box
+        message.roi = RegionOfInterest(x_offset=x0, y_offset=y0, width=x1 - x0, height=y1 - y0)
+        message.mask = array_to_image(thing.mask[y0:y1, x0:x1].astype(np.uint8) * 255, "mono8", header)
+    return message

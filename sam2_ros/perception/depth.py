@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+import threading
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sam2_ros.image_io.encodings import ImageError, ImageMessage, read_pixels
-from sam2_ros.perception.camera import check_aspect
+from sam2_ros.perception.camera import CameraInfoMessage, GeometryError, Intrinsics, check_aspect, read_intrinsics
+from sam2_ros.perception.object_geometry import ObjectGeometry, keep_out_mask, measure_object, object_cloud
+from sam2_ros.session.objects import ObjectView, TrackingView
+from sam2_ros.session.parameters import NodeParameters
+from sam2_ros.session.work_queue import JUMP_BACK_S
+from sam2_ros.tracking.types import ObjectState
 
 MILLIMETRE = 0.001  # REP-118: 16UC1 is in mm, 32FC1 in m
 # mono16 is what some drivers call the same bytes.
@@ -59,3 +68,223 @@ def on_image_grid(depth_m: NDArray[np.float32], height: int, width: int) -> NDAr
     rows = (2 * np.arange(height) + 1) * depth_height // (2 * height)
     columns = (2 * np.arange(width) + 1) * depth_width // (2 * width)
     return depth_m[rows[:, None], columns]
+
+
+Item = TypeVar("Item")
+
+
+class StampedBuffer(Generic[Item]):
+    """The last ``capacity`` items that came, in whatever order their stamps are. Any thread may use it.
+
+    Beyond those it keeps what is nearest to stamps that are still to be asked for, one item for each.
+
+    Nobody waits for a partner: an image is processed with the depth that is here by then, or without. message_filters
+    holds both back until they pair up, and calls back with its lock held.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        if capacity < 1:
+            raise ValueError(f"expected room for at least one item, got capacity {capacity}")
+        self._capacity = capacity
+        self._items: list[tuple[int, Item]] = []  # by arrival, not by stamp: bags start again
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def put(self, stamp_ns: int, item: Item, wanted_ns: Collection[int] = ()) -> None:
+        """Add an item. ``wanted_ns``: stamps whose nearest items are not let go."""
+        with self._lock:
+            self._items.append((stamp_ns, item))
+            surplus = len(self._items) - self._capacity
+            if surplus > 0:
+                kept = {self._nearest_index(wanted) for wanted in wanted_ns}
+                self._items[:surplus] = [entry for index, entry in enumerate(self._items[:surplus]) if index in kept]
+
+    def nearest(self, stamp_ns: int, slop_ns: int) -> Item | None:
+        """The item whose stamp is nearest, at most ``slop_ns`` away; the newer arrival where two are equally near."""
+        found = self._nearest(stamp_ns)
+        return found[1] if found is not None and abs(found[0] - stamp_ns) <= slop_ns else None
+
+    def offset_ns(self, stamp_ns: int) -> int | None:
+        """How much later (negative: earlier) than ``stamp_ns`` the nearest item is; None without items."""
+        found = self._nearest(stamp_ns)
+        return found[0] - stamp_ns if found is not None else None
+
+    def clear(self) -> None:
+        with self._lock:
+            self._items.clear()
+
+    def _nearest(self, stamp_ns: int) -> tuple[int, Item] | None:
+        with self._lock:
+            return self._items[self._nearest_index(stamp_ns)] if self._items else None
+
+    def _nearest_index(self, stamp_ns: int) -> int:
+        return min(reversed(range(len(self._items))), key=lambda index: abs(self._items[index][0] - stamp_ns))
+
+
+logger = logging.getLogger(__name__)
+
+DEPTH_IMAGES_KEPT = 10  # beside the one nearest to each image that waits or is worked on
+
+
+@dataclass(frozen=True)
+class SceneDepth:
+    """Depth for every pixel of one camera image."""
+
+    depth_m: NDArray[np.float32]  # (H, W), NaN where nothing was measured
+    intrinsics: Intrinsics
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The objects of one image in space: nothing without depth."""
+
+    depth: SceneDepth | None = None
+    geometry: Mapping[str, ObjectGeometry] = field(default_factory=dict)  # by object id; TRACKED ones with enough depth
+
+
+class NoDepthError(ValueError):
+    """No depth image belongs to this one; the message says why."""
+
+
+class DepthSource:
+    """Keeps the newest calibration and the last depth images. Any thread may use it.
+
+    ``waiting_ns``: stamps of images that are still to be measured; their depth is kept however long the model takes.
+    """
+
+    def __init__(
+        self, parameters: Callable[[], NodeParameters], waiting_ns: Callable[[], Collection[int]] = tuple
+    ) -> None:
+        self._parameters = parameters
+        self._waiting_ns = waiting_ns
+        self._camera_info: Any = None
+        self._depth: StampedBuffer[Any] = StampedBuffer(DEPTH_IMAGES_KEPT)
+        self._newest_ns = 0
+        self._trouble = ""
+        self._told: set[str] = set()
+
+    def forget(self) -> None:
+        """Use no depth that came until now. The calibration stays: it is the camera's, and may be sent only once."""
+        self._depth.clear()
+        self._newest_ns = 0
+        self._trouble = ""
+        self._told.clear()
+
+    def put_depth(self, stamp_ns: int, message: Any) -> None:
+        if stamp_ns < self._newest_ns - JUMP_BACK_S * 1e9:
+            self._depth.clear()  # of a time that will come again
+        self._newest_ns = stamp_ns
+        self._depth.put(stamp_ns, message, self._waiting_ns())
+
+    def put_camera_info(self, message: CameraInfoMessage) -> None:
+        self._camera_info = message
+
+    @property
+    def camera_frame(self) -> str:
+        """The frame that the calibration is for; empty when it does not say, or none came."""
+        return self._camera_info.header.frame_id if self._camera_info is not None else ""
+
+    @property
+    def trouble(self) -> str:
+        """Why the latest image had no depth; empty when it had, and without ``use_depth``."""
+        return self._trouble
+
+    def intrinsics(self, width: int, height: int) -> Intrinsics:
+        """The calibration for images of this size; GeometryError when there is none that fits."""
+        if self._camera_info is None:
+            raise GeometryError("no camera_info came yet: remap camera_info to the topic of the camera's calibration")
+        return read_intrinsics(self._camera_info, width, height, rectified=self._parameters().rectified)
+
+    def measure(self, view: TrackingView) -> Scene:
+        """The objects of an image in space. What is wrong is told once, and ``trouble`` says it as long as it lasts."""
+        if not self._parameters().use_depth or view.image_rgb is None:
+            self._trouble = ""
+            return Scene()
+        height, width = view.image_rgb.shape[:2]
+        try:
+            depth = self._depth_of(view, height, width)
+        except (ImageError, GeometryError, NoDepthError) as error:
+            self._trouble = str(error)
+            if any(item.tracked.state is ObjectState.TRACKED for item in view.objects):  # else nobody misses it
+                self._complain(error)
+            return Scene()
+        self._trouble = ""
+        return Scene(depth, measure_objects(view.objects, depth))
+
+    def _depth_of(self, view: TrackingView, height: int, width: int) -> SceneDepth:
+        parameters = self._parameters()
+        message = self._depth.nearest(view.stamp_ns, round(parameters.depth_slop_s * 1e9))
+        if message is None:
+            raise NoDepthError(self._why_none(view.stamp_ns, parameters.depth_slop_s))
+        depth_frame, image_frame = message.header.frame_id, view.header.frame_id
+        if depth_frame != image_frame:
+            self._tell_once(
+                f"depth is in frame {depth_frame!r} and the image in {image_frame!r}: positions are wrong unless it is "
+                "aligned with the image all the same"
+            )
+        depth_m = on_image_grid(read_depth(message, parameters.depth_scale), height, width)
+        return SceneDepth(depth_m, self.intrinsics(width, height))
+
+    def _why_none(self, stamp_ns: int, slop_s: float) -> str:
+        offset_ns = self._depth.offset_ns(stamp_ns)
+        if offset_ns is None:
+            return "no depth image came yet: remap depth to the topic of the depth images, aligned with the image"
+        side = "later" if offset_ns > 0 else "earlier"
+        return (
+            f"no depth image within {slop_s:g} s of the image: the nearest is {abs(offset_ns) / 1e9:.3f} s {side}; "
+            "synchronise the two, or raise depth_slop_s"
+        )
+
+    def _complain(self, error: ValueError) -> None:
+        # What differs from image to image does not make it another complaint.
+        kind = type(error).__name__ if isinstance(error, NoDepthError) else str(error)
+        self._tell_once(f"no positions, sizes and points: {error}", kind)
+
+    def _tell_once(self, text: str, kind: str = "") -> None:
+        if (kind or text) not in self._told:
+            self._told.add(kind or text)
+            logger.warning("%s", text)
+
+
+def measure_objects(objects: Collection[ObjectView], depth: SceneDepth) -> dict[str, ObjectGeometry]:
+    """Place and size of every TRACKED object that has enough depth."""
+    measured = {
+        item.tracked.object_id: measure_object(item.tracked.mask, depth.depth_m, depth.intrinsics)
+        for item in objects
+        if item.tracked.state is ObjectState.TRACKED
+    }
+    return {object_id: geometry for object_id, geometry in measured.items() if geometry is not None}
+
+
+def is_ignored(item: ObjectView, parameters: NodeParameters) -> bool:
+    """Whether the object's class is one of ``ignore_classes``: it is to be kept out of what robots act on."""
+    return item.class_id != "" and item.class_id in (name.strip() for name in parameters.ignore_classes.split(","))
+
+
+def choose_target(objects: Collection[ObjectView], parameters: NodeParameters) -> str:
+    """Id of the object that ``~/target_pose`` is about: the selected one if one is, seen or not; else that which was
+    first seen, of those that are TRACKED and not ignored. Empty when there is none."""
+    if parameters.selected_object:
+        return parameters.selected_object
+    candidates = [
+        item for item in objects if item.tracked.state is ObjectState.TRACKED and not is_ignored(item, parameters)
+    ]
+    oldest = min(candidates, key=lambda item: (item.first_seen_ns, item.tracked.label), default=None)
+    return oldest.tracked.object_id if oldest is not None else ""
+
+
+def cloud_of(view: TrackingView, depth: SceneDepth, parameters: NodeParameters) -> NDArray[np.void]:
+    """The points of all objects but the ignored ones, and without all pixels on or next to those."""
+    assert view.result is not None and view.image_rgb is not None, "only a processed image has points"
+    ignored = [item.tracked for item in view.objects if is_ignored(item, parameters)]
+    visible = [tracked.mask for tracked in ignored if tracked.state is ObjectState.TRACKED]
+    return object_cloud(
+        view.result.label_image,
+        view.image_rgb,
+        depth.depth_m,
+        depth.intrinsics,
+        keep_out=keep_out_mask(visible, parameters.keep_out_margin_px),
+        without_labels=[tracked.label for tracked in ignored],
+    )

@@ -53,7 +53,7 @@ class Segmentation:
     things: tuple[SegmentedThing, ...]  # by prompt, then best first
 
 
-def segment_in_slices(
+def segment_in_turns(
     predictor: ImagePredictor, request: SegmentRequest, newest: TrackingView
 ) -> Generator[None, None, Segmentation]:
     """Answer a request; after every ``yield`` something else may use the network.
@@ -109,7 +109,7 @@ def _things(predictions: Sequence[ImagePrediction]) -> tuple[SegmentedThing, ...
     )
 
 
-def run_in_slices(submit: Callable[[Callable[[], None]], Future[None]], steps: Generator[Any, None, T]) -> Future[T]:
+def run_in_turns(submit: Callable[[Callable[[], None]], Future[None]], steps: Generator[Any, None, T]) -> Future[T]:
     """Run ``steps`` to the end, each up to its next ``yield`` as a command of its own.
 
     Args:

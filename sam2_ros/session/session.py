@@ -37,7 +37,7 @@ from sam2_ros.session.objects import (
 from sam2_ros.session.parameters import NodeParameters
 from sam2_ros.session.persistence import SessionFileError
 from sam2_ros.session.results import PromptWaiters, PublishingThread, TrackedImage
-from sam2_ros.session.segmentation import Segmentation, SegmentRequest, run_in_slices, segment_in_slices
+from sam2_ros.session.segmentation import Segmentation, SegmentRequest, run_in_turns, segment_in_turns
 from sam2_ros.session.stats import SessionStats, StatsCollector
 from sam2_ros.session.work_queue import Command, QueuedImage, SessionStoppedError, WorkQueue
 from sam2_ros.tracking.concurrency import TaskThread
@@ -161,9 +161,9 @@ class Session:
         """
 
         def slices() -> Any:
-            return (yield from segment_in_slices(self._tracker.image_predictor(), request, self._view))
+            return (yield from segment_in_turns(self._tracker.image_predictor(), request, self._view))
 
-        return run_in_slices(self._queue.submit, slices())
+        return run_in_turns(self._queue.submit, slices())
 
     def set_enabled(self, enabled: bool) -> Future[bool]:
         """While not enabled images are ignored; objects and prompts stay. Returns what was set."""

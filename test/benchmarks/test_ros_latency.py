@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from sam2_ros.demo.camera_stream import stamp_with_index
+from sam2_ros.demo.stream import stamp_with_index
 
 pytestmark = pytest.mark.usefixtures("import_benchmarks")
 MS = 1_000_000
@@ -106,7 +106,7 @@ def test_the_scene_goes_there_and_back_without_a_jump(import_benchmarks: None) -
 
 
 def test_the_images_have_the_size_and_the_clicks_lie_in_them(import_benchmarks: None) -> None:
-    from sam2_ros.demo.stream_options import Size
+    from sam2_ros.demo.stream import Size
 
     camera = importlib.import_module("looped_camera")
     size = Size(96, 54)

@@ -16,10 +16,9 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, Image
 
 from sam2_ros.demo.camera import FRAME_ID, DemoCamera, show
-from sam2_ros.demo.camera_stream import CameraStream, Prefetcher, StreamSpec, index_of_stamp
 from sam2_ros.demo.client import DemoError, DemoRun, run_demo
 from sam2_ros.demo.inbox import InboxNode, read_label_image
-from sam2_ros.demo.stream_options import Size
+from sam2_ros.demo.stream import CameraStream, Prefetcher, Size, StreamSpec, index_of_stamp
 from sam2_ros.node.conversions import stamp_to_ns
 
 SPEC = StreamSpec(frames=6, height_px=60, width_px=80)

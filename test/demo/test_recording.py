@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from sam2_ros.demo.camera_stream import stamp_with_index
-from sam2_ros.demo.recording import CameraFrame, Output, PackedImage, Recording, SeenObject, result_of, write_pictures
+from sam2_ros.demo.report import CameraFrame, Output, PackedImage, Recording, SeenObject, result_of, write_pictures
+from sam2_ros.demo.stream import stamp_with_index
 from sam2_ros.tracking.overlay import label_color_rgb
 from sam2_ros.tracking.types import ObjectState
 

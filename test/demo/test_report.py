@@ -7,9 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from sam2_ros.demo.camera_stream import stamp_with_index
-from sam2_ros.demo.recording import Output, PackedImage, Recording
-from sam2_ros.demo.report import DemoReport, IouTally, judge, measure_speed
+from sam2_ros.demo.report import DemoReport, IouTally, Output, PackedImage, Recording, judge, measure_speed
+from sam2_ros.demo.stream import stamp_with_index
 
 MS = 1_000_000
 EMPTY = np.zeros((2, 4), np.uint8)

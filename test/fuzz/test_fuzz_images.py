@@ -21,11 +21,17 @@ from tiny_model import noise_frames, tiny_model
 from sam2_ros.image_io.compressed import compressed_to_rgb
 from sam2_ros.image_io.encodings import ImageError, image_to_rgb
 from sam2_ros.model.sam2 import SAM2
-from sam2_ros.node.conversions import array_to_image, label_image_to_message, ns_to_stamp, stamp_to_ns, view_to_message
-from sam2_ros.node.geometry_messages import cloud_to_message, fill_pose
+from sam2_ros.node.conversions import (
+    array_to_image,
+    cloud_to_message,
+    fill_pose,
+    label_image_to_message,
+    ns_to_stamp,
+    stamp_to_ns,
+    view_to_message,
+)
 from sam2_ros.perception.camera import GeometryError, read_intrinsics
-from sam2_ros.perception.depth import on_image_grid, read_depth
-from sam2_ros.perception.scene_depth import DepthSource, cloud_of
+from sam2_ros.perception.depth import DepthSource, cloud_of, on_image_grid, read_depth
 from sam2_ros.session.objects import ObjectView, TrackingView
 from sam2_ros.session.parameters import parse
 from sam2_ros.tracking.tracker import Tracker

@@ -17,8 +17,7 @@ from tiny_model import noise_frames, tiny_model
 from sam2_ros.model.sam2 import SAM2
 from sam2_ros.msg import Prompt
 from sam2_ros.node.conversions import outcome_to_message, view_to_message
-from sam2_ros.node.segment_service import fill_response, read_request
-from sam2_ros.node.service_replies import read_or_refuse
+from sam2_ros.node.services import fill_response, read_or_refuse, read_request
 from sam2_ros.session.objects import PromptOutcome
 from sam2_ros.srv import SegmentImage
 from sam2_ros.tracking.tracker import Tracker

@@ -19,7 +19,7 @@ from tiny_model import TINY
 
 from sam2_ros.model.config import MODELS
 from sam2_ros.msg import TrackedObjectArray
-from sam2_ros.node import cameras
+from sam2_ros.node import sam2_node as cameras
 from sam2_ros.node.conversions import array_to_image
 from sam2_ros.session.model_loading import SharedNetworks, load_configured_tracker
 from sam2_ros.session.parameters import ParameterError, camera_names, parse

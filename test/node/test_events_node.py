@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from std_srvs.srv import SetBool
 
 from sam2_ros.msg import Prompt, TrackedObject, TrackedObjectArray, TrackEvent
 from sam2_ros.node.conversions import array_to_image, ns_to_stamp
-from sam2_ros.node.event_publisher import QOS
+from sam2_ros.node.publishers import QOS
 from sam2_ros.srv import (
     AddObjects,
     Clear,
@@ -240,7 +241,8 @@ def test_a_camera_that_dies_and_comes_back_with_other_images(ros_rig: Any) -> No
 
 def test_fifty_calls_at_once_are_all_answered(ros_rig: Any) -> None:
     camera = Camera(ros_rig)
-    adding = [ros_rig.call_async(AddObjects, "add_objects", prompts=[click(f"a{n}")], wait=True) for n in range(50)]
+    add = functools.partial(ros_rig.call_async, AddObjects, "add_objects", wait=True, timeout_s=60.0)
+    adding = [add(prompts=[click(f"a{n}")]) for n in range(50)]
     listing = [ros_rig.call_async(ListObjects, "list_objects") for _ in range(50)]
     pausing = [ros_rig.call_async(SetBool, "enable", data=True) for _ in range(50)]
     ros_rig.spin_until(lambda: all(f.done() for f in (*listing, *pausing)), "those who need no image are answered")

@@ -1,4 +1,4 @@
-"""Compressed images in and out, and what the graph around the image topic tells the doctor."""
+"""Compressed images in and out, and what the graph around the image topic tells the monitor."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from std_msgs.msg import Header
 from sam2_ros.image_io.compressed import compressed_to_rgb
 from sam2_ros.msg import TrackedObjectArray
 from sam2_ros.node.conversions import array_to_image, ns_to_stamp, rgb_to_compressed
-from sam2_ros.node.doctor import explain_silence
-from sam2_ros.node.image_graph import is_output, look_at_image_topic
+from sam2_ros.node.diagnostics import explain_silence, inspect_image_topic, is_output
 
 GRAY = np.full((48, 64, 3), 90, dtype=np.uint8)
 
@@ -73,7 +72,7 @@ def test_the_other_transport_is_pointed_out(make_ros_rig: Callable[..., Any]) ->
     rig.peer.create_publisher(Image, "camera/image_raw", 1)
 
     def seen() -> Any:
-        return look_at_image_topic(rig.node, rig.node._guard.current)
+        return inspect_image_topic(rig.node, rig.node._guard.current)
 
     rig.spin_until(lambda: "/camera/image_raw" in seen().other_image_topics, "the camera is seen")
     rig.spin_until(lambda: seen().other_transport == "compressed", "the compressed images are seen")
@@ -86,7 +85,7 @@ def test_names_for_compressed_images_are_those_to_remap_to(make_ros_rig: Callabl
     rig.peer.create_publisher(CompressedImage, "camera/image_raw/compressed", 1)
 
     def seen() -> Any:
-        return look_at_image_topic(rig.node, rig.node._guard.current)
+        return inspect_image_topic(rig.node, rig.node._guard.current)
 
     rig.spin_until(lambda: bool(seen().other_image_topics), "the camera is seen")
     assert seen().name == "/image/compressed"

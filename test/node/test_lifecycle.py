@@ -129,7 +129,7 @@ def test_an_exception_in_a_transition_is_logged_and_the_node_cleaned_up(
     def broken(*_: Any) -> None:
         raise RuntimeError("no subscription today")
 
-    monkeypatch.setattr(sam2_node, "Inputs", broken)
+    monkeypatch.setattr(sam2_node, "Subscriptions", broken)
     assert rig.node.trigger_activate() == TransitionCallbackReturn.ERROR
     assert state_of(rig) == "unconfigured"
     assert any("on_activate failed" in text and "no subscription today" in text for text in logged)

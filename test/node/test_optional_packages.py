@@ -12,14 +12,12 @@ import pytest
 from geometry_msgs.msg import Pose, Transform, TransformStamped
 from std_msgs.msg import Header
 
-from sam2_ros.node.geometry_messages import object_pose
-from sam2_ros.node.optional_vision_msgs import make_vision_outputs
-from sam2_ros.node.publishers import make_qos
-from sam2_ros.node.spatial_outputs import SpatialOutputs
+from sam2_ros.node.conversions import object_pose
+from sam2_ros.node.publishers import SpatialPublishers, make_qos, make_vision_publishers
 from sam2_ros.node.tf import Transforms, rotate
 from sam2_ros.perception.camera import Intrinsics
+from sam2_ros.perception.depth import Scene, SceneDepth
 from sam2_ros.perception.object_geometry import ObjectGeometry
-from sam2_ros.perception.scene_depth import Scene, SceneDepth
 from sam2_ros.session.objects import ObjectView, TrackingView
 from sam2_ros.session.parameters import parse
 from sam2_ros.tracking.types import FrameResult, ObjectState, TrackedMask
@@ -120,7 +118,7 @@ def vision_msgs(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def test_detections(vision_msgs: ModuleType) -> None:
     node: Any = StandInNode()
-    outputs = make_vision_outputs(node, QOS)
+    outputs = make_vision_publishers(node, QOS)
     assert outputs is not None and outputs.topic_names() == ["~/detections", "~/label_info"]
     outputs.publish(a_view("mug", "tin"), Scene(None, {"mug": PLACE}))
     (message,) = sent_on(node, "~/detections")
@@ -137,7 +135,7 @@ def test_detections(vision_msgs: ModuleType) -> None:
 
 def test_label_info_is_said_again_when_it_changes(vision_msgs: ModuleType) -> None:
     node: Any = StandInNode()
-    outputs = make_vision_outputs(node, QOS)
+    outputs = make_vision_publishers(node, QOS)
     assert outputs is not None
     for view in (a_view("mug"), a_view("mug"), a_view("mug", "tin", class_id=""), a_view("far", label=65535)):
         outputs.publish(view, Scene())
@@ -147,7 +145,7 @@ def test_label_info_is_said_again_when_it_changes(vision_msgs: ModuleType) -> No
 
 def test_label_info_that_nobody_was_told_is_said_when_the_node_is_active_again(vision_msgs: ModuleType) -> None:
     node: Any = StandInNode()
-    outputs = make_vision_outputs(node, QOS)
+    outputs = make_vision_publishers(node, QOS)
     assert outputs is not None
     publisher = node.publishers["~/label_info"]
     publisher.is_activated = False
@@ -161,7 +159,7 @@ def test_label_info_that_nobody_was_told_is_said_when_the_node_is_active_again(v
 def test_without_vision_msgs_there_are_no_such_topics(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "vision_msgs", None)
     node: Any = StandInNode()
-    assert make_vision_outputs(node, QOS) is None and not node.publishers
+    assert make_vision_publishers(node, QOS) is None and not node.publishers
 
 
 # tf2_ros -------------------------------------------------------------------------------------------------------------
@@ -191,7 +189,7 @@ def tf2_ros(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def publish_in_space(node: Any, subscribers: int = 0, **values: Any) -> None:
-    outputs = SpatialOutputs(
+    outputs = SpatialPublishers(
         node, lambda: parse({"use_depth": True, **values}), Transforms(node), qos=QOS, cloud_qos=QOS
     )
     for topic in ("~/markers", "~/object_points"):

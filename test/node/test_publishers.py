@@ -16,7 +16,7 @@ from std_msgs.msg import Header
 
 from sam2_ros.msg import TrackedObjectArray
 from sam2_ros.node.conversions import array_to_image, ns_to_stamp
-from sam2_ros.node.doctor import ImageWatch
+from sam2_ros.node.diagnostics import TopicMonitor
 
 SECOND = 1_000_000_000
 
@@ -80,7 +80,7 @@ def test_silence_is_told_after_the_time_that_the_parameter_says(
     status: list[DiagnosticArray] = []
     monkeypatch.setattr(rig.node, "_diagnostics", SimpleNamespace(publish=status.append))
     now_s = 100.0
-    monkeypatch.setattr(rig.node, "_watch", ImageWatch(lambda: now_s))
+    monkeypatch.setattr(rig.node, "_watch", TopicMonitor(lambda: now_s))
     now_s = 102.0  # no image for two seconds
     for timeout_s, level in ((3.0, DiagnosticStatus.OK), (1.5, DiagnosticStatus.WARN)):
         set_parameters(rig, image_timeout_s=timeout_s)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sam2_ros.node.service_replies import refused_by_image
+from sam2_ros.node.services import refused_by_image
 from sam2_ros.session.objects import PromptOutcome, TrackingView
 
 

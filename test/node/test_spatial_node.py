@@ -17,12 +17,12 @@ from std_msgs.msg import Header
 from visualization_msgs.msg import Marker, MarkerArray
 
 from sam2_ros.demo.camera import FRAME_ID, DemoCamera
-from sam2_ros.demo.camera_stream import StreamFrame, StreamInfo
+from sam2_ros.demo.stream import StreamFrame, StreamInfo
 from sam2_ros.demo.tabletop.scene import Tabletop
 from sam2_ros.msg import Prompt, TrackedObject, TrackedObjectArray
 from sam2_ros.node.conversions import array_to_image, ns_to_stamp
-from sam2_ros.perception.clouds import POINT_DTYPE
-from sam2_ros.perception.scene_depth import DEPTH_IMAGES_KEPT
+from sam2_ros.perception.depth import DEPTH_IMAGES_KEPT
+from sam2_ros.perception.object_geometry import POINT_DTYPE
 from sam2_ros.srv import AddObjects, Reset
 
 SECOND = 1_000_000_000

@@ -16,7 +16,7 @@ from session_rig import SessionRig, click
 from std_msgs.msg import Header
 
 from sam2_ros.node.conversions import array_to_image, ns_to_stamp
-from sam2_ros.node.detection_input import DetectionInput, make_detection_input, read_detections
+from sam2_ros.node.subscriptions import DetectionSubscription, make_detection_subscription, read_detections
 from sam2_ros.perception.detections import Box, Detection, box_iou, boxes_of, prompts_for
 from sam2_ros.session.objects import ObjectView, PromptAction, PromptRequest, TrackingView
 from sam2_ros.session.parameters import parse
@@ -176,7 +176,7 @@ def test_a_detector_at_every_image_adds_a_thing_once(make_ros_rig: Callable[...,
         rig.spin_until(lambda: rig.node._session.stats().processed == sent, "the image is processed")
 
     show()
-    detections = DetectionInput(rig.node, rig.node._session, rig.node._current_parameters, Image)
+    detections = DetectionSubscription(rig.node, rig.node._session, rig.node._current_parameters, Image)
     message = an_array(a_detection({"cup": 0.9}, 20, 20, 3, 3))
     for _ in range(5):
         detections._on_detections(message)
@@ -193,7 +193,7 @@ def test_a_detector_at_every_image_adds_a_thing_once(make_ros_rig: Callable[...,
 def test_the_node_tells_where_objects_were(make_ros_rig: Callable[..., Any]) -> None:
     rig = make_ros_rig(detection_mode="add")
     rig.start()
-    rig.node._detections = DetectionInput(rig.node, rig.node._session, rig.node._current_parameters, Image)
+    rig.node._detections = DetectionSubscription(rig.node, rig.node._session, rig.node._current_parameters, Image)
     images = rig.publisher(Image, "image", qos_profile_sensor_data)
     header = Header(frame_id="camera", stamp=ns_to_stamp(1_000_000_000))
     images.publish(array_to_image(np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8), "rgb8", header))
@@ -212,7 +212,7 @@ class Late:
             get_logger=lambda: SimpleNamespace(info=lambda *_: None, debug=lambda *_: None),
         )
         parameters = parse({"detection_mode": "add"})
-        self.detections = DetectionInput(node, self.rig.session, lambda: parameters, object)
+        self.detections = DetectionSubscription(node, self.rig.session, lambda: parameters, object)
 
     def show(self, stamp_s: float) -> None:
         self.detections.observe(self.rig.show(np.zeros((HEIGHT, WIDTH, 3), np.uint8), stamp_s))
@@ -285,7 +285,7 @@ def test_detections_of_a_bags_last_round_are_forgotten(late: Late) -> None:
 def test_without_vision_msgs_nothing_is_subscribed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "vision_msgs", None)
     nobody: Any = None
-    assert make_detection_input(nobody, nobody, nobody) is None
+    assert make_detection_subscription(nobody, nobody, nobody) is None
 
 
 def test_with_vision_msgs_the_topic_is_subscribed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,5 +301,5 @@ def test_with_vision_msgs_the_topic_is_subscribed(monkeypatch: pytest.MonkeyPatc
 
     node: Any = SimpleNamespace(create_subscription=create_subscription)
     nobody: Any = None
-    subscription = make_detection_input(node, nobody, nobody)
+    subscription = make_detection_subscription(node, nobody, nobody)
     assert subscription is not None and made == [(object, "detections")]

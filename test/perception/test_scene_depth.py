@@ -13,7 +13,7 @@ import pytest
 from image_messages import image_message
 from sensor_msgs.msg import CameraInfo, RegionOfInterest
 
-from sam2_ros.perception.scene_depth import DepthSource, choose_target, cloud_of, is_ignored
+from sam2_ros.perception.depth import DepthSource, choose_target, cloud_of, is_ignored
 from sam2_ros.session.objects import ObjectView, TrackingView
 from sam2_ros.session.parameters import parse
 from sam2_ros.tracking.types import FrameResult, ObjectState, TrackedMask

@@ -12,7 +12,7 @@ import pytest
 from tiny_model import noise_frames
 
 from sam2_ros.session.objects import PromptRequest
-from sam2_ros.session.segmentation import SegmentRequest, run_in_slices
+from sam2_ros.session.segmentation import SegmentRequest, run_in_turns
 from sam2_ros.session.session import Session, SessionStoppedError
 from sam2_ros.tracking.types import PromptError
 
@@ -166,7 +166,7 @@ def counting(closed: list[str]) -> Generator[int, None, str]:
 
 def test_slices_queue_up_again_one_at_a_time() -> None:
     queue = Queue()
-    whole = run_in_slices(queue.submit, counting([]))
+    whole = run_in_turns(queue.submit, counting([]))
     for _ in range(3):
         assert len(queue.waiting) == 1 and not whole.done()
         queue.run_one()
@@ -175,7 +175,7 @@ def test_slices_queue_up_again_one_at_a_time() -> None:
 
 def test_cancelling_ends_the_work_at_the_next_slice() -> None:
     queue, closed = Queue(), []
-    whole = run_in_slices(queue.submit, counting(closed))
+    whole = run_in_turns(queue.submit, counting(closed))
     queue.run_one()
     assert whole.cancel()
     queue.run_one()
@@ -190,7 +190,7 @@ def test_what_a_slice_raises_reaches_the_caller() -> None:
         raise ValueError("no good")
 
     queue = Queue()
-    whole = run_in_slices(queue.submit, failing())
+    whole = run_in_turns(queue.submit, failing())
     queue.run_one()
     queue.run_one()
     with pytest.raises(ValueError, match="no good"):

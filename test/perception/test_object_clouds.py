@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sam2_ros.perception.camera import Intrinsics
-from sam2_ros.perception.clouds import POINT_DTYPE, keep_out_mask, object_cloud, outside_keep_out, pack_rgb
+from sam2_ros.perception.object_geometry import POINT_DTYPE, keep_out_mask, object_cloud, outside_keep_out, pack_rgb
 
 CAMERA = Intrinsics(fx=10.0, fy=10.0, cx=5.5, cy=3.5, width=12, height=8)
 # Two objects of 5 x 6 px side by side; without their borders of 1 px: 3 x 4 px each.

@@ -1,11 +1,11 @@
-"""What the start-up doctor says about images that do not come."""
+"""What the topic monitor says about images that do not come."""
 
 from __future__ import annotations
 
 import pytest
 
-from sam2_ros.node import doctor
-from sam2_ros.node.doctor import ImageTopic, ImageWatch, Publisher, explain_silence
+from sam2_ros.node import diagnostics
+from sam2_ros.node.diagnostics import ImageTopic, Publisher, TopicMonitor, explain_silence
 
 CAMERA = Publisher("camera", "best_effort")
 
@@ -34,12 +34,12 @@ def test_silence_is_explained(image_topic: ImageTopic, expected: list[str]) -> N
     ("is_set", "expected"), [(True, "camera's process needs it too"), (False, "and for the camera")]
 )
 def test_the_profile_is_named_for_whom_it_lacks(monkeypatch: pytest.MonkeyPatch, is_set: bool, expected: str) -> None:
-    for name in doctor.PROFILE_VARIABLES:
+    for name in diagnostics.PROFILE_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     if is_set:
-        monkeypatch.setenv(doctor.PROFILE_VARIABLES[0], "profile.xml")
-    assert expected in doctor.profile_advice()
-    assert "FASTRTPS_DEFAULT_PROFILES_FILE=" in doctor.profile_advice()
+        monkeypatch.setenv(diagnostics.PROFILE_VARIABLES[0], "profile.xml")
+    assert expected in diagnostics.profile_advice()
+    assert "FASTRTPS_DEFAULT_PROFILES_FILE=" in diagnostics.profile_advice()
 
 
 class Clock:
@@ -52,7 +52,7 @@ class Clock:
 
 def test_the_watch_warns_about_silence_once_in_a_while() -> None:
     clock = Clock()
-    watch = ImageWatch(clock)
+    watch = TopicMonitor(clock)
 
     def diagnose() -> str:
         return watch.diagnose(5.0, lambda: topic(CAMERA))
@@ -72,7 +72,7 @@ def test_the_watch_warns_about_silence_once_in_a_while() -> None:
 
 def test_a_new_finding_is_told_at_once() -> None:
     clock = Clock()
-    watch = ImageWatch(clock)
+    watch = TopicMonitor(clock)
     clock.now_s += 5
     assert "nobody publishes" in watch.diagnose(5.0, topic)
     clock.now_s += 1
@@ -85,14 +85,14 @@ def test_a_new_finding_is_told_at_once() -> None:
 )
 def test_the_watch_warns_about_losses(came: int, lost: int, warning: str) -> None:
     clock = Clock()
-    watch = ImageWatch(clock)
+    watch = TopicMonitor(clock)
     for _ in range(came):
         watch.note_image()
     watch.note_lost(lost)
     assert watch.diagnose(10.0, lambda: topic(CAMERA)) == ""  # not before the window has ended
-    clock.now_s += doctor.LOSS_WINDOW_S
+    clock.now_s += diagnostics.LOSS_WINDOW_S
     text = watch.diagnose(10.0, lambda: topic(CAMERA))
     assert text.startswith(warning) and ("config/fastdds.xml" in text) == bool(warning)
-    clock.now_s += doctor.LOSS_WINDOW_S
+    clock.now_s += diagnostics.LOSS_WINDOW_S
     watch.note_image()
     assert watch.diagnose(10.0, lambda: topic(CAMERA)) == ""  # that was before

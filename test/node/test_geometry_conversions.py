@@ -10,15 +10,8 @@ from std_msgs.msg import Header
 from visualization_msgs.msg import Marker
 
 from sam2_ros.msg import TrackedObject
-from sam2_ros.node.geometry_messages import (
-    MarkedObject,
-    cloud_to_message,
-    fill_pose,
-    markers_to_message,
-    object_pose_stamped,
-)
-from sam2_ros.perception.clouds import POINT_DTYPE
-from sam2_ros.perception.object_geometry import ObjectGeometry
+from sam2_ros.node.conversions import MarkedObject, cloud_to_message, fill_pose, markers_to_message, object_pose_stamped
+from sam2_ros.perception.object_geometry import POINT_DTYPE, ObjectGeometry
 
 HEADER = Header(frame_id="camera_optical")
 TURNED = ObjectGeometry(  # by 90 degrees about z

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sam2_ros.data.files.video import SourceError
-from sam2_ros.demo.camera_stream import (
+from sam2_ros.demo.stream import (
     CameraStream,
     Prefetcher,
     StreamFrame,
