@@ -85,7 +85,7 @@ class MemoryAttentionGraph(nn.Module):
 
         Args:
             top: (1, d_model, h, w).
-            memories: (R, memory_dim, h, w).
+            memories: (R, memory_dim, *config.memory_hw).
             memory_slots: (R,) int64: 0 = the frame just before, ``num_spatial_memories - 1`` = a conditioning frame.
             memory_valid: (R,) bool.
             pointers: (P, d_model).
@@ -96,10 +96,9 @@ class MemoryAttentionGraph(nn.Module):
         map_tokens = memories.flatten(2).transpose(1, 2).reshape(1, -1, config.memory_dim)
         pointer_tokens = pointers.reshape(1, -1, config.memory_dim)
         position = torch.cat((model.memory_positions(memory_slots), model.pointer_positions(pointer_ages)), dim=1)
-        tokens_per_map = config.feature_size**2
         valid = torch.cat(
             (
-                memory_valid[:, None].expand(-1, tokens_per_map).reshape(1, -1),
+                memory_valid[:, None].expand(-1, config.memory_tokens).reshape(1, -1),
                 pointer_valid[:, None].expand(-1, config.tokens_per_pointer).reshape(1, -1),
             ),
             dim=1,

@@ -44,13 +44,14 @@ def graphs_of(model: SAM2, slots: Slots) -> list[Graph]:
     config = model.config
     size, side = config.image_size, config.feature_size
     top = torch.zeros(1, config.d_model, side, side)
-    stride8 = torch.zeros(1, config.d_model // 4, 2 * side, 2 * side)
-    stride4 = torch.zeros(1, config.d_model // 8, 4 * side, 4 * side)
+    fine = config.d_model if config.fine_maps else 0
+    stride8 = torch.zeros(1, fine // 4, 2 * side, 2 * side)
+    stride4 = torch.zeros(1, fine // 8, 4 * side, 4 * side)
     logits = torch.zeros(1, 1, size // 4, size // 4)
     yes = torch.ones(1, dtype=torch.bool)
     memory = (
         top,
-        torch.zeros(slots.memories, config.memory_dim, side, side),
+        torch.zeros(slots.memories, config.memory_dim, *config.memory_hw),
         torch.zeros(slots.memories, dtype=torch.int64),
         torch.ones(slots.memories, dtype=torch.bool),
         torch.zeros(slots.pointers, config.d_model),

@@ -53,10 +53,9 @@ class OnnxNetwork(SAM2):
                 f"the graph has room for {self._slots.memories} memories and {self._slots.pointers} pointers, the "
                 f"object has {len(slots)} and {len(ages)}: export with more conditioning frames"
             )
-        side = config.feature_size
         tokens_mc = memory.tokens_bmc[row]
         placed = tokens_mc.shape[0] - memory.num_pointer_tokens
-        memories = tokens_mc[:placed].unflatten(0, (len(slots), side, side)).permute(0, 3, 1, 2)
+        memories = tokens_mc[:placed].unflatten(0, (len(slots), *config.memory_hw)).permute(0, 3, 1, 2)
         pointers = tokens_mc[placed:].reshape(len(ages), config.d_model)
         return self._run(
             "memory_attention",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
 from sam2_ros.model.inference import is_cpu_inference
 from sam2_ros.model.packed import Linear
-from sam2_ros.model.pooled_memory import pool_maps, weight_of_squares
 from sam2_ros.model.position_encoding import rotary_table, rotate_pairs
 from sam2_ros.model.softmax_attention import prefers_products, softmax_attention
 
@@ -56,20 +58,37 @@ class Attention(nn.Module):
         )
 
 
+@dataclass(frozen=True)
+class Keys:
+    """What queries look at."""
+
+    k_bhmc: Tensor  # turned by their places
+    v_bmc: Tensor  # what the values are projected from
+    valid_bm: Tensor | None = None  # bool, False for keys that are left out; None: none is
+    bias_m: Tensor | None = None  # added to the scores of each key; None: nothing is
+
+
 class RotaryAttention(Attention):
     """Attention whose queries and keys are turned by their place in the image (axial RoPE).
 
     Keys may hold several maps of the queries' size one after another (one per memory) and, at their end, tokens
-    without a place in the image (object pointers), which stay unturned.
-
-    Args:
-        dim, num_heads, key_value_dim: as in ``Attention``.
-        pooling: squares of so many by so many keys of a map are looked at as one; 1 is exact.
+    without a place in the image (object pointers), which stay unturned. Other layouts of the keys are subclasses.
     """
 
-    def __init__(self, dim: int, num_heads: int, key_value_dim: int | None = None, pooling: int = 1) -> None:
+    def __init__(self, dim: int, num_heads: int, key_value_dim: int | None = None) -> None:
         super().__init__(dim, num_heads, key_value_dim=key_value_dim)
-        self.pooling = pooling
+
+    def turn_keys(self, k_bhmc: Tensor, grid_hw: Sequence[int], num_unplaced: int) -> Tensor:
+        """Keys turned by their places; the last ``num_unplaced`` have none."""
+        cos, sin = rotary_table(k_bhmc.shape[-1], *grid_hw, k_bhmc.device)
+        placed = k_bhmc.shape[2] - num_unplaced
+        in_parts = k_bhmc.numel() > _CACHED_KEYS and is_cpu_inference(k_bhmc)
+        maps = k_bhmc[:, :, :placed].split(cos.shape[0] if in_parts else placed, dim=2)
+        return torch.cat([*(rotate_pairs(part, cos, sin) for part in maps), k_bhmc[:, :, placed:]], dim=2)
+
+    def choose_keys(self, keys: Keys, grid_hw: Sequence[int], num_unplaced: int) -> Keys:
+        """What is looked at instead of all turned keys: here, all of them."""
+        return keys
 
     def forward_on_grid(
         self,
@@ -80,25 +99,16 @@ class RotaryAttention(Attention):
         num_unplaced: int = 0,
         valid_bm: Tensor | None = None,
     ) -> Tensor:
-        """As ``forward``, with N = grid_hw[0] * grid_hw[1] and M = R * N + num_unplaced.
+        """As ``forward``, with N = grid_hw[0] * grid_hw[1] queries and M = R * N + num_unplaced keys.
 
         Queries of batch 1 serve every batch element of the keys. Keys that are False in ``valid_bm`` are left out.
         """
         q = self.split_heads(self.q_proj(q_bnc))
         k = self.split_heads(self.k_proj(k_bmc))
-        cos, sin = rotary_table(q.shape[-1], *grid_hw, q.device)
-        placed = k.shape[2] - num_unplaced
-        q = rotate_pairs(q, cos, sin).expand(k.shape[0], -1, -1, -1)
-        in_parts = k.numel() > _CACHED_KEYS and is_cpu_inference(k)
-        maps = k[:, :, :placed].split(cos.shape[0] if in_parts else placed, dim=2)
-        k = torch.cat([*(rotate_pairs(part, cos, sin) for part in maps), k[:, :, placed:]], dim=2)
-        bias_m = None
-        if self.pooling > 1:
-            k = pool_maps(k.flatten(0, 1), grid_hw, num_unplaced, self.pooling).unflatten(0, k.shape[:2])
-            v_bmc = pool_maps(v_bmc, grid_hw, num_unplaced, self.pooling)
-            if valid_bm is not None:  # whole maps are valid or not
-                valid_bm = pool_maps(valid_bm[..., None].float(), grid_hw, num_unplaced, self.pooling)[..., 0] > 0
-            bias_m = weight_of_squares(v_bmc.shape[1], num_unplaced, self.pooling, q)
+        q = rotate_pairs(q, *rotary_table(q.shape[-1], *grid_hw, q.device)).expand(k.shape[0], -1, -1, -1)
+        k = self.turn_keys(k, grid_hw, num_unplaced)
+        keys = self.choose_keys(Keys(k, v_bmc, valid_bm), grid_hw, num_unplaced)
+        k, v_bmc, valid_bm, bias_m = keys.k_bhmc, keys.v_bmc, keys.valid_bm, keys.bias_m
         value_width = v_bmc.shape[2]
         if valid_bm is None and self.num_heads == 1 and value_width < q.shape[3] and prefers_products(q, value_width):
             # Weights of one head add up to one: the values can be averaged at their own, smaller, width and projected

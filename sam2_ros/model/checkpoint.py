@@ -8,9 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from sam2_ros.model.checkpoint_files import CheckpointError, read_state_dict
-from sam2_ros.model.config import MODELS, HieraSpec, ModelConfig
+from sam2_ros.model.config import MODELS, HieraSpec, ModelConfig, RepViTSpec, VitSpec
 
-__all__ = ["CheckpointError", "fill_model", "infer_model_name", "load_checkpoint", "read_state_dict", "some_names"]
+__all__ = [
+    "CheckpointError",
+    "fill_model",
+    "fitting_models",
+    "infer_model_name",
+    "load_checkpoint",
+    "read_state_dict",
+    "some_names",
+]
 
 # What only tracking uses. A checkpoint of the image part alone has none of it.
 MEMORY_PART = (
@@ -23,6 +31,7 @@ MEMORY_PART = (
     "no_mem_pos_enc",
     "no_obj_ptr",
     "no_obj_embed_spatial",
+    "spatial_perceiver.",
 )
 _MAX_NAME = 120  # characters of a tensor's name in a message
 _FLOAT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -67,42 +76,65 @@ def fill_model(model: nn.Module, state: dict[str, Tensor], source: Path, image_o
     model.load_state_dict(converted | absent)
 
 
-def infer_model_name(state: dict[str, Tensor]) -> str | None:
-    """The table's first model that has this state dict's trunk, width and version; None if no model has.
+def infer_model_name(state: dict[str, Tensor], file_name: str = "") -> str | None:
+    """The table's model that has this state dict's trunk, width and version; None if no model has.
 
-    The image part alone is the same in versions 2.0 and 2.1: it passes for 2.1.
+    Several can have: the image part alone is the same in versions 2.0 and 2.1, and the variants of one EfficientTAM
+    differ in what no tensor shows. Then it is the one that the file is named after, as the official files are, else the
+    table's first.
+
+    Args:
+        state: by official names.
+        file_name: of the checkpoint, without its ending.
     """
+    found = fitting_models(state)
+    return file_name if file_name in found else next(iter(found), None)
+
+
+def fitting_models(state: dict[str, Tensor]) -> list[str]:
+    """All models of the table that have this state dict's trunk, width and version, in the table's order."""
     trunk, version = _trunk_of_state(state), _version_of_state(state)
-    for name, config in MODELS.items():
-        same_version = version is None or version == (config.pointer_time_encoding, config.no_object_memory_embed)
-        if trunk is not None and trunk == _trunk_of_config(config) and same_version:
-            return name
-    return None
+    return [
+        name
+        for name, config in MODELS.items()
+        if trunk is not None and trunk == _trunk_of_config(config) and version in (None, _version_of_config(config))
+    ]
 
 
-def _trunk_of_state(state: dict[str, Tensor]) -> tuple[int, ...] | None:
-    """Width of the model; then, of a Hiera trunk, its width and number of blocks. None if this is no SAM 2."""
+def _trunk_of_state(state: dict[str, Tensor]) -> tuple[int | str, ...] | None:
+    """Width of the model, and what tells its trunk from others; None if this is no SAM 2."""
     no_memory, position = state.get("no_mem_embed"), state.get("image_encoder.trunk.pos_embed")
     if no_memory is None or no_memory.ndim != 3 or not any(name.startswith("image_encoder.trunk.") for name in state):
         return None
-    if position is None or position.ndim != 4:
-        return (no_memory.shape[2],)
-    norms = (
-        name for name in state if name.startswith("image_encoder.trunk.blocks.") and name.endswith(".norm1.weight")
-    )
-    return (no_memory.shape[2], position.shape[1], sum(1 for _ in norms))
+    width = no_memory.shape[2]
+    if any(name.startswith("image_encoder.trunk.body.stem.") for name in state):
+        return width, "repvit"
+    norms = [n for n in state if n.startswith("image_encoder.trunk.blocks.") and n.endswith(".norm1.weight")]
+    if position is not None and position.ndim == 4:
+        return width, "hiera", position.shape[1], len(norms)
+    if position is not None and position.ndim == 3:
+        return width, "vit", position.shape[2], len(norms)
+    return width, "efficientnet"
 
 
-def _trunk_of_config(config: ModelConfig) -> tuple[int, ...]:
-    if isinstance(config.trunk, HieraSpec):
-        return (config.d_model, config.trunk.embed_dim, sum(config.trunk.stages))
-    return (config.d_model,)
+def _trunk_of_config(config: ModelConfig) -> tuple[int | str, ...]:
+    trunk = config.trunk
+    if isinstance(trunk, HieraSpec):
+        return config.d_model, "hiera", trunk.embed_dim, sum(trunk.stages)
+    if isinstance(trunk, VitSpec):
+        return config.d_model, "vit", trunk.embed_dim, trunk.depth
+    return config.d_model, "repvit" if isinstance(trunk, RepViTSpec) else "efficientnet"
 
 
-def _version_of_state(state: dict[str, Tensor]) -> tuple[bool, bool] | None:
+def _version_of_state(state: dict[str, Tensor]) -> tuple[bool, bool, bool] | None:
     if not any(map(_is_memory, state)):
         return None
-    return "obj_ptr_tpos_proj.weight" in state, "no_obj_embed_spatial" in state
+    has_perceiver = any(name.startswith("spatial_perceiver.") for name in state)
+    return "obj_ptr_tpos_proj.weight" in state, "no_obj_embed_spatial" in state, has_perceiver
+
+
+def _version_of_config(config: ModelConfig) -> tuple[bool, bool, bool]:
+    return config.pointer_time_encoding, config.no_object_memory_embed, config.perceiver is not None
 
 
 def _misfits(expected: dict[str, Tensor], state: dict[str, Tensor]) -> list[str]:
@@ -120,13 +152,13 @@ def _misfits(expected: dict[str, Tensor], state: dict[str, Tensor]) -> list[str]
 
 
 def _advice(model: nn.Module, state: dict[str, Tensor]) -> str:
-    likely = infer_model_name(state)
-    if likely is None:
+    likely = fitting_models(state)
+    if not likely:
         return "It does not look like SAM 2"
     config = getattr(model, "config", None)
-    if isinstance(config, ModelConfig) and config.name != likely:
-        return f"It looks like {likely}: give that name, or none"
-    return f"It looks like a changed {likely}"
+    if isinstance(config, ModelConfig) and config.name not in likely:
+        return f"It looks like {likely[0]}: give that name, or none"
+    return f"It looks like a changed {likely[0]}"
 
 
 def _is_memory(name: str) -> bool:

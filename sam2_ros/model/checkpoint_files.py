@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sam2_ros.model.huggingface import is_huggingface, official_names
+from sam2_ros.model.repvit import fold_batch_norms, has_batch_norms
 
 # What a folder saved by `transformers` has its weights in, the better format first.
 _FOLDER_FILES = (
@@ -38,9 +39,12 @@ class CheckpointError(ValueError):
 def read_state_dict(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
     """The tensors of a checkpoint by their official names, on the CPU and in the types they are stored in.
 
+    EdgeTAM's batch norms are folded into the convolutions before them, in float32.
+
     Args:
-        path: an official SAM 2 checkpoint (``{"model": state_dict}``), a plain state dict, either of them as
-            safetensors, weights of ``transformers`` (Sam2Model, Sam2VideoModel), or a folder that it saved.
+        path: an official checkpoint of SAM 2, EdgeTAM or EfficientTAM (``{"model": state_dict}``), a plain state dict,
+            either of them as safetensors, weights of ``transformers`` (Sam2Model, Sam2VideoModel, EdgeTamModel,
+            EdgeTamVideoModel), or a folder that it saved.
         sha256: what the file's hash must be, in hexadecimal; it is compared before anything is read.
 
     Raises:
@@ -57,7 +61,7 @@ def read_state_dict(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
             raise CheckpointError(f"{path}: {error}") from error
         except RuntimeError as error:
             raise CheckpointError(f"{path}: not a readable checkpoint, {_what_is_wrong(error)}") from error
-    return state
+    return fold_batch_norms(state) if has_batch_norms(state) else state
 
 
 def _weights_file(path: Path) -> Path:

@@ -23,6 +23,43 @@ class EfficientNetLiteSpec:
 
 
 @dataclass(frozen=True)
+class RepViTSpec:
+    """A RepViT-M1 trunk (arXiv 2307.09283), strides 4 to 32."""
+
+    widths: tuple[int, int, int, int] = (48, 96, 192, 384)
+    depths: tuple[int, int, int, int] = (2, 2, 14, 2)  # blocks per stage
+
+
+@dataclass(frozen=True)
+class VitSpec:
+    """A plain vision transformer (arXiv 2203.16527): one map at stride 16."""
+
+    embed_dim: int
+    num_heads: int
+    depth: int = 12
+    global_blocks: tuple[int, ...] = (2, 5, 8, 11)  # indices of blocks that attend over the whole image
+    window: int = 14  # tokens along one side, in the other blocks
+    position_grid: int = 14  # tokens along one side of the learned position embedding
+
+
+@dataclass(frozen=True)
+class PerceiverSpec:
+    """EdgeTAM's spatial perceiver (arXiv 2501.07256): a frame's memory as latents in place of a map."""
+
+    grid: int = 16  # squared: how many latents look at the whole map, and how many at a window each
+    depth: int = 2
+
+
+@dataclass(frozen=True)
+class PooledMemory:
+    """Squares of memory tokens that are looked at as one (arXiv 2411.18933)."""
+
+    side: int = 2  # tokens along one side of a square
+    weight_in_keys: bool = False  # a square's weight, a logarithm, is added to its key and not to its score
+    lone_map_whole: bool = True  # where there is only one memory, nothing is pooled
+
+
+@dataclass(frozen=True)
 class Approximations:
     """Less work for slightly other masks; docs/speed.md has what each costs and brings. The default is exact."""
 
@@ -39,8 +76,8 @@ class ModelConfig:
     """Everything that decides the shapes of one model. The defaults are those of every released SAM 2.1 size."""
 
     name: str
-    trunk: HieraSpec | EfficientNetLiteSpec
-    image_size: int = 1024  # px, side of the square model input; a multiple of 32
+    trunk: HieraSpec | EfficientNetLiteSpec | RepViTSpec | VitSpec
+    image_size: int = 1024  # px, side of the square model input; a multiple of ``size_step``
     d_model: int = 256
     memory_dim: int = 64
     memory_layers: int = 4
@@ -53,12 +90,39 @@ class ModelConfig:
     max_conditioning_in_attention: int | None = None  # ``max_cond_frames_in_attn``, 2 or more; None = all that are kept
     pointer_time_encoding: bool = True  # 2.1: signed temporal encoding of object pointers
     no_object_memory_embed: bool = True  # 2.1: a learned embedding marks memories of absent objects
+    fine_maps: bool = True  # the decoder looks at strides 4 and 8 (``use_high_res_features_in_sam``)
+    perceiver: PerceiverSpec | None = None  # None: memories are maps
+    pooled_memory: PooledMemory | None = None  # that it was trained with
     approximations: Approximations = Approximations()
 
     @property
     def feature_size(self) -> int:
         """Tokens along one side of the stride-16 feature map."""
         return self.image_size // 16
+
+    @property
+    def size_step(self) -> int:
+        """px; ``image_size`` is a multiple of it."""
+        return 32 if self.perceiver is None else 16 * self.perceiver.grid
+
+    @property
+    def memory_hw(self) -> tuple[int, int]:
+        """Height and width in which the tokens of a frame's memory are laid out."""
+        if self.perceiver is not None:
+            return 2 * self.perceiver.grid, self.perceiver.grid
+        return self.feature_size, self.feature_size
+
+    @property
+    def memory_tokens(self) -> int:
+        """Tokens that memory attention has of one frame, pointers aside."""
+        return self.memory_hw[0] * self.memory_hw[1]
+
+    @property
+    def pooled_keys(self) -> PooledMemory | None:
+        """How memory attention pools its keys: as asked for, else as it was trained; None: not at all."""
+        if self.approximations.memory_pooling > 1:
+            return PooledMemory(self.approximations.memory_pooling, lone_map_whole=False)
+        return self.pooled_memory
 
     @property
     def tokens_per_pointer(self) -> int:
@@ -89,8 +153,49 @@ _NANO = ModelConfig(
     pointer_time_encoding=False,
 )
 
+_EDGETAM = ModelConfig(
+    name="edgetam",
+    trunk=RepViTSpec(),
+    # It was trained at 1024 px, which take a CPU five times as long and a robot's camera does not wait for; 512 keep
+    # 80.1 of its 86.4 on DAVIS 2017 (docs/checkpoints.md).
+    image_size=512,
+    memory_layers=2,
+    pointer_time_encoding=False,
+    no_object_memory_embed=False,
+    perceiver=PerceiverSpec(),
+)
+
+
+def _efficienttam(name: str, trunk: VitSpec, image_size: int = 1024, pooled: PooledMemory | None = None) -> ModelConfig:
+    return ModelConfig(
+        name=name,
+        trunk=trunk,
+        image_size=image_size,
+        pointer_time_encoding=False,
+        no_object_memory_embed=False,
+        fine_maps=False,
+        pooled_memory=pooled,
+    )
+
+
+def _efficienttams(name: str, trunk: VitSpec) -> list[ModelConfig]:
+    """The variants of one trunk: their weights have the same shapes."""
+    return [
+        _efficienttam(name, trunk),
+        _efficienttam(f"{name}_1", trunk, pooled=PooledMemory()),
+        _efficienttam(f"{name}_2", trunk, pooled=PooledMemory(weight_in_keys=True)),
+        _efficienttam(f"{name}_512x512", trunk, image_size=512),
+    ]
+
+
 MODELS: dict[str, ModelConfig] = {
     "nano": _NANO,
+    "edgetam": _EDGETAM,
+    **{
+        config.name: config
+        for name, trunk in (("efficienttam_ti", VitSpec(192, 3)), ("efficienttam_s", VitSpec(384, 6)))
+        for config in _efficienttams(name, trunk)
+    },
     **{f"sam2.1_hiera_{size}": ModelConfig(f"sam2.1_hiera_{size}", trunk) for size, trunk in _TRUNKS.items()},
     **{
         f"sam2_hiera_{size}": ModelConfig(
@@ -106,7 +211,8 @@ def model_config(name: str, image_size: int | None = None) -> ModelConfig:
 
     Args:
         name: a key of ``MODELS``.
-        image_size: side of the square model input in px, a positive multiple of 32; None keeps the table's.
+        image_size: side of the square model input in px, a positive multiple of 32 (of 256 for EdgeTAM); None keeps the
+            table's.
 
     Raises:
         ValueError: unknown name, or a size that the strides do not divide.
@@ -116,8 +222,9 @@ def model_config(name: str, image_size: int | None = None) -> ModelConfig:
     config = MODELS[name]
     if image_size is None:
         return config
-    if image_size <= 0 or image_size % 32:
-        raise ValueError(f"image_size must be a positive multiple of 32 px, got {image_size}")
+    if image_size <= 0 or image_size % config.size_step:
+        step = config.size_step
+        raise ValueError(f"image_size must be a positive multiple of {step} px for {name}, got {image_size}")
     return replace(config, image_size=image_size)
 
 
@@ -125,9 +232,14 @@ def approximate(config: ModelConfig, approximations: Approximations) -> ModelCon
     """The same model with less work.
 
     Raises:
-        ValueError: squares that do not divide the feature map, or more or fewer memories than the model can look at.
+        ValueError: squares that do not divide the feature map, or of a model whose memories are small already, or more
+            or fewer memories than the model can look at.
     """
     pooling, recent = approximations.memory_pooling, approximations.recent_memories
+    if pooling > 1 and (config.perceiver is not None or config.pooled_memory is not None):
+        raise ValueError(
+            f"memory_pooling: expected 1 for {config.name}, which pools its memories itself, got {pooling}"
+        )
     if pooling < 1 or config.feature_size % pooling:
         raise ValueError(
             f"memory_pooling: expected a divisor of {config.feature_size}, the side of {config.name}'s feature map at "

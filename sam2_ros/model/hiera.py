@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, cat, nn, zeros
 
 from sam2_ros.model.config import HieraSpec
-from sam2_ros.model.inference import is_cpu_inference, state_of
+from sam2_ros.model.inference import Kept, is_cpu_inference
 from sam2_ros.model.layers import MLP
 from sam2_ros.model.packed import Linear
 from sam2_ros.model.softmax_attention import softmax_attention
@@ -121,8 +121,7 @@ class Hiera(nn.Module):
         self.pos_embed_window = nn.Parameter(zeros(1, dim, spec.window_sizes[0], spec.window_sizes[0]))
         self.blocks = nn.ModuleList()
         self.stage_ends = []
-        # The last position embedding, between what it was made for and of.
-        self._kept: tuple[tuple[object, ...], Tensor, tuple[Tensor, Tensor]] | None = None
+        self._kept = Kept()
         for stage, depth in enumerate(spec.stages):
             for index_in_stage in range(depth):
                 first_of_later_stage = stage > 0 and index_in_stage == 0
@@ -143,18 +142,11 @@ class Hiera(nn.Module):
         return [part for block in self.blocks for part in (block.get_submodule("attn"), block.get_submodule("mlp"))]
 
     def kept_position_embedding(self, height: int, width: int) -> Tensor:
-        """``position_embedding``, made anew only when its parameters have changed: it costs as much as a block."""
-        state = state_of(self.pos_embed, self.pos_embed_window)
-        if state is None:
-            return self.position_embedding(height, width)
-        kept = self._kept
-        if kept is None or kept[0] != (height, width, state):
-            embedding = self.position_embedding(height, width)
-            self._kept = kept = (height, width, state), embedding, (self.pos_embed, self.pos_embed_window)
-        return kept[1]
+        """``position_embedding``, kept: it costs as much as a block."""
+        return self._kept.made_of((self.pos_embed, self.pos_embed_window), self.position_embedding, height, width)
 
     def train(self, mode: bool = True) -> Hiera:
-        self._kept = None
+        self._kept.forget()
         return super().train(mode)
 
     def position_embedding(self, height: int, width: int) -> Tensor:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sam2_ros.model.config import HieraSpec, ModelConfig
+from sam2_ros.model.config import EfficientNetLiteSpec, HieraSpec, ModelConfig, RepViTSpec
 from sam2_ros.model.efficientnet_lite import EfficientNetLite
 from sam2_ros.model.hiera import Hiera
 from sam2_ros.model.layers import chained_1x1
+from sam2_ros.model.repvit import RepViT
+from sam2_ros.model.vit import PlainNeck, Vit
 
 
 class LateralConv(nn.Module):
@@ -50,11 +52,24 @@ class FpnNeck(nn.Module):
 class ImageEncoder(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        spec = config.trunk
-        self.trunk = Hiera(spec) if isinstance(spec, HieraSpec) else EfficientNetLite()
-        self.neck = FpnNeck(self.trunk.channels, config.d_model)
+        self.trunk = _trunk(config)
+        neck = FpnNeck if config.fine_maps else PlainNeck
+        self.neck = neck(self.trunk.channels, config.d_model)
 
-    def forward(self, images_bchw: Tensor, conv_s0: nn.Conv2d, conv_s1: nn.Conv2d) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, 3, S, S) normalised images -> the maps of ``FpnNeck`` at strides 4, 8 and 16."""
-        maps: tuple[Tensor, Tensor, Tensor] = self.neck(self.trunk(images_bchw), conv_s0, conv_s1)
+    def forward(self, images_bchw: Tensor, *laterals: nn.Conv2d) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, 3, S, S) normalised images -> the neck's maps at strides 4, 8 and 16.
+
+        Args:
+            laterals: the mask decoder's, see ``MaskDecoder.laterals``.
+        """
+        maps: tuple[Tensor, Tensor, Tensor] = self.neck(self.trunk(images_bchw), *laterals)
         return maps
+
+
+def _trunk(config: ModelConfig) -> Hiera | EfficientNetLite | RepViT | Vit:
+    spec = config.trunk
+    if isinstance(spec, HieraSpec):
+        return Hiera(spec)
+    if isinstance(spec, RepViTSpec):
+        return RepViT(spec)
+    return EfficientNetLite() if isinstance(spec, EfficientNetLiteSpec) else Vit(spec)

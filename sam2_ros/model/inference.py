@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 
@@ -35,3 +37,23 @@ def state_of(*parameters: Tensor) -> tuple[object, ...] | None:
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or any(p.is_inference() for p in parameters):
         return None
     return tuple((p.data_ptr(), p._version, p.device, p.dtype) for p in parameters)
+
+
+class Kept:
+    """The last tensor that was made of some parameters, made anew only when they or its size have changed."""
+
+    def __init__(self) -> None:
+        self._kept: tuple[object, Tensor, Sequence[Tensor]] | None = None
+
+    def made_of(self, parameters: Sequence[Tensor], make: Callable[..., Tensor], *size: int) -> Tensor:
+        """``make(*size)``, which depends on the parameters and the size alone; ``state_of`` says when it is kept."""
+        state = state_of(*parameters)
+        if state is None:
+            return make(*size)
+        kept = self._kept
+        if kept is None or kept[0] != (size, state):
+            self._kept = kept = (size, state), make(*size), parameters
+        return kept[1]
+
+    def forget(self) -> None:
+        self._kept = None

@@ -52,12 +52,17 @@ class MaskDecoder(nn.Module):
             nn.ConvTranspose2d(dim // 4, dim // 8, 2, 2),
             nn.GELU(),
         )
-        # Applied once per image rather than per prompt: see SAM2.encode_image.
+        # Applied once per image rather than per prompt: see ``laterals``.
         self.conv_s0 = nn.Conv2d(dim, dim // 8, 1)
         self.conv_s1 = nn.Conv2d(dim, dim // 4, 1)
         self.output_hypernetworks_mlps = nn.ModuleList(MLP(dim, dim, dim, dim // 8) for _ in range(_NUM_MASKS))
         self.iou_prediction_head = MLP(dim, config.iou_hidden_dim, config.iou_hidden_dim, _NUM_MASKS)
         self.pred_obj_score_head = MLP(dim, dim, dim, 1)
+
+    @property
+    def laterals(self) -> tuple[nn.Conv2d, ...]:
+        """What the image encoder is given to make maps at strides 4 and 8 with, once for an image's prompts."""
+        return self.conv_s0, self.conv_s1
 
     def forward(
         self,
@@ -119,3 +124,18 @@ class MaskDecoder(nn.Module):
             single.tokens_bmc,  # the pointer stays the single mask's own: it is what memory was trained on
             single.object_score_logits_b1,
         )
+
+
+class CoarseMaskDecoder(MaskDecoder):
+    """Decodes from the map at stride 16 alone, as EfficientTAM does; the maps at strides 4 and 8 have no channels."""
+
+    def __init__(self, config: ModelConfig, fallback: StabilityFallback | None) -> None:
+        super().__init__(config, fallback)
+        del self.conv_s0, self.conv_s1
+
+    @property
+    def laterals(self) -> tuple[nn.Conv2d, ...]:
+        return ()
+
+    def _upscale(self, source_bchw: Tensor, stride4_bchw: Tensor, stride8_bchw: Tensor) -> Tensor:
+        return self.output_upscaling(source_bchw)

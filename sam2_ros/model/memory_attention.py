@@ -7,6 +7,20 @@ from torch import Tensor, nn
 from sam2_ros.model.attention import RotaryAttention
 from sam2_ros.model.config import ModelConfig
 from sam2_ros.model.packed import Linear
+from sam2_ros.model.pooled_memory import PooledRotaryAttention
+from sam2_ros.model.spatial_perceiver import LatentRotaryAttention
+
+
+def cross_attention(config: ModelConfig) -> RotaryAttention:
+    """The look at memory, for the kind of memory that the network has."""
+    if config.perceiver is not None:
+        return LatentRotaryAttention(config, config.perceiver)
+    pooled = config.pooled_keys
+    return (
+        RotaryAttention(config.d_model, 1, config.memory_dim)
+        if pooled is None
+        else PooledRotaryAttention(config, pooled)
+    )
 
 
 class MemoryAttentionLayer(nn.Module):
@@ -19,7 +33,7 @@ class MemoryAttentionLayer(nn.Module):
         super().__init__()
         dim = config.d_model
         self.self_attn = RotaryAttention(dim, 1)
-        self.cross_attn_image = RotaryAttention(dim, 1, config.memory_dim, config.approximations.memory_pooling)
+        self.cross_attn_image = cross_attention(config)
         self.linear1 = Linear(dim, config.memory_ffn_dim)
         self.linear2 = Linear(config.memory_ffn_dim, dim)
         self.activation = nn.ReLU()
@@ -67,10 +81,10 @@ class MemoryAttention(nn.Module):
             features_bchw: (B, d_model, h, w); batch 1 where the memories are of one image's objects, which then share
                 what comes before the first look at memory.
             position_1chw: their sine position encoding, of which a tenth is added at the input.
-            memory_bmc: (B, R * h * w + num_pointer_tokens, memory_dim): R memory maps, then pointer tokens.
+            memory_bmc: (B, R * config.memory_tokens + num_pointer_tokens, memory_dim): R memories, then pointer tokens.
             memory_position_bmc: added to the keys; same shape, or batch 1.
             num_pointer_tokens: how many tokens at the end have no place in the image.
-            valid_bm: (B, R * h * w + num_pointer_tokens) bool: False for tokens that only fill a fixed number of
+            valid_bm: (B, as many) bool: False for tokens that only fill a fixed number of
                 slots; None: all count.
 
         Returns:

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from sam2_ros.model.config import ModelConfig
 from sam2_ros.model.image_encoder import ImageEncoder
 from sam2_ros.model.layers import MLP
-from sam2_ros.model.mask_decoder import MaskDecoder, StabilityFallback
+from sam2_ros.model.mask_decoder import CoarseMaskDecoder, MaskDecoder, StabilityFallback
 from sam2_ros.model.memory_attention import MemoryAttention
 from sam2_ros.model.memory_encoder import MemoryEncoder
 from sam2_ros.model.position_encoding import sine_map, sine_of_time
 from sam2_ros.model.prompt_encoder import EncodedPrompts, PointPrompts, PromptEncoder
+from sam2_ros.model.spatial_perceiver import MapMemory, SpatialPerceiver
 
 ABSENT_LOGIT = -1024.0  # mask logits of an object that is not in the frame
 _SURE_LOGIT = 10.0  # a mask given by the user has logits of plus or minus this
@@ -30,8 +31,8 @@ class ImageFeatures:
     """One image (or a batch) as the heads see it."""
 
     top_bchw: Tensor  # (B, d_model, S/16, S/16), not conditioned on memory
-    stride8_bchw: Tensor  # (B, d_model / 4, S/8, S/8)
-    stride4_bchw: Tensor  # (B, d_model / 8, S/4, S/4)
+    stride8_bchw: Tensor  # (B, d_model / 4, S/8, S/8); no channels in a network without fine maps
+    stride4_bchw: Tensor  # (B, d_model / 8, S/4, S/4); likewise
 
     def expand(self, batch: int) -> ImageFeatures:
         """The same image for a batch of objects; a view, no copy."""
@@ -42,9 +43,9 @@ class ImageFeatures:
 
 @dataclass(frozen=True)
 class MemoryTokens:
-    """What one step of memory attention looks at: R memory maps flattened one after another, then pointer tokens."""
+    """What one step of memory attention looks at: R frames' memories one after another, then pointer tokens."""
 
-    tokens_bmc: Tensor  # (B, R * h * w + num_pointer_tokens, memory_dim)
+    tokens_bmc: Tensor  # (B, R * config.memory_tokens + num_pointer_tokens, memory_dim)
     position_bmc: Tensor  # same shape or batch 1
     num_pointer_tokens: int
     # Of each batch element, what the positions were made of: time slots of its maps, ages of its pointers.
@@ -85,8 +86,11 @@ class SAM2(nn.Module):
         self.image_encoder = ImageEncoder(config)
         self.memory_attention = MemoryAttention(config)
         self.memory_encoder = MemoryEncoder(config)
+        # Without one it holds no weights.
+        perceiver = config.perceiver
+        self.spatial_perceiver = MapMemory(config) if perceiver is None else SpatialPerceiver(config, perceiver)
         self.sam_prompt_encoder = PromptEncoder(config)
-        self.sam_mask_decoder = MaskDecoder(config, fallback)
+        self.sam_mask_decoder = (MaskDecoder if config.fine_maps else CoarseMaskDecoder)(config, fallback)
         self.mask_downsample = nn.Conv2d(1, 1, 4, 4)
         self.obj_ptr_proj = MLP(dim, dim, dim, dim)
         self.no_obj_ptr = nn.Parameter(0.02 * torch.randn(1, dim))
@@ -110,8 +114,7 @@ class SAM2(nn.Module):
 
     def encode_image(self, images_bchw: Tensor) -> ImageFeatures:
         """(B, 3, S, S) float images, normalised with ImageNet's mean and deviation -> float32 features."""
-        decoder = self.sam_mask_decoder
-        stride4, stride8, top = self.image_encoder(images_bchw, decoder.conv_s0, decoder.conv_s1)
+        stride4, stride8, top = self.image_encoder(images_bchw, *self.sam_mask_decoder.laterals)
         return ImageFeatures(top.float(), stride8.float(), stride4.float())
 
     def without_memory(self, features: ImageFeatures) -> Tensor:
@@ -215,7 +218,7 @@ class SAM2(nn.Module):
     def encode_memory(
         self, features: ImageFeatures, logits_b1hw: Tensor, object_score_logits_b1: Tensor, prompted: bool | Tensor
     ) -> Tensor:
-        """(B, memory_dim, h, w): the memory of a frame and the mask found in it.
+        """(B, memory_dim, *config.memory_hw): the memory of a frame and the mask found in it.
 
         Args:
             features: of that frame.
@@ -233,15 +236,14 @@ class SAM2(nn.Module):
         if self.config.no_object_memory_embed:
             absent_b1 = (object_score_logits_b1 <= 0).to(memory_bchw.dtype)
             memory_bchw = memory_bchw + (absent_b1 * self.no_obj_embed_spatial)[..., None, None]
-        return memory_bchw
+        return self.spatial_perceiver(memory_bchw)
 
     def memory_positions(self, slots: tuple[int, ...] | Tensor) -> Tensor:
-        """(1, R * h * w, memory_dim): place in the image plus time slot, of R memories one after another.
+        """(1, R * config.memory_tokens, memory_dim): place in the image plus time slot, of R memories in a row.
 
         Slot 0 is the frame just before, ``num_spatial_memories - 1`` a conditioning frame.
         """
-        side = self.config.feature_size
-        place_nc = sine_map(self.config.memory_dim, side, side, self.no_mem_embed.device)[0].flatten(1).T
+        place_nc = self.spatial_perceiver.places(self.no_mem_embed.device)
         slots_r = torch.as_tensor(slots, device=place_nc.device)
         return (place_nc + self.maskmem_tpos_enc[slots_r, 0]).flatten(0, 1)[None]
 

@@ -70,7 +70,7 @@ class CompiledNetwork(SAM2):
         self.eval()
         _allow_many_shapes()
         policy, config = BankPolicy.of(model.config), model.config
-        self._map_tokens = (policy.reach + _CONDITIONING_FRAMES) * config.feature_size**2
+        self._map_tokens = (policy.reach + _CONDITIONING_FRAMES) * config.memory_tokens
         self._pointer_tokens = (policy.max_pointers - 1 + _CONDITIONING_FRAMES) * config.tokens_per_pointer
         mode = "max-autotune" if self.no_mem_embed.device.type == "cuda" else None  # records CUDA graphs
         fits: dict[str, Callable[..., bool]] = {

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sam2_ros.model.checkpoint import CheckpointError, fill_model, infer_model_name, read_state_dict, some_names
-from sam2_ros.model.config import MODELS, Approximations, HieraSpec, ModelConfig, approximate, model_config
+from sam2_ros.model.config import MODELS, Approximations, HieraSpec, ModelConfig, VitSpec, approximate, model_config
 from sam2_ros.model.mask_decoder import StabilityFallback
 from sam2_ros.model.sam2 import SAM2
 from sam2_ros.tracking.compiled import compile_network
@@ -53,7 +53,7 @@ def choose_precision(precision: str, config: ModelConfig, device: torch.device) 
         raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}")
     if precision == "float32" or (precision == "auto" and not has_fast_bfloat16(device)):
         return Precision(torch.float32, torch.float32)
-    if precision == "auto" and not isinstance(config.trunk, HieraSpec):
+    if precision == "auto" and not isinstance(config.trunk, HieraSpec | VitSpec):
         return Precision(torch.float32, torch.bfloat16)
     return Precision(torch.bfloat16, torch.bfloat16)
 
@@ -233,7 +233,7 @@ def check_device(device: str) -> None:
 
 
 def _model_of(state: dict[str, Tensor], source: Path) -> str:
-    name = infer_model_name(state)
+    name = infer_model_name(state, source.stem)
     if name is None:
         found = some_names(sorted(state))
         raise CheckpointError(f"{source} looks like none of the models {', '.join(MODELS)}; it has {found}")

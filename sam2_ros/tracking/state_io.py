@@ -154,7 +154,6 @@ def _track(
 
 def _memories(model: SAM2, plain: object, next_frame: int, where: str) -> dict[int, FrameMemory]:
     config = model.config
-    side = config.feature_size
     device = model.no_mem_embed.device
     memories = {}
     for key, each in _dict(plain, where).items():
@@ -162,7 +161,9 @@ def _memories(model: SAM2, plain: object, next_frame: int, where: str) -> dict[i
         values = _mapping(each, ("spatial", "pointer"), f"{where}[{frame}]")
         spatial = values["spatial"]
         if spatial is not None:
-            spatial = _tensor(spatial, torch.bfloat16, (1, config.memory_dim, side, side), f"{where}[{frame}]: spatial")
+            spatial = _tensor(
+                spatial, torch.bfloat16, (1, config.memory_dim, *config.memory_hw), f"{where}[{frame}]: spatial"
+            )
             spatial = spatial.to(device)
         pointer = _tensor(values["pointer"], torch.float32, (1, config.d_model), f"{where}[{frame}]: pointer")
         memories[frame] = FrameMemory(spatial, pointer.to(device))

@@ -311,13 +311,13 @@ def meta_state(name: str) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_model_is_inferred_from_its_state(name: str) -> None:
-    assert infer_model_name(meta_state(name)) == name
+    assert infer_model_name(meta_state(name), file_name=name) == name
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_model_of_the_image_part_is_inferred_but_for_its_version(name: str) -> None:
     state = {key: tensor for key, tensor in meta_state(name).items() if not key.startswith(MEMORY_PART)}
-    assert infer_model_name(state) == name.replace("sam2_", "sam2.1_")
+    assert infer_model_name(state, file_name=name.replace("sam2_", "sam2.1_")) == name.replace("sam2_", "sam2.1_")
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+
 import pytest
 import torch
 
+from sam2_ros.model.checkpoint import fill_model, fitting_models, infer_model_name, read_state_dict
 from sam2_ros.model.config import MODELS, model_config
+from sam2_ros.model.repvit import fold_batch_norms
 from sam2_ros.model.sam2 import SAM2
 
 # Counted on the official code: parameters and state-dict entries.
@@ -18,7 +23,21 @@ OFFICIAL_SIZES = [
     ("sam2.1_hiera_small", 46_060_354, 519),
     ("sam2.1_hiera_base_plus", 80_850_178, 615),
     ("sam2.1_hiera_large", 224_446_642, 903),
+    *((f"efficienttam_ti{variant}", 17_866_018, 455) for variant in ("", "_1", "_2", "_512x512")),
+    *((f"efficienttam_s{variant}", 34_055_842, 455) for variant in ("", "_1", "_2", "_512x512")),
 ]
+EDGETAM_PARAMETERS = 13_895_794
+KEYS = Path(__file__).parents[1] / "support" / "official_keys"
+
+
+def official_keys(name: str) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of all tensors in an official checkpoint, as counted on the official code."""
+    lines = (KEYS / f"{name}.txt").read_text().splitlines()
+    return {key: ast.literal_eval(shape) for key, shape in (line.split("\t") for line in lines)}
+
+
+def shapes(state: dict[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
 def on_meta(name: str) -> SAM2:
@@ -43,7 +62,46 @@ def test_size_is_that_of_the_released_model(name: str, parameters: int, keys: in
 
 
 def test_every_official_entry_of_the_table_is_counted_above() -> None:
-    assert {name for name, _, _ in OFFICIAL_SIZES} | {"nano"} == set(MODELS)
+    assert {name for name, _, _ in OFFICIAL_SIZES} | {"nano", "edgetam"} == set(MODELS)
+
+
+def test_efficienttam_has_all_official_keys() -> None:
+    assert shapes(on_meta("efficienttam_ti").state_dict()) == official_keys("efficienttam_ti")
+
+
+def test_edgetam_has_all_official_keys_once_they_are_folded() -> None:
+    keys = official_keys("edgetam")
+    state = {name: torch.zeros(shape) for name, shape in keys.items()}
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    assert len(keys) == 982
+    assert sum(tensor.numel() for name, tensor in state.items() if not name.endswith(statistics)) == (
+        EDGETAM_PARAMETERS + 2 * 128  # and the Fourier matrix, a buffer
+    )
+    folded = fold_batch_norms(state)
+    assert shapes(folded) == shapes(on_meta("edgetam").state_dict())
+    assert sum(name.startswith("image_encoder.trunk.") for name in folded) == 206
+
+
+@pytest.mark.parametrize(("file", "name"), [("edgetam", "edgetam"), ("efficienttam_ti", "efficienttam_ti")])
+def test_official_checkpoint_tells_its_model(tmp_path: Path, file: str, name: str) -> None:
+    """All of them filled with ones, through a file and the loader."""
+    state = {key: torch.ones(shape) for key, shape in official_keys(file).items()}
+    torch.save({"model": state}, tmp_path / "official.pt")
+    read = read_state_dict(tmp_path / "official.pt")
+    assert infer_model_name(read) == name
+    model = SAM2(MODELS[name])
+    fill_model(model, read, tmp_path / "official.pt")
+    assert all(tensor.isfinite().all() for tensor in model.state_dict().values())
+
+
+@pytest.mark.parametrize("trunk", ["efficienttam_ti", "efficienttam_s"])
+def test_variant_of_equal_shapes_is_the_one_that_the_file_is_named_after(trunk: str) -> None:
+    variants = [trunk, f"{trunk}_1", f"{trunk}_2", f"{trunk}_512x512"]
+    state = on_meta(trunk).state_dict()
+    assert fitting_models(state) == variants
+    assert [infer_model_name(state, variant) for variant in variants] == variants
+    for other in ("", "weights", "edgetam", "efficienttam_ti" if trunk == "efficienttam_s" else "efficienttam_s"):
+        assert infer_model_name(state, other) == trunk
 
 
 def test_heads_have_the_released_sizes() -> None:
@@ -111,5 +169,11 @@ def test_unknown_name_lists_the_known_ones() -> None:
 
 @pytest.mark.parametrize("size", [0, -32, 1000])
 def test_size_that_the_strides_do_not_divide_is_refused(size: int) -> None:
-    with pytest.raises(ValueError, match=f"multiple of 32 px, got {size}"):
+    with pytest.raises(ValueError, match=f"multiple of 32 px for nano, got {size}"):
         model_config("nano", size)
+
+
+@pytest.mark.parametrize("size", [0, 128, 320, 640])
+def test_size_whose_map_has_no_16_windows_in_a_row_is_refused(size: int) -> None:
+    with pytest.raises(ValueError, match=f"multiple of 256 px for edgetam, got {size}"):
+        model_config("edgetam", size)

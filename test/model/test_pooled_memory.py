@@ -9,8 +9,8 @@ import pytest
 import torch
 from tiny_model import TINY, noise_frames, tiny_model
 
-from sam2_ros.model.config import MODELS, Approximations, approximate
-from sam2_ros.model.pooled_memory import pool_maps, weight_of_squares
+from sam2_ros.model.config import MODELS, Approximations, PooledMemory, approximate
+from sam2_ros.model.pooled_memory import PooledRotaryAttention, pool_maps, weight_of_squares
 from sam2_ros.model.softmax_attention import softmax_attention
 from sam2_ros.tracking.tracker import Tracker
 
@@ -73,4 +73,50 @@ def test_nothing_is_approximated_unless_asked_for() -> None:
     for config in MODELS.values():
         assert config.approximations == Approximations()
         assert approximate(config, Approximations()) == config
-        assert approximate(config, Approximations(2)) == replace(config, approximations=Approximations(2))
+        fewer = Approximations(recent_memories=2)
+        assert approximate(config, fewer) == replace(config, approximations=fewer)
+
+
+@pytest.mark.parametrize("name", ["edgetam", "efficienttam_ti_1", "efficienttam_s_2"])
+def test_what_was_trained_with_few_memory_tokens_is_not_pooled_again(name: str) -> None:
+    with pytest.raises(ValueError, match=f"memory_pooling: expected 1 for {name}, which pools its memories itself"):
+        approximate(MODELS[name], Approximations(memory_pooling=2))
+
+
+MAPS, TOKENS, POINTERS = 3, 16, 2
+
+
+def look(pooled: PooledMemory, maps: int, valid: list[bool] | None = None) -> torch.Tensor:
+    """Queries of a 4x4 image look at ``maps`` random memories, and at pointers."""
+    torch.manual_seed(0)
+    attention = PooledRotaryAttention(TINY, pooled)
+    generator = torch.Generator().manual_seed(1)
+    q = torch.randn(1, TOKENS, TINY.d_model, generator=generator)
+    memory = torch.randn(1, MAPS * TOKENS, TINY.memory_dim, generator=generator)[:, : maps * TOKENS]
+    pointers = torch.randn(1, POINTERS, TINY.memory_dim, generator=generator)
+    tokens = torch.cat((memory, pointers), dim=1)
+    valid_bm = None
+    if valid is not None:
+        valid_bm = torch.tensor([[v for v in valid for _ in range(TOKENS)] + [True] * POINTERS])
+        tokens = tokens * (valid_bm[..., None] | (torch.rand(tokens.shape, generator=generator) > 0.5))
+    return attention.forward_on_grid(q, tokens, tokens, (4, 4), POINTERS, valid_bm)
+
+
+@pytest.mark.parametrize("weight_in_keys", [False, True], ids=["_1", "_2"])
+@torch.inference_mode()
+def test_memories_in_fixed_slots_are_looked_at_as_without_slots(weight_in_keys: bool) -> None:
+    """Also a lone one, which is not pooled."""
+    pooled = PooledMemory(weight_in_keys=weight_in_keys)
+    for maps in (1, 2, 3):
+        slots = look(pooled, MAPS, [index < maps for index in range(MAPS)])
+        torch.testing.assert_close(slots, look(pooled, maps), rtol=1e-4, atol=1e-5)
+    whole = look(replace(pooled, side=1), 1)
+    torch.testing.assert_close(look(pooled, 1), whole, rtol=1e-4, atol=1e-5)
+    assert (look(pooled, 2) - look(replace(pooled, side=1), 2)).abs().max() > 1e-3
+    always = look(replace(pooled, lone_map_whole=False), 1)
+    assert (always - whole).abs().max() > 1e-3
+
+
+@torch.inference_mode()
+def test_weight_in_the_keys_is_another_network_than_weight_in_the_scores() -> None:
+    assert (look(PooledMemory(), 2) - look(PooledMemory(weight_in_keys=True), 2)).abs().max() > 1e-3

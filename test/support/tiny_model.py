@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam2_ros.evaluation.official import randomise
-from sam2_ros.model.config import MODELS, HieraSpec, ModelConfig
+from sam2_ros.model.config import MODELS, HieraSpec, ModelConfig, PerceiverSpec, PooledMemory, RepViTSpec, VitSpec
 from sam2_ros.model.mask_decoder import StabilityFallback
 from sam2_ros.model.sam2 import SAM2
 from sam2_ros.tracking.types import FrameResult
@@ -28,6 +28,27 @@ TINY = replace(
     num_spatial_memories=4,
     max_pointers=8,
     pointer_time_encoding=True,
+)
+
+TINY_EDGETAM = replace(
+    TINY,
+    name="tiny-edgetam",
+    trunk=RepViTSpec(widths=(8, 16, 24, 32), depths=(1, 1, 2, 1)),
+    pointer_time_encoding=False,
+    no_object_memory_embed=False,
+    perceiver=PerceiverSpec(grid=2),
+)
+TINY_EFFICIENTTAM = replace(
+    TINY,
+    name="tiny-efficienttam",
+    trunk=VitSpec(16, 2, depth=3, global_blocks=(2,), window=3, position_grid=3),
+    pointer_time_encoding=False,
+    no_object_memory_embed=False,
+    fine_maps=False,
+)
+TINY_EFFICIENTTAM_1 = replace(TINY_EFFICIENTTAM, name="tiny-efficienttam-1", pooled_memory=PooledMemory())
+TINY_EFFICIENTTAM_2 = replace(
+    TINY_EFFICIENTTAM, name="tiny-efficienttam-2", pooled_memory=PooledMemory(weight_in_keys=True)
 )
 
 
