@@ -230,8 +230,8 @@ class SAM2(nn.Module):
         logits = F.interpolate(logits_b1hw.float(), (size, size), mode="bilinear", align_corners=False)
         if isinstance(prompted, Tensor) and self.binarize_prompted_masks:
             mask = torch.where(prompted, (logits > 0).float(), logits.sigmoid())
-        else:
-            mask = (logits > 0).float() if prompted and self.binarize_prompted_masks else logits.sigmoid()
+        else:  # the setting first: a tensor that is an input of a graph cannot be asked
+            mask = (logits > 0).float() if self.binarize_prompted_masks and prompted else logits.sigmoid()
         memory_bchw = self.memory_encoder(features.top_bchw, mask * (2 * _SURE_LOGIT) - _SURE_LOGIT)
         if self.config.no_object_memory_embed:
             absent_b1 = (object_score_logits_b1 <= 0).to(memory_bchw.dtype)

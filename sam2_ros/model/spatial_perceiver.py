@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam2_ros.model.attention import RotaryAttention
 from sam2_ros.model.config import ModelConfig, PerceiverSpec
 from sam2_ros.model.hiera import split_windows
 from sam2_ros.model.position_encoding import rotary_table, rotate_pairs, sine_map
+from sam2_ros.model.softmax_attention import softmax_attention
 
 _EXPANSION = 4  # of the feed-forward parts
 
@@ -51,7 +51,7 @@ class LatentCrossAttention(nn.Module):
         if place_nc is not None:
             k, v = k + place_nc, v + place_nc
         q = self.to_q(self.norm_latents(latents_blc))
-        return self.to_out(F.scaled_dot_product_attention(q, k, v))
+        return self.to_out(_one_head(q, k, v))
 
 
 class LatentSelfAttention(nn.Module):
@@ -65,7 +65,11 @@ class LatentSelfAttention(nn.Module):
     def forward(self, latents_blc: Tensor) -> Tensor:
         normed = self.norm(latents_blc)
         k, v = self.to_kv(normed).chunk(2, dim=-1)
-        return self.to_out(F.scaled_dot_product_attention(self.to_q(normed), k, v))
+        return self.to_out(_one_head(self.to_q(normed), k, v))
+
+
+def _one_head(q_bnc: Tensor, k_bmc: Tensor, v_bmc: Tensor) -> Tensor:
+    return softmax_attention(q_bnc[:, None], k_bmc[:, None], v_bmc[:, None])[:, 0]
 
 
 def _feed_forward(dim: int) -> nn.Sequential:

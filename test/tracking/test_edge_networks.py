@@ -115,8 +115,9 @@ def test_compiled_network_gives_the_masks_of_the_plain_one(config: ModelConfig) 
     assert_alike(actual, play(network))
 
 
-@every_network
+@pytest.mark.parametrize("config", [TINY_EDGETAM, TINY_EFFICIENTTAM_1], ids=lambda config: config.name)
 def test_exported_graphs_give_the_masks_of_pytorch(config: ModelConfig, tmp_path: Path) -> None:
+    """Of a coarse decoder and of latents; and of a lone memory among slots. Without what the official builder adds."""
     reason = "needs the packages of the extra `export`: run `make venv`"
     for package in ("onnxscript", "onnxruntime"):
         pytest.importorskip(package, reason=reason)
