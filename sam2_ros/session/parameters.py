@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-_SIZES = ("tiny", "small", "base_plus", "large")
-MODEL_NAMES = ("auto", "nano", *(f"sam2_hiera_{size}" for size in _SIZES), *(f"sam2.1_hiera_{size}" for size in _SIZES))
+from sam2_ros.model.config import MODELS
 
+MODEL_NAMES = ("auto", *MODELS)
 BUFFERED_IMAGES_PER_SECOND = 30
 Value = bool | int | float | str
 TYPE_NAMES = {bool: "bool", int: "integer", float: "double", str: "string"}
@@ -107,8 +107,8 @@ class NodeParameters:
     )
     image_size: int = _parameter(
         0,
-        "Side of the square that images are stretched to for the model, px, a multiple of 32; 0 = the model's own. "
-        "Smaller is faster and coarser.",
+        "Side of the square that images are stretched to for the model, px, a multiple of 32 (edgetam: of 256); 0 = "
+        "the model's own. Smaller is faster and coarser.",
         minimum=0,
         maximum=4096,
     )

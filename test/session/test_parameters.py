@@ -33,7 +33,7 @@ def test_values_are_taken_over() -> None:
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({"model": "nan0"}, "model must be one of auto, nano, sam2_hiera_tiny, .*; got 'nan0'"),
+        ({"model": "nan0"}, "model must be one of auto, nano, edgetam, .*; got 'nan0'"),
         ({"model": 3}, r"model must be of type string, got 3 \(int\)"),
         ({"num_threads": -1}, "num_threads is out of range, allowed: 0 .. 256; got -1"),
         ({"num_threads": 2.0}, r"num_threads must be of type integer, got 2.0"),

@@ -21,10 +21,9 @@ from sam2_ros.model.config import MODELS, ModelConfig
 from sam2_ros.model.inference import is_cpu_inference
 from sam2_ros.model.sam2 import SAM2
 from sam2_ros.tracking.compiled import compile_network
-from sam2_ros.tracking.generator_settings import GeneratorSettings
 from sam2_ros.tracking.image_predictor import ImagePredictor
 from sam2_ros.tracking.loading import load_network
-from sam2_ros.tracking.mask_generator import AutomaticMaskGenerator
+from sam2_ros.tracking.mask_generator import AutomaticMaskGenerator, GeneratorSettings
 from sam2_ros.tracking.tracker import Tracker
 
 CONFIGS = (TINY_EDGETAM, TINY_EFFICIENTTAM, TINY_EFFICIENTTAM_1, TINY_EFFICIENTTAM_2)
