@@ -31,6 +31,7 @@ class Stage:
     lr: float
     lr_end: float
     trunk_lr: float = 0.0  # 0 keeps the trunk as it is
+    trunk_in_clips: bool = True  # false: it learns in steps of single images only, and clips cost a third less
     warmup_steps: int = 0
     objects_per_clip: int = 2  # at most; of those that the first frame shows
     image_share: float = 0.0  # of steps: single images in place of clips, as many as there are clips in a batch
@@ -74,6 +75,8 @@ class TrainConfig:
     videos: tuple[VideoSource, ...] = ()
     reverse_probability: float = 0.5  # clips that run backwards
     mosaic_probability: float = 0.1  # clips tiled 2 x 2, one tile holding the objects and three their doubles
+    absence_probability: float = 0.3  # synthetic clips whose objects leave, hide for long, or are cut away from
+    window_probability: float = 0.25  # synthetic clips seen through a window that follows one object, as with ``zoom``
     init: str | None = None  # checkpoint to start from, or "embedded" for the package's own nano
     steps_before: int = 0  # that made the weights of ``init``; counted on in the learning curve
     hours_before: float = 0.0  # likewise

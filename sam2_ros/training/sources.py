@@ -90,7 +90,11 @@ class TrainingData:
         weights: list[float] = []
         if self._library is not None:
             # Every clip has something to prompt: one that shows its objects later only could not be used.
-            sure = ClipConfig(visible_at_start_prob=1.0)
+            sure = ClipConfig(
+                visible_at_start_prob=1.0,
+                absence_prob=config.absence_probability,
+                window_prob=config.window_probability,
+            )
             sources.append(SyntheticClips(self._library, shape.size_px, shape.frames, max(3, max_objects), sure))
             weights.append(config.synthetic_weight)
         for videos, weight in self._videos:

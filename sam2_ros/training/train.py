@@ -102,7 +102,6 @@ def _check_stages(config: TrainConfig, data: TrainingData, workers: Workers) -> 
 
 
 def _run_stage(run: Run, config: TrainConfig, stage: Stage, place: _Place, data: TrainingData) -> None:
-    run.model.image_encoder.trunk.requires_grad_(stage.trunk_lr > 0)
     first_seed = config.seed * _STEPS_PER_SEED
     steps = range(run.step, place.first_step + stage.steps)
     mine = place.workers.share(stage.clips_per_batch)
@@ -113,6 +112,7 @@ def _run_stage(run: Run, config: TrainConfig, stage: Stage, place: _Place, data:
         for group in run.optimizer.param_groups:
             group["lr"] = scale * (stage.trunk_lr if group.get("is_trunk") else stage.lr)
         frames = len(batch.images_tcchw)
+        run.model.image_encoder.trunk.requires_grad_(stage.trunk_lr > 0 and (frames == 1 or stage.trunk_in_clips))
         plan = PromptPlan.draw(config.prompts, frames, torch.Generator().manual_seed(first_seed + run.step))
         result = _forward(run, batch.to(place.device), plan, config)
         _update(run, result.losses.total, len(batch.object_seeds), config, place.workers)

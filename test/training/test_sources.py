@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from sam2_ros.data.clips.clip import Clip
+from sam2_ros.data.clips.clip_config import ClipConfig
 from sam2_ros.data.files.masks import write_index_png
 from sam2_ros.data.files.photo_folders import PhotoFolder
+from sam2_ros.training import sources
 from sam2_ros.training.batches import CLIPS_PER_STEP
 from sam2_ros.training.config import Stage, TrainConfig, VideoSource
 from sam2_ros.training.sources import ClipMix, TrainingData, objects_of, shape_of_step
@@ -121,3 +123,15 @@ def test_share_of_steps_is_of_single_images(photo_root: Path) -> None:
 def test_an_image_teaches_more_objects_than_a_clip() -> None:
     stage = replace(STAGE, objects_per_clip=2, objects_per_image=9)
     assert (objects_of(stage, 1), objects_of(stage, 2)) == (9, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "of_clips"), [("absence_probability", "absence_prob"), ("window_probability", "window_prob")]
+)
+def test_synthetic_clips_are_drawn_as_the_config_says(
+    photo_root: Path, monkeypatch: pytest.MonkeyPatch, name: str, of_clips: str
+) -> None:
+    given: list[ClipConfig] = []
+    monkeypatch.setattr(sources, "SyntheticClips", lambda *args: given.append(args[4]))
+    TrainingData(TrainConfig("nano", (STAGE,), (PhotoFolder(str(photo_root)),), **{name: 0.125})).clips(STAGE)
+    assert getattr(given[0], of_clips) == 0.125

@@ -119,11 +119,19 @@ def test_each_stage_has_its_own_size_and_schedule(config: TrainConfig, tmp_path:
     assert [float(row["lr"]) for row in log_of(tmp_path)] == pytest.approx([1e-2, 1e-2, 5e-4, 1e-3])
 
 
-@pytest.mark.parametrize(("trunk_lr", "moves"), [(0.0, False), (1e-3, True)])
-def test_trunk_is_kept_where_its_rate_is_zero(
-    config: TrainConfig, tmp_path: Path, trunk_lr: float, moves: bool
+@pytest.mark.parametrize(
+    ("changes", "moves"),
+    [
+        ({"trunk_lr": 0.0}, False),
+        ({"trunk_lr": 1e-3}, True),
+        ({"trunk_lr": 1e-3, "trunk_in_clips": False}, False),
+        ({"trunk_lr": 1e-3, "trunk_in_clips": False, "image_share": 1.0}, True),
+    ],
+)
+def test_trunk_is_kept_where_its_rate_is_zero_or_clips_leave_it(
+    config: TrainConfig, tmp_path: Path, changes: dict[str, Any], moves: bool
 ) -> None:
-    train(replace(config, stages=(replace(STAGE, steps=2, trunk_lr=trunk_lr),)), tmp_path)
+    train(replace(config, stages=(replace(STAGE, steps=2, **changes),)), tmp_path)
     start, end = build_for_training(config, 64).state_dict(), last_of(tmp_path)["model"]
     changed = {name for name, value in start.items() if not torch.equal(value, end[name])}
     assert any(name.startswith("image_encoder.trunk.") for name in changed) is moves
