@@ -243,7 +243,7 @@ class SAM2(nn.Module):
 
         Slot 0 is the frame just before, ``num_spatial_memories - 1`` a conditioning frame.
         """
-        place_nc = self.spatial_perceiver.places(self.no_mem_embed.device)
+        place_nc = self.spatial_perceiver.places(self.config.feature_size, self.no_mem_embed.device)
         slots_r = torch.as_tensor(slots, device=place_nc.device)
         return (place_nc + self.maskmem_tpos_enc[slots_r, 0]).flatten(0, 1)[None]
 

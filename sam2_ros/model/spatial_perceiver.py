@@ -25,14 +25,14 @@ class MapMemory(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.memory_dim, self.side = config.memory_dim, config.feature_size
+        self.memory_dim = config.memory_dim
 
     def forward(self, map_bchw: Tensor) -> Tensor:
         return map_bchw
 
-    def places(self, device: torch.device) -> Tensor:
-        """(tokens, memory_dim): what tells where in the image a token of a memory is."""
-        return sine_map(self.memory_dim, self.side, self.side, device)[0].flatten(1).T
+    def places(self, side: int, device: torch.device) -> Tensor:
+        """(side^2, memory_dim): what tells where in the image a token of a map of that side is."""
+        return sine_map(self.memory_dim, side, side, device)[0].flatten(1).T
 
 
 class LatentCrossAttention(nn.Module):
@@ -106,7 +106,7 @@ class SpatialPerceiver(nn.Module):
     def __init__(self, config: ModelConfig, spec: PerceiverSpec) -> None:
         super().__init__()
         dim = config.memory_dim
-        self.grid, self.window = spec.grid, config.feature_size // spec.grid
+        self.grid = spec.grid
         self.latents = nn.Parameter(torch.randn(spec.grid**2, dim))
         self.latents_2d = nn.Parameter(torch.randn(spec.grid**2, dim))
         self.layers = nn.ModuleList(PerceiverLayer(dim) for _ in range(spec.depth))
@@ -117,7 +117,7 @@ class SpatialPerceiver(nn.Module):
         place_nc = sine_map(channels, height, width, map_bchw.device)[0].flatten(1).T
         map_bhwc = map_bchw.permute(0, 2, 3, 1)
         whole = self._look(self.latents.expand(batch, -1, -1), map_bhwc.flatten(1, 2), place_nc)
-        windows = split_windows(map_bhwc, self.window).flatten(1, 2)  # (B * grid^2, window^2, C)
+        windows = split_windows(map_bhwc, width // self.grid).flatten(1, 2)  # (B * grid^2, window^2, C)
         one_each = self.latents_2d[:, None].repeat(batch, 1, 1)
         local = self._look(one_each, windows, None).view(batch, -1, channels)
         both_bmc = self.norm(torch.cat((whole, local), dim=1))
@@ -128,8 +128,11 @@ class SpatialPerceiver(nn.Module):
             latents_blc = layer(latents_blc, x_bnc, place_nc)
         return latents_blc
 
-    def places(self, device: torch.device) -> Tensor:
-        """(2 * grid^2, memory_dim): none for latents of the whole map, the middle of its window for the others."""
+    def places(self, side: int, device: torch.device) -> Tensor:
+        """(2 * grid^2, memory_dim): none for latents of the whole map, the middle of its window for the others.
+
+        ``side`` does not matter: maps of any side have as many windows.
+        """
         local_nc = sine_map(self.latents.shape[1], self.grid, self.grid, device)[0].flatten(1).T
         return torch.cat((torch.zeros_like(local_nc), local_nc))
 

@@ -114,7 +114,7 @@ def test_a_run_that_cannot_be_gone_on_from_is_refused(
 
 def test_each_stage_has_its_own_size_and_schedule(config: TrainConfig, tmp_path: Path) -> None:
     first = replace(STAGE, steps=2, lr=1e-2, lr_end=1e-2)
-    second = replace(STAGE, steps=2, size_px=96, frames=1, clips_per_batch=1, warmup_steps=2)
+    second = replace(STAGE, steps=2, size_px=96, clips_per_batch=1, warmup_steps=2)
     train(replace(config, stages=(first, second)), tmp_path)
     assert [float(row["lr"]) for row in log_of(tmp_path)] == pytest.approx([1e-2, 1e-2, 5e-4, 1e-3])
 
