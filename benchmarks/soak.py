@@ -102,7 +102,7 @@ class Soak:
         self._cpu_s = read_process(self._client.group.pid("node")).cpu_s
         samples: list[Sample] = []
         answers: list[Answer] = []
-        start_s, progress = time.monotonic(), Progress()
+        start_s, progress = time.monotonic(), Progress("image")
         for frame in range(self._args.frames):
             self._act(action_before(frame, self._args.act_every))
             answers.append(self._show(frame))
@@ -114,7 +114,7 @@ class Soak:
             if file is not None:
                 file.add(samples[-1])
             latest = samples[-1]
-            progress(f"image {latest.frame} of {self._args.frames}: {latest.rss_kib / 1024:.1f} MiB resident")
+            progress(f"{latest.rss_kib / 1024:.1f} MiB resident", latest.frame, self._args.frames)
         progress.clear()
         return samples
 

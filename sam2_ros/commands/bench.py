@@ -48,22 +48,21 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
     if with_official and import_official_builder() is None:
         print(f"sam2-ros bench: {NOT_INSTALLED}; ours is timed alone", file=sys.stderr)
         with_official = False
-    progress = Progress()
-    comparison = compare_latency(
-        model=args.model,
-        num_objects=args.objects,
-        timed_frames=args.frames,
-        image_size=args.image_size,
-        device=args.device,
-        threads=args.threads,
-        size_hw=(args.height, args.width),
-        with_official=with_official,
-        emulated=args.emulated,
-        approximations=Approximations(args.memory_pooling, args.recent_memories),
-        with_compiled=args.compile,
-        progress=progress,
-    )
-    progress.clear()
+    with Progress() as progress:
+        comparison = compare_latency(
+            model=args.model,
+            num_objects=args.objects,
+            timed_frames=args.frames,
+            image_size=args.image_size,
+            device=args.device,
+            threads=args.threads,
+            size_hw=(args.height, args.width),
+            with_official=with_official,
+            emulated=args.emulated,
+            approximations=Approximations(args.memory_pooling, args.recent_memories),
+            with_compiled=args.compile,
+            progress=progress,
+        )
     print(comparison.table())
     if args.csv is not None:
         _append(args.csv, comparison.rows())

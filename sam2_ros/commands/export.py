@@ -37,7 +37,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write, check, and print the JSON as the last line."""
-    progress = Progress()
     agrees: list[bool] = []
 
     def make() -> dict[str, Any]:
@@ -66,10 +65,10 @@ def run(args: argparse.Namespace) -> int:
                 "worst_logit_difference": agreement.worst_logit,
                 "min_iou": agreement.min_iou,
             }
-        progress.clear()
         return summary
 
-    status = print_summary("export", make, None, (ValueError, ImportError, OSError))
+    with Progress() as progress:
+        status = print_summary("export", make, None, (ValueError, ImportError, OSError))
     if status == 0 and not all(agrees):
         print("sam2-ros export: the files give other masks than PyTorch; do not use them", file=sys.stderr)
         return 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sam2_ros.commands.progress import Progress
 from sam2_ros.commands.shared import add_json_option, add_network_options, network_arguments, print_summary
 
 if TYPE_CHECKING:
@@ -116,16 +116,15 @@ def _prompted(
 def _everything(
     predictor: ImagePredictor, image_rgb: NDArray[np.uint8], points_per_side: int | None, crop_layers: int
 ) -> list[_Thing]:
-    from sam2_ros.tracking.mask_generator import AutomaticMaskGenerator, Progress, settings_for
+    from sam2_ros.tracking.mask_generator import AutomaticMaskGenerator, settings_for
 
     settings = replace(settings_for(predictor.model.config.name), crop_n_layers=crop_layers)
     if points_per_side is not None:
         settings = replace(settings, points_per_side=points_per_side)
 
-    def show(progress: Progress) -> None:
-        print(f"point {progress.done}/{progress.total}", file=sys.stderr, flush=True)
-
-    found = AutomaticMaskGenerator(predictor.model, settings).generate(image_rgb, show)
+    generator = AutomaticMaskGenerator(predictor.model, settings)
+    with Progress("point") as progress:
+        found = generator.generate(image_rgb, lambda points: progress("", points.done, points.total))
     return [
         _Thing(
             f"thing{number}",

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sam2_ros.commands.progress import Progress
 from sam2_ros.commands.shared import (
     add_json_option,
     add_memory_options,
@@ -23,11 +23,9 @@ from sam2_ros.commands.shared import (
 if TYPE_CHECKING:
     from sam2_ros.commands.track_bag import BagSource
     from sam2_ros.commands.track_output import TrackOutput
-    from sam2_ros.data.files.video import FrameSource, SourceInfo
+    from sam2_ros.data.files.video import FrameSource
     from sam2_ros.tracking.tracker import Tracker
     from sam2_ros.tracking.types import FrameResult
-
-_PROGRESS_EVERY_S = 2.0
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -80,7 +78,6 @@ class _Tally:
     inference_ms: list[float] = field(default_factory=list)
     visible_frames: dict[str, int] = field(default_factory=dict)
     started_s: float = field(default_factory=time.perf_counter)
-    last_progress_s: float = field(default_factory=time.perf_counter)
 
     def add(self, result: FrameResult) -> None:
         self.inference_ms.append(result.inference_ms)
@@ -116,10 +113,8 @@ def _track(args: argparse.Namespace) -> dict[str, Any]:
         for output in outputs.values():
             stack.callback(output.close)
         tally = _Tally()
-        try:
-            _loop(source, tracker, list(outputs.values()), args.max_frames, tally)
-        except KeyboardInterrupt:  # how one ends a camera; what was tracked so far is kept
-            print(file=sys.stderr)
+        with suppress(KeyboardInterrupt), Progress("frame") as progress:  # Ctrl-C ends a camera; the results are kept
+            _loop(source, tracker, list(outputs.values()), args.max_frames, tally, progress)
     if not tally.inference_ms:
         raise ValueError(f"{args.source}: no frame was tracked")
     return {
@@ -150,7 +145,12 @@ def _open(args: argparse.Namespace) -> FrameSource | BagSource:
 
 
 def _loop(
-    source: FrameSource | BagSource, tracker: Tracker, outputs: list[TrackOutput], max_frames: int | None, tally: _Tally
+    source: FrameSource | BagSource,
+    tracker: Tracker,
+    outputs: list[TrackOutput],
+    max_frames: int | None,
+    tally: _Tally,
+    progress: Progress,
 ) -> None:
     from sam2_ros.tracking.concurrency import prefetch_images
 
@@ -161,17 +161,9 @@ def _loop(
             raise ValueError("; ".join(f"prompt of {object_id}: {why}" for object_id, why in result.rejected))
         for output in outputs:
             output.write(image.image_rgb, result, tally.fps)
-        _show_progress(count, source.info, tally)
+        progress("", count, source.info.frame_count)
         if count == max_frames:
             return
-
-
-def _show_progress(count: int, info: SourceInfo, tally: _Tally) -> None:
-    now_s = time.perf_counter()
-    if count == info.frame_count or now_s - tally.last_progress_s >= _PROGRESS_EVERY_S:
-        tally.last_progress_s = now_s
-        total = f"/{info.frame_count}" if info.frame_count else ""
-        print(f"frame {count}{total}, {tally.fps:.1f} fps", file=sys.stderr, flush=True)
 
 
 def _add_prompts(tracker: Tracker, specs: list[Any], mask_path: Path | None) -> None:

@@ -66,7 +66,7 @@ class VosEvaluator:
         prompt: one of ``PROMPT_KINDS``.
         out_folder: predictions go to ``out_folder/<sequence>/<frame>.png``, one index image per frame with the values
             of the ground truth.
-        progress: called after each frame with the sequence's name, frames done, frames in all, and frames per second.
+        progress: called after each frame with the sequence's name, frames done and frames in all.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class VosEvaluator:
         make_tracker: Callable[[], VideoTracker],
         prompt: str,
         out_folder: Path,
-        progress: Callable[[str, int, int, float], None] | None = None,
+        progress: Callable[[str, int, int], None] | None = None,
     ):
         if prompt not in PROMPT_KINDS:
             raise ValueError(f"expected a prompt of {', '.join(PROMPT_KINDS)}, got {prompt!r}")
@@ -116,7 +116,7 @@ class VosEvaluator:
                         continue
                     frames.append(_score(value, truth, result, index_image, sequence.objects_may_overlap))
             if self._progress:
-                self._progress(sequence.name, index + 1, len(sequence), (index + 1) / max(step_seconds, 1e-9))
+                self._progress(sequence.name, index + 1, len(sequence))
         objects = tuple(ObjectResult(value, score_object(frames)) for value, frames in sorted(scores.items()))
         return SequenceResult(sequence.name, len(sequence), time.perf_counter() - started_s, step_seconds, objects)
 

@@ -123,7 +123,7 @@ def test_objects_from_a_mask(
 def test_progress_and_last_line(images: Path, tmp_path: Path, made: list, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["track", str(images), "--prompt", "6,6", "--masks", "none", "--out", str(tmp_path / "out")]) == 0
     captured = capsys.readouterr()
-    assert "frame 5/5, " in captured.err
+    assert "5/5 [" in captured.err
     assert len(captured.out.splitlines()) == 1
 
 

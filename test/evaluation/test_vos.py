@@ -176,9 +176,7 @@ def test_tracker_starts_anew_for_each_sequence(
 def test_progress_counts_frames(coloured_sequence: Path, tmp_path: Path) -> None:
     (sequence,) = open_sequences(coloured_sequence)
     seen: list[tuple[str, int, int]] = []
-    VosEvaluator(
-        HoldTracker, "mask", tmp_path, lambda name, done, total, fps: seen.append((name, done, total))
-    ).evaluate(sequence)
+    VosEvaluator(HoldTracker, "mask", tmp_path, lambda *progress: seen.append(progress)).evaluate(sequence)
     assert seen == [("blocks", done, 5) for done in range(1, 6)]
 
 

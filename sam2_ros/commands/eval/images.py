@@ -52,14 +52,13 @@ def run(args: argparse.Namespace) -> None:
     if groups is not None:
         check_groups(images, groups)  # before the long work, not after it
     predictor = image_predictor_by_name(**network_arguments(args))
-    progress = Progress()
-    results = evaluate_images(
-        predictor,
-        images,
-        args.clicks,
-        lambda done, total, instances: progress(f"{done}/{total} images, {instances} instances"),
-    )
-    progress.clear()
+    with Progress("image") as progress:
+        results = evaluate_images(
+            predictor,
+            images,
+            args.clicks,
+            lambda done, total, instances: progress(f"{instances} instances", done, total),
+        )
     settings = {**model_settings(args), "clicks": args.clicks, "root": str(args.root), "every": args.every}
     summary = image_report(results, images, settings, groups)
     for name, row in summary.get("groups", {}).items():

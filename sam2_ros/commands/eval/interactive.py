@@ -41,17 +41,15 @@ def run(args: argparse.Namespace) -> None:
 
     if not 1 <= args.passes <= MAX_FRAMES:  # each pass clicks in one more frame
         raise ValueError(f"--passes: expected 1 to {MAX_FRAMES}, got {args.passes}")
-    progress = Progress()
     sequences = open_sequences(args.root, sequence_names(args.sequences))
     tracker = tracker_by_name(**network_arguments(args))
     results = []
-    for sequence in sequences:
-        for value in objects_of(sequence):
+    with Progress("frame") as progress:
+        for sequence, value in ((each, value) for each in sequences for value in objects_of(each)):
             name = f"{sequence.name} object {value}"
-            evaluator = InteractiveEvaluator(tracker, partial(_show, progress, name))
-            result = InteractiveResult(
-                sequence.name, value, evaluator.offline(sequence, value, args.passes), evaluator.online(sequence, value)
-            )
+            evaluator = InteractiveEvaluator(tracker, partial(progress, name))
+            offline = evaluator.offline(sequence, value, args.passes)
+            result = InteractiveResult(sequence.name, value, offline, evaluator.online(sequence, value))
             results.append(result)
             progress.clear()
             row = interactive_report([result], {})
@@ -62,10 +60,6 @@ def run(args: argparse.Namespace) -> None:
             )
     settings = {**model_settings(args), "root": str(args.root)}
     report_summary(interactive_report(results, settings), args.json, left_out="rows")
-
-
-def _show(progress: Progress, name: str, done: int, total: int) -> None:
-    progress(f"{name}: {done}/{total} of a pass")
 
 
 def _text(score: float | None) -> str:

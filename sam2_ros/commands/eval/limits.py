@@ -28,11 +28,10 @@ def run(args: argparse.Namespace) -> None:
 
     trackers = {model_label(args): tracker_by_name(**network_arguments(args))}
     trackers |= {name: tracker_by_name(name) for name in FLOORS if name != args.model}
-    progress = Progress()
-    table = evaluate_limits(
-        trackers, LIMIT_KINDS, args.seeds, lambda kind, seed: progress(f"{kind}, clip {seed + 1} of {args.seeds}")
-    )
-    progress.clear()
+    with Progress() as progress:
+        table = evaluate_limits(
+            trackers, LIMIT_KINDS, args.seeds, lambda kind, seed: progress(f"{kind}, clip {seed + 1} of {args.seeds}")
+        )
 
     def cell(score: LimitScore) -> str:
         return f"{score.region:.3f}" + ("" if score.region_after is None else f" (after: {score.region_after:.3f})")

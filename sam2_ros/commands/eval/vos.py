@@ -40,19 +40,14 @@ def run(args: argparse.Namespace) -> None:
     from sam2_ros.evaluation.vos import VosEvaluator, report
 
     sequences = open_sequences(args.root, sequence_names(args.sequences))
-    progress = Progress()
-    evaluator = VosEvaluator(
-        lambda: tracker_by_name(**network_arguments(args)),
-        args.prompt,
-        args.out,
-        lambda name, done, total, fps: progress(f"{name} {done}/{total}, {fps:.1f} fps"),
-    )
     results = []
-    for number, sequence in enumerate(sequences, 1):
-        result = evaluator.evaluate(sequence)
-        results.append(result)
-        progress.clear()
-        print(f"[{number}/{len(sequences)}] {_row(result)}", flush=True)
+    with Progress("frame") as progress:
+        evaluator = VosEvaluator(lambda: tracker_by_name(**network_arguments(args)), args.prompt, args.out, progress)
+        for number, sequence in enumerate(sequences, 1):
+            result = evaluator.evaluate(sequence)
+            results.append(result)
+            progress.clear()
+            print(f"[{number}/{len(sequences)}] {_row(result)}", flush=True)
     settings = {**model_settings(args), "prompt": args.prompt, "root": str(args.root)}
     report_summary(report(results, settings), args.json, left_out="sequences")
 
