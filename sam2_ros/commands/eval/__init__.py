@@ -9,12 +9,14 @@ import sys
 from sam2_ros.commands.eval import images as eval_images
 from sam2_ros.commands.eval import interactive as eval_interactive
 from sam2_ros.commands.eval import limits as eval_limits
+from sam2_ros.commands.eval import presence as eval_presence
 from sam2_ros.commands.eval import vos as eval_vos
 
 _PROTOCOLS = {
     "vos": (eval_vos, "prompt each object once, follow it to the end of the video"),
     "interactive": (eval_interactive, "correct the tracker as a user would, and count the clicks"),
     "images": (eval_images, "click objects in single images, once and again"),
+    "presence": (eval_presence, "whether the tracker knows that an object is gone, and what a negative click does"),
     "limits": (eval_limits, "shot changes, look-alikes, occlusions and so on, in drawn clips"),
 }
 

@@ -90,6 +90,17 @@ class PhotoLibrary:
         roots = [split_folder(entry).training for entry in entries]
         return cls(roots, [entry.weight for entry in entries], cache_mb)
 
+    @classmethod
+    def held_out(cls, folders: Sequence[PhotoFolder]) -> PhotoLibrary:
+        """What is kept for evaluation of the folders; those that keep nothing are left out.
+
+        Raises:
+            FileNotFoundError, ValueError: as from_folders.
+        """
+        splits = [(split_folder(folder).held_out, folder.weight) for folder in folders]
+        kept = [(photos, weight) for photos, weight in splits if photos]
+        return cls([photos for photos, _ in kept], [weight for _, weight in kept])
+
     def __len__(self) -> int:
         return sum(len(photos) for photos in self._roots)
 
