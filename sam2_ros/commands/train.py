@@ -10,6 +10,14 @@ from pathlib import Path
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", type=Path, help="YAML file of the run, see config/train_nano.yaml")
+    parser.add_argument(
+        "--measure",
+        nargs="?",
+        const="weights.pt",
+        metavar="WEIGHTS",
+        help="do not train; measure weights in --out (default: weights.pt; or embedded) on held-out photographs and "
+        "clips, in about a minute, and append the point to curve.csv there",
+    )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--out", type=Path, help="folder for checkpoints and the log; resumes from it")
     what.add_argument(
@@ -22,6 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from sam2_ros.training.config import load_config
+    from sam2_ros.training.curve import measure_run
     from sam2_ros.training.held_out import export_held_out
     from sam2_ros.training.run_state import TrainingFailedError
     from sam2_ros.training.train import train
@@ -33,7 +42,12 @@ def run(args: argparse.Namespace) -> int:
         print(f"sam2-ros train: {error}", file=sys.stderr)
         return 2
     try:
-        if args.export_held_out is not None:
+        if args.measure is not None:
+            if args.out is None:
+                raise ValueError("--measure: expected the run's folder as --out")
+            point = measure_run(config, args.out, args.measure)
+            print(f"step {point.step}, {point.hours:.2f} h:", *(f"{k} {v:.3f}" for k, v in point.scores.items()))
+        elif args.export_held_out is not None:
             print(f"{export_held_out(config, args.export_held_out)} photographs in {args.export_held_out}")
         else:
             print(train(config, args.out))

@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sam2_ros.evaluation.metrics import region_similarity
 from sam2_ros.evaluation.prompt_sampling import Click, center_click
 from sam2_ros.evaluation.trackers import VideoTracker, add_clicks, fork, mask_of
 from sam2_ros.tracking.types import FrameResult, ObjectState
@@ -69,6 +70,8 @@ class PresenceCounts:
     shown_not_tracked: int = 0
     clicks: int = 0  # negative ones
     excluded: int = 0  # of these, took their pixel out
+    regions: int = 0  # object-frames that show the object and have a true mask
+    region_sum: float = 0.0  # J of these, added up
 
     def __add__(self, other: PresenceCounts) -> PresenceCounts:
         return PresenceCounts(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))
@@ -82,6 +85,11 @@ class PresenceCounts:
     def false_absent(self) -> float | None:
         """Share of the object-frames with the object that are not called TRACKED; None without any."""
         return self.shown_not_tracked / self.shown if self.shown else None
+
+    @property
+    def region(self) -> float | None:
+        """J where the object shows; None without true masks."""
+        return self.region_sum / self.regions if self.regions else None
 
     @property
     def negative_excluded(self) -> float | None:
@@ -116,7 +124,12 @@ def score_scene(tracker: VideoTracker, scene: PresenceScene) -> PresenceCounts:
         for number in range(len(scene.prompts)):
             if t > 0:
                 tally.counts += _count_state(result, number, Shown(int(scene.shown_tn[t, number])))
-            if scene.masks_tnhw is not None and t + 1 < len(scene.frames):
+            if scene.masks_tnhw is None:
+                continue
+            if t > 0 and scene.shown_tn[t, number] == Shown.YES:
+                j = region_similarity(mask_of(str(number), result), scene.masks_tnhw[t, number])
+                tally.counts += PresenceCounts(regions=1, region_sum=j)
+            if t + 1 < len(scene.frames):
                 tally.counts += _try_click(tracker, scene, t, number, result, tally)
     return tally.counts
 
@@ -153,6 +166,7 @@ def _row(counts: PresenceCounts) -> dict[str, Any]:
         "false_tracked": rounded(counts.false_tracked),
         "false_absent": rounded(counts.false_absent),
         "negative_excluded": rounded(counts.negative_excluded),
+        "J": rounded(counts.region),
         "frames_without": counts.without,
         "frames_with": counts.shown,
         "negative_clicks": counts.clicks,

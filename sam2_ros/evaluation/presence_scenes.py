@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam2_ros.data.clips.clip import MIN_FIRST_AREA_PX, Clip
+from sam2_ros.data.clips.clip_config import ClipConfig
 from sam2_ros.data.clips.photos import PhotoLibrary
 from sam2_ros.data.clips.synthetic import SyntheticClips
 from sam2_ros.data.files.video import open_source
@@ -24,6 +25,8 @@ _BACK_UNCOUNTED = 2  # frames after the cut back: to find the object again may t
 _TAKEN_EVERY = 2  # frame of a real clip
 _SIZE_PX = 320  # of drawn scenes
 _SYNTHETIC_FRAMES, _SYNTHETIC_OBJECTS = 16, 3
+_SYNTHETIC = ClipConfig(visible_at_start_prob=1.0, absence_prob=0.5)
+_CUT_SEED = 10_000  # clips of their own
 _TABLETOP_HZ, _TABLETOP_FRAMES = 30.0, range(84, 140)  # the ball is hidden from the middle of these on, and comes back
 
 
@@ -101,9 +104,23 @@ def plain_scenes(seeds: range = range(4)) -> Iterator[PresenceScene]:
 
 def synthetic_scenes(library: PhotoLibrary, count: int, first_seed: int = 0) -> Iterator[PresenceScene]:
     """Training clips of photographs, with true masks: things that leave, are hidden, cross, and stay."""
-    clips = SyntheticClips(library, _SIZE_PX, _SYNTHETIC_FRAMES, _SYNTHETIC_OBJECTS)
+    clips = SyntheticClips(library, _SIZE_PX, _SYNTHETIC_FRAMES, _SYNTHETIC_OBJECTS, _SYNTHETIC)
     for seed in range(first_seed, first_seed + count):
         scene = masked_scene("synthetic", f"seed {seed}", clips(seed))
+        if scene is not None:
+            yield scene
+
+
+def synthetic_cut_scenes(library: PhotoLibrary, count: int) -> Iterator[PresenceScene]:
+    """Training clips of photographs, each cut to another one in its middle."""
+    clips = SyntheticClips(library, _SIZE_PX, _SYNTHETIC_FRAMES, _SYNTHETIC_OBJECTS, _SYNTHETIC)
+    half = _SYNTHETIC_FRAMES // 2
+    for seed in range(count):
+        own, other = clips(_CUT_SEED + 2 * seed), clips(_CUT_SEED + 2 * seed + 1)
+        images = np.concatenate((own.images_thwc[:half], other.images_thwc[half:]))
+        masks = own.masks_tnhw.copy()
+        masks[half:] = False
+        scene = masked_scene("synthetic cut", f"seed {seed}", Clip(images, masks))
         if scene is not None:
             yield scene
 

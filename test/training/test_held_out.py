@@ -44,7 +44,7 @@ def test_held_out_and_trained_on_are_all_photographs(numbered_root: Path, tmp_pa
 
 
 def test_nothing_held_out_is_said(numbered_root: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no photograph is held out of 3; expected held_out_every"):
+    with pytest.raises(ValueError, match="no photograph is held out; expected held_out_every"):
         export_held_out(config_for(numbered_root, every=0), tmp_path)
 
 

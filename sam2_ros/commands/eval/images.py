@@ -17,10 +17,16 @@ DESCRIPTION = (
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument(
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "--config",
+        type=Path,
+        metavar="YAML",
+        help="of a training run: the photographs that it holds out, with scores for each folder",
+    )
+    what.add_argument(
         "--root",
         type=Path,
-        required=True,
         help="folder with images/NAME.jpg and masks/NAME.png, whose values are the instances (8 or 16 bit); or with "
         "such folders, as for sequences",
     )
@@ -46,9 +52,19 @@ def run(args: argparse.Namespace) -> None:
         image_report,
         read_groups,
     )
+    from sam2_ros.training.config import load_config
+    from sam2_ros.training.held_out import held_out_of_run
 
-    images = open_labelled_images(args.root, args.every, sequence_names(args.sequences))
     groups = None if args.groups is None else read_groups(args.groups)
+    if args.config is not None:
+        if args.sequences is not None:
+            raise ValueError("--sequences: goes with --root; a run's photographs have none")
+        if args.every < 1:
+            raise ValueError(f"--every: expected 1 or more, got {args.every}")
+        images = held_out_of_run(load_config(args.config))[:: args.every]
+        groups = groups or {image.name: (image.name.partition("/")[0],) for image in images}
+    else:
+        images = open_labelled_images(args.root, args.every, sequence_names(args.sequences))
     if groups is not None:
         check_groups(images, groups)  # before the long work, not after it
     predictor = image_predictor_by_name(**network_arguments(args))
@@ -59,7 +75,7 @@ def run(args: argparse.Namespace) -> None:
             args.clicks,
             lambda done, total, instances: progress(f"{instances} instances", done, total),
         )
-    settings = {**model_settings(args), "clicks": args.clicks, "root": str(args.root), "every": args.every}
+    settings = {**model_settings(args), "clicks": args.clicks, "root": str(args.root or args.config), "every": args.every}
     summary = image_report(results, images, settings, groups)
     for name, row in summary.get("groups", {}).items():
         print(f"{name:<20} {_ious(row['miou'])}  {row['n_instances']} instances in {row['n_images']} images")

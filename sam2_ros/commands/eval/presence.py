@@ -38,7 +38,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--config", type=Path, metavar="YAML", help="a run whose held-out photographs to use instead")
     parser.add_argument(
-        "--clips", type=int, default=NUM_CLIPS, metavar="N", help="made of held-out photographs (default: %(default)s)"
+        "--clips",
+        type=int,
+        default=NUM_CLIPS,
+        metavar="N",
+        help="made of held-out photographs, and half as many cuts between such clips (default: %(default)s)",
     )
     add_model_options(parser, "none of the floors, which cannot be clicked")
 
@@ -88,7 +92,13 @@ def _photo_folders(args: argparse.Namespace) -> list[PhotoFolder]:
 
 
 def _scenes(args: argparse.Namespace, library: PhotoLibrary | None, with_cuts: bool) -> Iterator[PresenceScene]:
-    from sam2_ros.evaluation.presence_scenes import cut_scenes, hidden_ball_scenes, plain_scenes, synthetic_scenes
+    from sam2_ros.evaluation.presence_scenes import (
+        cut_scenes,
+        hidden_ball_scenes,
+        plain_scenes,
+        synthetic_cut_scenes,
+        synthetic_scenes,
+    )
 
     yield from hidden_ball_scenes()
     yield from plain_scenes()
@@ -96,6 +106,7 @@ def _scenes(args: argparse.Namespace, library: PhotoLibrary | None, with_cuts: b
         yield from cut_scenes(args.data / "videos")
     if library is not None:
         yield from synthetic_scenes(library, args.clips)
+        yield from synthetic_cut_scenes(library, args.clips // 2)
 
 
 def _cells(counts: PresenceCounts) -> str:
