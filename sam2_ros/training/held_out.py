@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sam2_ros.data.files.sequences import LabelledImage
 from sam2_ros.data.files.photo_folders import PhotoFolder, split_folder
+from sam2_ros.data.files.sequences import LabelledImage, VideoSequence
 from sam2_ros.training.config import TrainConfig
 
 
 def held_out_images(folder: PhotoFolder) -> tuple[LabelledImage, ...]:
     """The held-out photographs of one folder, named ``<folder>/<photograph>``; FileNotFoundError without any."""
-    name = Path(folder.root).name
-    return tuple(LabelledImage(f"{name}/{p.name}", p.image, p.mask) for p in split_folder(folder).held_out)
+    name, photos = Path(folder.root).name, split_folder(folder).held_out
+    masks = {index: {0: photo.mask} for index, photo in enumerate(photos)}
+    together = VideoSequence(name, tuple(photo.image for photo in photos), masks)
+    return tuple(LabelledImage(f"{name}/{photo.name}", together, index) for index, photo in enumerate(photos))
 
 
 def held_out_of_run(config: TrainConfig) -> tuple[LabelledImage, ...]:
@@ -34,16 +36,17 @@ def export_held_out(config: TrainConfig, folder: Path) -> int:
         ValueError: the config holds none out, or two roots have photographs of the same name.
         FileExistsError: the folder has other files of these names.
     """
-    held_out = held_out_of_run(config)
-    names = [image.image_path.name for image in held_out]
+    held_out_of_run(config)  # there is one at least
+    photos = [photo for root in config.photo_roots for photo in split_folder(root).held_out]
+    names = [photo.image.name for photo in photos]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"expected every photograph to have a name of its own, got twice: {', '.join(twice[:4])}")
-    for kind, paths in (("images", [i.image_path for i in held_out]), ("masks", [i.mask_path for i in held_out])):
+    for kind, paths in (("images", [p.image for p in photos]), ("masks", [p.mask for p in photos])):
         (folder / kind).mkdir(parents=True, exist_ok=True)
         for path in paths:
             link = folder / kind / path.name
             if link.is_symlink():
                 link.unlink()
             link.symlink_to(path.resolve())
-    return len(held_out)
+    return len(photos)

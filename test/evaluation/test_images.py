@@ -146,6 +146,23 @@ def test_command_writes_the_scores_of_groups(tmp_path: Path, capsys: pytest.Capt
     assert last["miou"] == summary["miou"] and "instances" not in last
 
 
+def test_command_measures_on_what_a_run_holds_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("first", "second"):
+        folder_of_images(tmp_path / name)
+    (tmp_path / "run.yaml").write_text(
+        "model: nano\nstages: [{steps: 1, size_px: 64, frames: 1, clips_per_batch: 1, lr: 1, lr_end: 0}]\n"
+        f"photo_roots: [{{root: {tmp_path}/first, held_out_every: 1}}, {tmp_path}/second]\n"
+    )
+    arguments = ["eval", "images", "--config", str(tmp_path / "run.yaml"), "--model", "disc", "--clicks", "1"]
+    assert main(arguments) == 0
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert list(summary["groups"]) == ["first"] and summary["n_images"] == 2
+    assert main([*arguments, "--every", "0"]) == 2
+    assert main([*arguments, "--sequences", "bear"]) == 2
+    said = capsys.readouterr().err
+    assert "--every: expected 1 or more, got 0" in said and "--sequences: goes with --root" in said
+
+
 @pytest.mark.parametrize(
     ("extra", "why"),
     [
