@@ -7,6 +7,8 @@ import logging
 import sys
 from pathlib import Path
 
+from sam2_ros.commands.progress import Progress
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", type=Path, help="YAML file of the run, see config/train_nano.yaml")
@@ -45,7 +47,8 @@ def run(args: argparse.Namespace) -> int:
         if args.measure is not None:
             if args.out is None:
                 raise ValueError("--measure: expected the run's folder as --out")
-            point = measure_run(config, args.out, args.measure)
+            with Progress() as progress:
+                point = measure_run(config, args.out, args.measure, progress)
             print(f"step {point.step}, {point.hours:.2f} h:", *(f"{k} {v:.3f}" for k, v in point.scores.items()))
         elif args.export_held_out is not None:
             print(f"{export_held_out(config, args.export_held_out)} photographs in {args.export_held_out}")

@@ -75,7 +75,12 @@ def run(args: argparse.Namespace) -> None:
             args.clicks,
             lambda done, total, instances: progress(f"{instances} instances", done, total),
         )
-    settings = {**model_settings(args), "clicks": args.clicks, "root": str(args.root or args.config), "every": args.every}
+    settings = {
+        **model_settings(args),
+        "clicks": args.clicks,
+        "root": str(args.root or args.config),
+        "every": args.every,
+    }
     summary = image_report(results, images, settings, groups)
     for name, row in summary.get("groups", {}).items():
         print(f"{name:<20} {_ious(row['miou'])}  {row['n_instances']} instances in {row['n_images']} images")

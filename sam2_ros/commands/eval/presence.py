@@ -68,9 +68,8 @@ def run(args: argparse.Namespace) -> None:
         print(f"left out: {what}", file=sys.stderr)
     library = PhotoLibrary.held_out(folders) if folders and args.clips else None
     tracker = tracker_by_name(**network_arguments(args))
-    progress = Progress()
-    table = evaluate_presence(tracker, _scenes(args, library, with_cuts=not missing), progress)
-    progress.clear()
+    with Progress() as progress:
+        table = evaluate_presence(tracker, _scenes(args, library, with_cuts=not missing), progress)
     settings = {**model_settings(args), "data": str(args.data), "clips": args.clips, "left_out": left_out}
     summary = presence_report(table, settings)
     print(f"{'':<14}{'false_tracked':>22}{'false_absent':>22}{'negative_excluded':>22}")
