@@ -111,7 +111,7 @@ def test_before_an_image() -> None:
         ImagePredictor(tiny_model()).predict(**CLICK)
 
 
-def test_a_bad_image_is_refused_and_the_one_before_stays(predictor: ImagePredictor) -> None:
+def test_a_bad_image_is_rejected_and_the_one_before_stays(predictor: ImagePredictor) -> None:
     before = predictor.predict(**CLICK).logits
     with pytest.raises(ValueError, match=r"expected shape \(H, W, 3\)"):
         predictor.set_image(np.zeros((4, 4), np.uint8))
@@ -133,7 +133,7 @@ def test_a_bad_image_is_refused_and_the_one_before_stays(predictor: ImagePredict
         ({"labels": [1], "logits": np.zeros((1, LOW_RES, LOW_RES))}, "as many as points"),
     ],
 )
-def test_bad_prompts_are_refused(predictor: ImagePredictor, prompt: dict, why: str) -> None:
+def test_bad_prompts_are_rejected(predictor: ImagePredictor, prompt: dict, why: str) -> None:
     with pytest.raises(PromptError, match=why):
         predictor.predict(**prompt)
 

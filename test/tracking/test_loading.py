@@ -149,7 +149,7 @@ def test_missing_checkpoint_is_named(tmp_path: Path) -> None:
         load_tracker(TINY.name, tmp_path / "absent.pt")
 
 
-def test_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
+def test_checkpoint_of_another_model_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "tiny.pt"
     torch.save(tiny_model().state_dict(), path)
     with pytest.raises(CheckpointError, match="It looks like tiny-test: give that name, or none"):
@@ -164,7 +164,7 @@ def test_without_a_name_the_checkpoint_says_which_model(tmp_path: Path) -> None:
     assert load_tracker(checkpoint=EMBEDDED_WEIGHTS).model_name == "nano"
 
 
-def test_checkpoint_of_no_model_is_refused(tmp_path: Path) -> None:
+def test_checkpoint_of_no_model_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "resnet.pt"
     torch.save({"fc.weight": torch.zeros(3), "conv1.weight": torch.zeros(3)}, path)
     with pytest.raises(
@@ -222,7 +222,7 @@ def test_choice(monkeypatch: pytest.MonkeyPatch, word: str, model: str, fast: bo
     assert choose_precision(word, MODELS[model], CPU) == expected
 
 
-def test_an_unknown_word_is_refused() -> None:
+def test_an_unknown_precision_is_rejected() -> None:
     with pytest.raises(ValueError, match="precision: expected one of auto, float32, bfloat16, got 'half'"):
         load_network("nano", precision="half")
 

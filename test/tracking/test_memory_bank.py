@@ -130,7 +130,7 @@ def test_with_a_limit_a_bounded_bank_selects_what_an_unbounded_one_does(limit: i
         assert len(tracked) <= 5
 
 
-def test_a_limit_below_two_is_refused() -> None:
+def test_a_limit_below_two_is_rejected() -> None:
     with pytest.raises(ValueError, match="expected 2 or more, or None for all, got 1"):
         BankPolicy(4, 6, max_in_attention=1)
 

@@ -109,16 +109,16 @@ def test_neighbouring_generated_colours_differ() -> None:
     assert np.linalg.norm(np.diff(colors, axis=0), axis=1).min() > 60
 
 
-def test_label_zero_is_refused() -> None:
+def test_label_zero_is_rejected() -> None:
     with pytest.raises(ValueError, match="1 or more"):
         label_color_rgb(0)
 
 
-def test_mask_of_another_size_is_refused_with_both_sizes() -> None:
+def test_mask_of_another_size_is_rejected_with_both_sizes() -> None:
     with pytest.raises(ValueError, match=r"\(8, 8\).*\(10, 10\)"):
         draw_overlay(np.zeros((10, 10, 3), np.uint8), frame_result(tracked_mask(1, np.ones((8, 8), bool))))
 
 
-def test_gray_image_is_refused() -> None:
+def test_gray_image_is_rejected() -> None:
     with pytest.raises(ValueError, match=r"\(H, W, 3\)"):
         draw_overlay(np.zeros((10, 10), np.uint8), frame_result())

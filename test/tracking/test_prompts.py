@@ -41,7 +41,7 @@ MASK = np.eye(4, dtype=bool)
         ({"mask": MASK, "points": [[1, 2]], "labels": [1]}, "a mask stands alone"),
     ],
 )
-def test_bad_prompt_is_refused(parts: dict, message: str) -> None:
+def test_bad_prompt_is_rejected(parts: dict, message: str) -> None:
     with pytest.raises(PromptError, match=message):
         make_prompt(**parts)
 

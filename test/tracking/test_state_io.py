@@ -81,7 +81,7 @@ def test_prompts_that_wait_are_saved_too(model: SAM2) -> None:
         assert_same_result(loaded.step(image), tracker.step(image))
 
 
-def test_an_object_that_is_behind_is_brought_up_to_now_first(model: SAM2) -> None:
+def test_an_object_that_is_behind_is_replayed_before_it_is_saved(model: SAM2) -> None:
     tracker, loaded = busy_tracker(model, buffer_frames=9, catchup_budget_ms=0), Tracker(model)
     tracker.add_prompt("late", **BOX, frame_index=3)
     loaded.load_state(saved(tracker))
@@ -127,7 +127,7 @@ def test_saved_state_is_independent_of_the_tracker(model: SAM2) -> None:
     assert torch.equal(kept["spatial"], expected["spatial"]) and torch.equal(kept["pointer"], expected["pointer"])
 
 
-def test_state_of_another_model_is_refused(model: SAM2) -> None:
+def test_state_of_another_model_is_rejected(model: SAM2) -> None:
     state = saved(busy_tracker(model))
     rounded = tiny_model(seed=4)
     rounded.compute_in(torch.bfloat16, torch.bfloat16)
@@ -231,7 +231,9 @@ DAMAGES: dict[str, tuple[Callable[[Any], None], str]] = {
 
 
 @pytest.mark.parametrize(("damage", "message"), DAMAGES.values(), ids=DAMAGES)
-def test_damaged_state_is_refused_and_nothing_changes(model: SAM2, damage: Callable[[Any], None], message: str) -> None:
+def test_damaged_state_is_rejected_and_nothing_changes(
+    model: SAM2, damage: Callable[[Any], None], message: str
+) -> None:
     tracker, undisturbed = busy_tracker(model), busy_tracker(model)
     for each in (tracker, undisturbed):
         each.add_prompt("mug", **NEGATIVE)
@@ -243,6 +245,6 @@ def test_damaged_state_is_refused_and_nothing_changes(model: SAM2, damage: Calla
 
 
 @pytest.mark.parametrize("state", [None, [], "state", 7])
-def test_anything_else_is_refused(model: SAM2, state: object) -> None:
+def test_anything_else_is_rejected(model: SAM2, state: object) -> None:
     with pytest.raises(SessionStateError, match="state: expected a dict, got"):
         Tracker(model).load_state(state)

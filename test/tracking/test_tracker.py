@@ -186,7 +186,7 @@ def test_size_of_the_image_may_change_in_the_stream(tracker: Tracker) -> None:
         (FRAMES[0].tolist(), "expected a uint8 array .* got list"),
     ],
 )
-def test_other_things_than_images_are_refused(tracker: Tracker, image: object, message: str) -> None:
+def test_other_things_than_images_are_rejected(tracker: Tracker, image: object, message: str) -> None:
     tracker.add_prompt("mug", **CLICK)
     with pytest.raises(ValueError, match=message):
         tracker.step(image)  # type: ignore[arg-type]
@@ -200,7 +200,7 @@ def test_a_sighting_takes_at_least_one_frame() -> None:
 
 
 @pytest.mark.parametrize("stamp_s", [float("nan"), float("inf")])
-def test_a_time_that_is_no_number_is_refused(tracker: Tracker, stamp_s: float) -> None:
+def test_a_time_that_is_no_number_is_rejected(tracker: Tracker, stamp_s: float) -> None:
     with pytest.raises(ValueError, match="stamp_s: expected a finite time in seconds or None, got"):
         tracker.step(FRAMES[0], stamp_s)
     assert tracker.step(FRAMES[0]).frame_index == 0

@@ -56,7 +56,7 @@ def test_without_an_action_an_unknown_object_is_added_and_a_known_one_refined(tr
         ("cup", "ADD", "action: expected a PromptAction, got 'ADD'"),
     ],
 )
-def test_refused_actions(tracker: Tracker, waits: bool, object_id: str, action: PromptAction, message: str) -> None:
+def test_rejected_actions(tracker: Tracker, waits: bool, object_id: str, action: PromptAction, message: str) -> None:
     tracker.add_prompt("mug", **CLICK)
     if not waits:
         tracker.step(FRAMES[0])
@@ -111,7 +111,7 @@ def test_a_box_clears_the_clicks_before_it_but_sees_their_mask(
     assert calls == [(1, False), (2, True), (2, True), (3, True)]
 
 
-def test_a_mask_on_the_same_frame_makes_the_clicks_before_it_void(tracker: Tracker, model: SAM2) -> None:
+def test_a_mask_on_the_same_frame_discards_the_clicks_before_it(tracker: Tracker, model: SAM2) -> None:
     other = Tracker(model)
     tracker.add_prompt("mug", **CLICK)
     for each in (tracker, other):
@@ -140,7 +140,7 @@ def test_replaced_object_is_as_a_new_one_but_for_its_name(tracker: Tracker, mode
     assert min(tracker._state.tracks["mug"].recent) == 6
 
 
-def test_a_waiting_replacement_makes_what_waited_before_it_void(tracker: Tracker, model: SAM2) -> None:
+def test_a_waiting_replacement_discards_the_prompts_before_it(tracker: Tracker, model: SAM2) -> None:
     other = Tracker(model)
     for each in (tracker, other):
         each.add_prompt("mug", **CLICK)
@@ -178,7 +178,7 @@ def fail_for_boxes(model: SAM2, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("action", [ADD, REFINE, REPLACE])
-def test_prompt_that_the_model_cannot_take_is_dropped_and_named(
+def test_prompt_that_makes_the_model_fail_is_rejected(
     tracker: Tracker, model: SAM2, monkeypatch: pytest.MonkeyPatch, action: PromptAction
 ) -> None:
     undisturbed = Tracker(model, lost_after_frames=2)

@@ -74,7 +74,7 @@ def test_one_of_two_removed_while_behind(behind: Tracker, model: SAM2) -> None:
             assert np.array_equal(ours["new"].low_res_logits, result["new"].low_res_logits)
 
 
-def test_cleared_while_behind_the_past_can_still_be_prompted(behind: Tracker) -> None:
+def test_cleared_while_behind_past_frames_can_still_be_prompted(behind: Tracker) -> None:
     behind.clear()
     assert behind.frames_behind == {} and len(behind.step(FRAMES[7])) == 0
     assert behind.add_prompt("mug", **CLICK, frame_index=2) == 3
@@ -157,7 +157,7 @@ def fail_with_boxes(model: SAM2) -> Callable:
 
 
 @pytest.mark.parametrize("in_step", [True, False], ids=["in step", "in catch_up"])
-def test_prompt_for_the_past_that_the_model_cannot_take_is_dropped_and_named(
+def test_prompt_for_the_past_that_makes_the_model_fail_is_rejected(
     model: SAM2, monkeypatch: pytest.MonkeyPatch, in_step: bool
 ) -> None:
     tracker, undisturbed = Tracker(model, lost_after_frames=2, buffer_frames=10), without_the_prompts(model)
@@ -178,7 +178,7 @@ def test_prompt_for_the_past_that_the_model_cannot_take_is_dropped_and_named(
         tracker.undo("mug")
 
 
-def test_a_past_that_cannot_be_gone_through_again_does_not_stop_the_stream(
+def test_a_failed_replay_does_not_stop_the_stream(
     behind: Tracker, model: SAM2, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:

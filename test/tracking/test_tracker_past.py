@@ -126,7 +126,7 @@ def test_several_objects_may_be_prompted_in_the_past_at_once(model: SAM2) -> Non
             )
 
 
-def test_cleared_prompts_are_cleared_when_their_frames_are_gone_through_again(model: SAM2) -> None:
+def test_cleared_prompts_are_cleared_when_their_frames_are_replayed(model: SAM2) -> None:
     results = []
     for meant in (None, 3):
         tracker = Tracker(model, buffer_frames=10)
@@ -145,7 +145,7 @@ def test_cleared_prompts_are_cleared_when_their_frames_are_gone_through_again(mo
         assert_same_result(ours, theirs)
 
 
-def test_prompts_cleared_since_the_latest_frame_stay_cleared_when_the_past_is_gone_through_again(model: SAM2) -> None:
+def test_prompts_cleared_since_the_latest_frame_stay_cleared_in_a_replay(model: SAM2) -> None:
     results = []
     for meant in (None, 3):
         tracker = Tracker(model, buffer_frames=10)
@@ -164,7 +164,9 @@ def test_prompts_cleared_since_the_latest_frame_stay_cleared_when_the_past_is_go
 
 @pytest.mark.parametrize("budget_ms", [0.0, 1e-9])
 @pytest.mark.parametrize("script", [LATE["refine, negative"], LATE["replace"]], ids=["refine", "replace"])
-def test_while_behind_a_known_object_goes_on_as_it_was(model: SAM2, script: list[Entry], budget_ms: float) -> None:
+def test_while_behind_a_known_object_continues_on_its_old_track(
+    model: SAM2, script: list[Entry], budget_ms: float
+) -> None:
     tracker = Tracker(model, buffer_frames=10, catchup_budget_ms=budget_ms)
     expected, undisturbed = play(Tracker(model), in_time(script)), play(Tracker(model), script[:1])
     behind = []
@@ -237,7 +239,7 @@ def test_the_budget_is_in_milliseconds(
     assert tracker.frames_behind.get("mug", 0) == behind
 
 
-def test_an_object_is_brought_up_to_now_between_images(model: SAM2) -> None:
+def test_an_object_is_replayed_between_images(model: SAM2) -> None:
     script = LATE["add"]
     tracker, expected = Tracker(model, buffer_frames=10, catchup_budget_ms=0), play(Tracker(model), in_time(script))
     for image in FRAMES[:7]:
@@ -252,7 +254,7 @@ def test_an_object_is_brought_up_to_now_between_images(model: SAM2) -> None:
 
 
 @pytest.mark.parametrize("buffer_frames", [1, 2, 3, 9])
-def test_whoever_is_behind_arrives_before_the_frames_run_out(model: SAM2, buffer_frames: int) -> None:
+def test_an_object_that_is_behind_arrives_before_the_frames_run_out(model: SAM2, buffer_frames: int) -> None:
     """With the smallest budget, several objects and a full buffer."""
     tracker = Tracker(model, buffer_frames=buffer_frames, catchup_budget_ms=0)
     for image in FRAMES[:10]:
@@ -317,7 +319,7 @@ def test_the_frame_nearest_in_time_is_meant(model: SAM2, stamp_s: float, frame: 
         ({"frame_index": 2, "object_id": "mug", "action": REPLACE}, "mug did not exist yet in frame 2"),
     ],
 )
-def test_refused_prompt_for_the_past_changes_nothing(model: SAM2, meant: dict, message: str) -> None:
+def test_rejected_prompt_for_the_past_changes_nothing(model: SAM2, meant: dict, message: str) -> None:
     tracker, undisturbed = Tracker(model, buffer_frames=3), Tracker(model, buffer_frames=3)
     for each in (tracker, undisturbed):
         for index, (image, each_s) in enumerate(zip(FRAMES, STAMPS_S, strict=False)):

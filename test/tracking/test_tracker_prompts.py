@@ -42,7 +42,7 @@ def tracker(model: SAM2) -> Tracker:
         (7, CLICK),
     ],
 )
-def test_refused_prompt_changes_nothing(tracker: Tracker, model: SAM2, object_id: str, prompt: dict) -> None:
+def test_rejected_prompt_changes_nothing(tracker: Tracker, model: SAM2, object_id: str, prompt: dict) -> None:
     undisturbed = Tracker(model, lost_after_frames=2)
     for each in (tracker, undisturbed):
         each.add_prompt("mug", **CLICK)

@@ -50,7 +50,7 @@ TAKEN_BACK: dict[str, tuple[dict[str, Any], int | None]] = {
 
 @pytest.mark.parametrize("others_come", [False, True], ids=["", "other prompts in between"])
 @pytest.mark.parametrize(("prompt", "meant"), TAKEN_BACK.values(), ids=TAKEN_BACK)
-def test_undo_takes_the_latest_prompt_back(model: SAM2, prompt: dict, meant: int | None, others_come: bool) -> None:
+def test_undo_removes_the_latest_prompt(model: SAM2, prompt: dict, meant: int | None, others_come: bool) -> None:
     tracker, expected = Tracker(model, buffer_frames=10), Tracker(model)
     for each in (tracker, expected):
         each.add_prompt("mug", **CLICK)
@@ -101,7 +101,7 @@ def test_the_last_conditioning_frame_stays_though_its_prompts_were_cleared(model
     assert list(tracker._state.tracks["mug"].conditioning) == [0]
 
 
-def test_undone_prompts_come_off_one_by_one_the_latest_first(model: SAM2) -> None:
+def test_undo_removes_prompts_one_by_one_the_latest_first(model: SAM2) -> None:
     tracker, two, one = Tracker(model, buffer_frames=12), Tracker(model), Tracker(model)
     for index, image in enumerate(FRAMES[:8]):
         for each in (tracker, two, one):
@@ -154,7 +154,7 @@ def test_unknown_object_is_a_key_error(model: SAM2) -> None:
     ("buffer_frames", "reach"),
     [(2, "what is kept reaches back 1 frames, to frame 4"), (0, "no past frames are kept")],
 )
-def test_undo_beyond_the_buffer_is_refused(model: SAM2, buffer_frames: int, reach: str) -> None:
+def test_undo_beyond_the_buffer_is_rejected(model: SAM2, buffer_frames: int, reach: str) -> None:
     tracker, expected = Tracker(model, buffer_frames=buffer_frames), Tracker(model)
     for each in (tracker, expected):
         each.add_prompt("mug", **CLICK)
