@@ -18,10 +18,10 @@ from sam2_ros.data.prompt_text import PromptSyntaxError, parse_prompts
 from sam2_ros.demo.stream import TABLETOP_FRAMES, add_stream_options, stream_arguments
 from sam2_ros.resources import share_path
 
-# Loading torch, rendering the scene, waiting for each other, and drawing the video at the end.
+# Loading torch, rendering the scene, discovery, and drawing the video at the end.
 OVERHEAD_S = 300.0
 UNKNOWN_LENGTH_FRAMES = 3000
-SLOWEST_RATE_HZ = 0.3  # that the client chooses by itself
+SLOWEST_RATE_HZ = 0.3  # the lowest that the client chooses
 LIVE_FRAMES = 300  # a camera has no end
 CAMERA_TOPICS = {"image": "/camera/image_raw", "camera_info": "/camera/camera_info", "depth": "/camera/depth"}
 
@@ -67,10 +67,10 @@ def _demo(args: argparse.Namespace) -> dict[str, object]:
     if args.source.isdecimal():
         args.frames = args.frames or LIVE_FRAMES
     elif args.source:
-        open_source(args.source).close()  # what is wrong with it, said before anything starts
+        open_source(args.source).close()  # reports a bad source before anything starts
     args.out.mkdir(parents=True, exist_ok=True)
     report = args.out / "report.json"
-    report.unlink(missing_ok=True)  # an old one must not pass for this run's
+    report.unlink(missing_ok=True)  # a report of an earlier run must not be taken for this one's
     with contextlib.ExitStack() as held:
         domain = args.domain_id if args.domain_id is not None else held.enter_context(free_domain())
         print(f"three processes in ROS_DOMAIN_ID {domain}: camera, node, client", file=sys.stderr, flush=True)
@@ -83,13 +83,13 @@ def programs(args: argparse.Namespace) -> list[Program]:
     """The three processes with their arguments."""
     camera_remaps = [f"{name}:={topic}" for name, topic in CAMERA_TOPICS.items()]
     stream = stream_arguments(args)
-    # The camera renders first, and leaves before the client is done: no reason for the node to worry aloud.
+    # The camera starts late, because it renders first, and ends early: the node should not warn about that.
     parameters = [f"weights:={args.weights}", "image_timeout_s:=60.0"]
     reported_model = args.model or "nano"
     if args.model is not None:
         parameters.append(f"model:={args.model}")
     if args.checkpoint is not None:
-        reported_model = args.model or args.checkpoint.name  # the node finds out which it is
+        reported_model = args.model or args.checkpoint.name  # the node infers the model from the checkpoint
         parameters.append(f"checkpoint:={args.checkpoint.absolute()}")
     client = [*stream, "--out", str(args.out), "--model", reported_model, *(f"--prompt={text}" for text in args.prompt)]
     return [
@@ -108,7 +108,7 @@ def _ros_program(
 
 
 def ros_environment(domain: int) -> dict[str, str]:
-    """Our environment with what ROS needs: a domain of its own, on this machine only, with room for images."""
+    """The environment for ROS: its own domain, localhost only, with shared memory large enough for images."""
     profile = str(share_path("config/fastdds.xml"))
     return {
         **os.environ,
@@ -121,13 +121,13 @@ def ros_environment(domain: int) -> dict[str, str]:
 
 
 def default_timeout_s(args: argparse.Namespace) -> float:
-    """Generous: three times as long as the camera runs, and what comes before and after."""
+    """Three times as long as the camera runs, plus the overhead."""
     frames = args.frames or (UNKNOWN_LENGTH_FRAMES if args.source else TABLETOP_FRAMES)
     return OVERHEAD_S + 3 * frames / (args.rate_hz or SLOWEST_RATE_HZ)
 
 
 def _prompt(text: str) -> str:
-    """Check a prompt now rather than after the node was started; the client reads it."""
+    """Validate a prompt before the node is started; the client parses it again."""
     try:
         parse_prompts(text)
     except PromptSyntaxError as error:

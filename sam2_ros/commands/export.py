@@ -24,14 +24,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=1,
         metavar="N",
-        help="room for so many prompted frames of an object (default: 1)",
+        help="slots for conditioning frames per object (default: 1)",
     )
     parser.add_argument(
         "--check-frames",
         type=int,
         default=24,
         metavar="N",
-        help="follow an object through so many images with ONNX Runtime and compare (default: 24; 0: do not)",
+        help="track objects through this many images with ONNX Runtime and compare (default: 24; 0: do not)",
     )
 
 

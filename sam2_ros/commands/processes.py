@@ -1,4 +1,4 @@
-"""Several processes that belong together: started, listened to, and none left behind."""
+"""Process groups: started together, their output relayed, all ended together; and a free ROS domain for them."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ _PR_SET_PDEATHSIG = 1
 
 
 class ProcessError(RuntimeError):
-    """A process ended when it should not, or did not end when it should; the message ends with its last lines."""
+    """A process ended too early, failed, or did not end in time; the message ends with its last lines of output."""
 
 
 @dataclass(frozen=True)
 class Program:
     """One process to start."""
 
-    name: str  # stands before each line that it prints
+    name: str  # prefix of each line that it prints
     command: tuple[str, ...]
     may_end: bool = False  # it may end well before the others
 
 
 class _Running:
-    """A process and what it said last."""
+    """A process and its latest output."""
 
     def __init__(
         self, program: Program, environment: Mapping[str, str], before_exec: Callable[[], object] | None
     ) -> None:
         self.program = program
-        # A session of its own: Ctrl-C is for us, and we end the others in order.
+        # A process session of its own, so that Ctrl-C reaches only us and we end the others in order.
         self.process = subprocess.Popen(
             program.command,
             env=dict(environment),
@@ -70,10 +70,10 @@ class _Running:
         if self._reader is not None:
             self._reader.join(1.0)
         last = "\n".join(f"    {line}" for line in self.tail) or "    (nothing)"
-        return ProcessError(f"{self.program.name} {what}. The last that it said:\n{last}")
+        return ProcessError(f"{self.program.name} {what}. Its last lines:\n{last}")
 
     def end(self, grace_s: float) -> None:
-        """SIGTERM, and SIGKILL for one that does not listen."""
+        """Send SIGTERM, and SIGKILL after ``grace_s``."""
         if self.process.poll() is None:
             self.process.terminate()
             try:
@@ -92,10 +92,10 @@ class Group:
         self._members = {member.program.name: member for member in members}
 
     def wait_for(self, name: str, timeout_s: float) -> None:
-        """Wait until this process has ended well.
+        """Wait until this process has ended with status 0.
 
         Raises:
-            ProcessError: it failed, another one ended before it, or it takes longer than ``timeout_s``.
+            ProcessError: it failed, another one ended before it, or it took longer than ``timeout_s``.
         """
         awaited = self._members[name]
         deadline_s = time.monotonic() + timeout_s
@@ -111,14 +111,14 @@ class Group:
             time.sleep(POLL_S)
 
     def check(self, who: str) -> None:
-        """Raise ProcessError when a process has ended that ``who`` still needs."""
+        """Raise ProcessError if a process has ended that ``who`` still needs."""
         for member in self._members.values():
             early = member.process.poll()
             if early is not None and not (early == 0 and member.program.may_end):
                 raise member.failure(f"{_ended(early)}, although {who} still needs it")
 
     def pid(self, name: str) -> int:
-        """The number of this process."""
+        """The process id."""
         return self._members[name].process.pid
 
 
@@ -126,26 +126,26 @@ class Group:
 def running(
     programs: Sequence[Program], environment: Mapping[str, str], *, out: TextIO | None = None, grace_s: float = 8.0
 ) -> Iterator[Group]:
-    """Start processes, relay what they print to ``out`` (default: standard error), and end them all on leaving.
+    """Start processes, relay their output to ``out`` (default: standard error), and end all of them on exit.
 
-    They also end when this process is killed, and SIGTERM counts as leaving.
+    They also end when this process is killed; SIGTERM raises SystemExit.
     """
     members: list[_Running] = []
     previous = signal.signal(signal.SIGTERM, _leave) if threading.current_thread() is threading.main_thread() else None
     before_exec = _die_with_parent()
     try:
-        # All are started before the first thread is: forking and threads do not mix.
+        # Start all processes before the first thread: forking a process with threads is unsafe.
         for program in programs:
             members.append(
                 _Running(program, environment, before_exec)
-            )  # one by one: those there are ended if one fails
+            )  # one by one, so that the started ones are ended if one fails
         for member in members:
             member.listen(out or sys.stderr)
         yield Group(members)
     finally:
         for member in members:
             if member.process.poll() is None:
-                member.process.terminate()  # all at once, then wait for each
+                member.process.terminate()  # terminate all before waiting for each
         for member in members:
             member.end(grace_s)
         if previous is not None:
@@ -163,7 +163,7 @@ def _leave(*_: object) -> None:
 
 
 def _die_with_parent() -> Callable[[], object] | None:
-    """What a child does before it runs, so that the kernel ends it when we are killed without a chance to clean up."""
+    """A ``preexec_fn`` that lets the kernel end the child when this process is killed and cannot clean up."""
     if not sys.platform.startswith("linux"):
         return None
     libc = ctypes.CDLL(None)
@@ -174,12 +174,12 @@ def _die_with_parent() -> Callable[[], object] | None:
 _MARKER_PORT_BASE = 32768
 # Where the first participant of a domain listens (DDS-RTPS 9.6.1.1): 7400 + 250 * domain + 10.
 _DDS_PORT_BASE, _DDS_PORTS_PER_DOMAIN, _DDS_UNICAST_OFFSET = 7400, 250, 10
-_DOMAINS = range(1, 101)  # higher ones reach into the ports that Linux hands out to anybody
+_DOMAINS = range(1, 101)  # higher ones overlap with Linux' ephemeral ports
 
 
 @contextlib.contextmanager
 def free_domain() -> Iterator[int]:
-    """Hold a domain for as long as the context lasts. Raises RuntimeError when all are taken."""
+    """Reserve a ROS domain id while the context is active. Raises RuntimeError if none is free."""
     for domain in random.sample(_DOMAINS, len(_DOMAINS)):
         with contextlib.ExitStack() as held:
             try:

@@ -1,4 +1,4 @@
-"""``sam2-ros segment``: masks in one image, of what is pointed at or of everything."""
+"""``sam2-ros segment``: masks in one image, of prompted objects or of everything."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
 @dataclass(frozen=True)
 class _Thing:
-    """One mask of the answer."""
+    """One mask of the result."""
 
     name: str
     score: float  # predicted IoU
@@ -102,7 +102,7 @@ def _segment(args: argparse.Namespace) -> dict[str, Any]:
 def _prompted(
     predictor: ImagePredictor, image_rgb: NDArray[np.uint8], specs: list[PromptSpec], names: list[str]
 ) -> list[_Thing]:
-    """One mask a prompt."""
+    """One mask per prompt."""
     from sam2_ros.tracking.prompts import make_prompt
 
     prompts = [make_prompt(spec.points, spec.labels, spec.box) for spec in specs]
@@ -137,7 +137,7 @@ def _everything(
 
 
 def _write(args: argparse.Namespace, image_rgb: NDArray[np.uint8], things: list[_Thing]) -> dict[str, str]:
-    """The files that were asked for, by their name in the summary."""
+    """Write the requested files; their paths by their name in the summary."""
     from sam2_ros.data.files.images import write_image_rgb
     from sam2_ros.data.files.masks import write_index_png
 
@@ -187,7 +187,7 @@ def _overlay(
 
     shown = []
     for number, thing in enumerate(things, 1):
-        mask = numbers_hw == number  # what smaller masks leave of it
+        mask = numbers_hw == number  # the part that smaller masks do not cover
         box, centre = tight_box_xyxy(mask), centroid_xy(mask)
         state = ObjectState.TRACKED if box else ObjectState.LOST
         shown.append(

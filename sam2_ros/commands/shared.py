@@ -11,7 +11,7 @@ from typing import Any
 
 
 def add_network_options(parser: argparse.ArgumentParser, floors: str = "") -> None:
-    """Add what chooses a network and how it runs; ``floors`` is how the help names other choices of a model."""
+    """Add the options that select a network and how it runs; ``floors`` describes other values of --model."""
     name = f"name of a model, or {floors}" if floors else "name of a model"
     parser.add_argument("--model", help=f"{name} (default: the one the checkpoint is for, else nano)")
     parser.add_argument("--checkpoint", type=Path, help="weights to use in place of the package's own")
@@ -25,7 +25,7 @@ def add_network_options(parser: argparse.ArgumentParser, floors: str = "") -> No
 
 
 def add_memory_options(parser: argparse.ArgumentParser) -> None:
-    """Add what makes a tracker look at less memory; docs/speed.md has what it costs and brings."""
+    """Add the options that reduce the memory a tracker attends to; docs/speed.md measures cost and benefit."""
     parser.add_argument(
         "--memory-pooling", type=int, default=1, metavar="N", help="look at N x N memory tokens as one (default: 1)"
     )
@@ -35,7 +35,7 @@ def add_memory_options(parser: argparse.ArgumentParser) -> None:
 
 
 def network_arguments(args: argparse.Namespace) -> dict[str, Any]:
-    """What ``add_network_options``, and ``add_memory_options`` for trackers, mean to ``load_tracker``."""
+    """The values of ``add_network_options``, and of ``add_memory_options`` if present, for ``load_tracker``."""
     names = ("model", "checkpoint", "device", "precision", "image_size")
     arguments: dict[str, Any] = {name: getattr(args, name) for name in names}
     if "memory_pooling" in args:
@@ -46,7 +46,7 @@ def network_arguments(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def add_json_option(parser: argparse.ArgumentParser, help_text: str) -> None:
-    """Add ``--json``. What cannot be a file is told before the work and not after it."""
+    """Add ``--json``, whose value is validated before the work starts."""
     parser.add_argument("--json", type=_new_file, metavar="FILE", help=help_text)
 
 
@@ -59,7 +59,7 @@ def _new_file(text: str) -> Path:
 
 def report_summary(summary: Mapping[str, Any], path: Path | None, left_out: str = "") -> None:
     """Print a summary as one line of JSON, without the key ``left_out``, and write all of it to ``path`` if given."""
-    try:  # both, if one fails: neither a full disk nor a closed pipe must cost what hours have found
+    try:  # do both even if one fails: a full disk or a closed pipe must not lose the result of hours
         print(json.dumps({key: value for key, value in summary.items() if key != left_out}), flush=True)
     finally:
         if path is not None:
@@ -70,13 +70,13 @@ def report_summary(summary: Mapping[str, Any], path: Path | None, left_out: str 
 def print_summary(
     name: str, make: Callable[[], dict[str, Any]], path: Path | None, errors: tuple[type[Exception], ...]
 ) -> int:
-    """Print what ``make`` returns as one line of JSON, and write it to ``path`` if there is one.
+    """Print the result of ``make`` as one line of JSON, and write it to ``path`` if given.
 
     Args:
         name: of the command, for messages.
         make: does the command's work.
         path: a file for the summary, or None.
-        errors: bad input; they are told in one line, with exit status 2.
+        errors: exceptions for bad input, reported in one line with exit status 2.
 
     Returns:
         The exit status.

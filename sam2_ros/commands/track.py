@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
 
 @dataclass
 class _Tally:
-    """What was seen so far."""
+    """Statistics so far."""
 
     inference_ms: list[float] = field(default_factory=list)
     visible_frames: dict[str, int] = field(default_factory=dict)
@@ -167,7 +167,7 @@ def _loop(
 
 
 def _add_prompts(tracker: Tracker, specs: list[Any], mask_path: Path | None) -> None:
-    """Prompts from the command line, then from a mask; objects without a name get one by position."""
+    """Add the prompts of the command line, then those of a mask; unnamed objects are named by position."""
     from sam2_ros.data.files.masks import read_index_png
     from sam2_ros.data.prompt_text import check_new, names_of
 
@@ -190,7 +190,7 @@ def _add_prompts(tracker: Tracker, specs: list[Any], mask_path: Path | None) -> 
 
 
 def _outputs(args: argparse.Namespace, source: FrameSource | BagSource) -> dict[str, TrackOutput]:
-    """What is to be written, by its name in the summary."""
+    """The outputs by their name in the summary."""
     from sam2_ros.commands.track_output import IndexPngOutput, OverlayOutput, RleOutput
     from sam2_ros.data.files.video import FrameSource
 

@@ -28,11 +28,11 @@ class BagSource:
     def __init__(self, path: str | Path, image_topic: str = "") -> None:
         self._bag = ImageBag(path, image_topic)
         self.info, self.storage = self._bag.info, self._bag.storage
-        self.unwritten: deque[BagImage] = deque()  # messages of the frames that have no result yet, in order
+        self.unwritten: deque[BagImage] = deque()  # messages of the frames without a result yet, in order
 
     @property
     def tracker_settings(self) -> dict[str, int]:
-        """Arguments of ``load_tracker`` with which it decides about visibility as the node does by default."""
+        """Arguments of ``load_tracker`` for the visibility rules that the node has by default."""
         defaults = NodeParameters()
         names = ("lost_after_frames", "recover_after_frames")
         return {name: getattr(defaults, name) for name in names}
@@ -45,7 +45,7 @@ class BagSource:
             yield image_rgb
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         self._bag.close()
 
 
@@ -57,7 +57,9 @@ class BagOutput:
         self._source = source
         self._writer = BagWriter(path, TOPICS, source.storage)
         self._types: dict[str, Any] = self._writer.typestore.types
-        self._seen: dict[str, list[Any]] = {}  # object id -> stamps of the first and latest image it was visible in
+        self._seen: dict[
+            str, list[Any]
+        ] = {}  # object id -> stamps of the first and the latest image in which it was TRACKED
 
     def write(self, image_rgb: NDArray[np.uint8], result: FrameResult, fps: float) -> None:
         """One frame: two messages."""
@@ -69,7 +71,7 @@ class BagOutput:
             frame_index=result.frame_index,
             frames_dropped=0,
             inference_ms=result.inference_ms,
-            age_ms=0.0,  # of a recording nobody can say
+            age_ms=0.0,  # unknown for a recording
             objects=[self._object(tracked, header) for tracked in result],
         )
         self._writer.write(OBJECTS_TOPIC, objects, time_ns)

@@ -1,4 +1,4 @@
-"""What ``sam2-ros track`` leaves behind: masks as index PNGs or as one COCO RLE file, and an overlay video."""
+"""The output of ``sam2-ros track``: masks as index PNGs or as one COCO RLE file, and an overlay video."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from sam2_ros.tracking.types import FrameResult, ObjectState
 
 
 class TrackOutput(Protocol):
-    """Takes every frame once, in order."""
+    """Receives every frame once, in order."""
 
     @property
     def path(self) -> Path:
-        """What is written."""
+        """The file or folder that is written."""
         ...
 
     def write(self, image_rgb: NDArray[np.uint8], result: FrameResult, fps: float) -> None:
-        """One frame, (H, W, 3) uint8 RGB, what the tracker made of it, and its frames per second so far."""
+        """Add one frame, (H, W, 3) uint8 RGB, with its result and the mean frames per second so far."""
         ...
 
     def close(self) -> None:
-        """Finish the files; they are complete only after this."""
+        """Finish the files, which are incomplete before."""
         ...
 
 
@@ -46,7 +46,7 @@ class IndexPngOutput:
         self._written = result.frame_index + 1
 
     def close(self) -> None:
-        """Nothing is open; masks that a longer run has left behind these are not deleted, but pointed out."""
+        """Report masks of an earlier, longer run in the same folder, which are not deleted."""
         found = self.path.glob("*.png") if self._written else ()
         later = sorted(p.name for p in found if p.stem.isdecimal() and int(p.stem) >= self._written)
         if later:
@@ -54,7 +54,7 @@ class IndexPngOutput:
 
 
 class RleOutput:
-    """One JSON file with every object's mask in every frame, overlaps kept; a mask that is empty is an empty code."""
+    """One JSON file with the mask of every object in every frame, overlaps included; empty masks are empty RLEs."""
 
     def __init__(self, path: Path, info: SourceInfo):
         self.path = path
@@ -63,7 +63,7 @@ class RleOutput:
         self._frames: list[dict[str, Any]] = []
 
     def write(self, image_rgb: NDArray[np.uint8], result: FrameResult, fps: float) -> None:
-        """One entry; kept in memory, compressed, until ``close``."""
+        """Add one entry, compressed, which is kept in memory until ``close``."""
         self._size_hw = [int(size) for size in image_rgb.shape[:2]]
         objects = [
             {
@@ -79,7 +79,7 @@ class RleOutput:
         self._frames.append({"frame": result.frame_index, "objects": objects})
 
     def close(self) -> None:
-        """Write the file; where no frame came, an earlier run's stays as it is."""
+        """Write the file; without any frame, the file of an earlier run is kept."""
         if not self._frames:
             return
         height, width = self._size_hw

@@ -1,4 +1,4 @@
-"""Our tracker beside the official predictor: the same random weights, images and boxes, in one run."""
+"""Latency of our tracker and of the official predictor, with the same weights, images and boxes, in one run."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from sam2_ros.tracking.compiled import compile_network
 from sam2_ros.tracking.loading import Precision, check_device, choose_precision, has_fast_bfloat16, load_network
 from sam2_ros.tracking.tracker import Tracker
 
-_SEED, _OBJECT_SCORE_BIAS = 7, 4.0  # of the random weights; the bias lets objects be seen
+_SEED, _OBJECT_SCORE_BIAS = 7, 4.0  # of the random weights; the bias makes objects visible
 _SHORT = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was measured, and on what."""
+    """The measurements, and what they were made on."""
 
     model: str
     image_size: int
@@ -45,12 +45,12 @@ class Comparison:
     device: str
     threads: int
     measured: list[Measured]
-    default: str  # name of the contender that a user gets who asks for nothing
-    ceiling_tflop_per_s: dict[str, float]  # by type: one large matrix product
-    compile_s: dict[str, float]  # by name, of contenders that were compiled
+    default: str  # name of the contender with default settings
+    ceiling_tflop_per_s: dict[str, float]  # by type, in one large matrix product
+    compile_s: dict[str, float]  # by name, of compiled contenders
 
     def rows(self) -> list[dict[str, Any]]:
-        """One for each contender."""
+        """One row per contender."""
         reference = self.measured[0]
         return [
             {
@@ -74,7 +74,7 @@ class Comparison:
         ]
 
     def table(self) -> str:
-        """The rows as Markdown, with the machine by what it has."""
+        """The rows as Markdown, below a description of the setting."""
         columns = ("contender", "ms", "ratio", *STAGES, "gflop", "tflop_per_s", "of_ceiling", "mean_iou", "worst_iou")
         ceilings = ", ".join(f"{value:.3f} in {name}" for name, value in self.ceiling_tflop_per_s.items())
         emulated = "" if "bfloat16" in self.ceiling_tflop_per_s else "; bfloat16 is emulated here and was left out"
@@ -92,7 +92,7 @@ class Comparison:
         return "\n".join(lines)
 
     def summary(self) -> dict[str, Any]:
-        """For the JSON. ``speedup_vs_official``: of our default against the best of the official ones, None without."""
+        """The JSON summary; ``speedup_vs_official`` is our default against the fastest official one, None without."""
         by_name = {m.name: m for m in self.measured}
         official = [m.frame_ms_p50 for m in self.measured if m.name.startswith("official")]
         ours_ms = by_name[self.default].frame_ms_p50
@@ -129,24 +129,25 @@ def compare_latency(
     with_compiled: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Comparison:
-    """Time a model in float32, in bfloat16, and the official code in both where it knows the model.
+    """Time a model in float32 and in bfloat16, and the official code in both if it has the model.
 
     Args:
         model: a name from the model table. nano has its own weights, the others random ones.
-        num_objects: followed at once.
-        timed_frames: after as many as fill the memory.
+        num_objects: tracked at once.
+        timed_frames: number of timed frames, after those that fill the memory.
         image_size: side of the model's input in px; None: the model's own.
-        device: "cpu", "cuda", ... On a GPU the official code's compiled predictor takes part.
-        threads: of the CPU; None: as PyTorch likes.
-        size_hw, with_official: of the camera image in px; False times ours alone.
-        emulated: also bfloat16 without instructions for it, which is a hundred times slower.
-        approximations: our default with these takes part as well.
-        with_compiled: our default, compiled, takes part as well; on a GPU it always does.
-        progress: is told what is being done.
+        device: "cpu", "cuda", ... On a GPU the official compiled predictor is included.
+        threads: of the CPU; None: PyTorch's default.
+        size_hw: of the camera image, px.
+        with_official: False times our code alone.
+        emulated: include bfloat16 without hardware support, which is a hundred times slower.
+        approximations: include our default with these.
+        with_compiled: include our compiled default; on a GPU it is always included.
+        progress: called with a description of each step.
 
     Raises:
         ValueError: an unknown model, size or device, or numbers below 1.
-        ImportError: the official package is not there.
+        ImportError: the official package is not installed.
     """
     _check(num_objects, timed_frames, threads, device)
     torch.set_num_threads(threads or torch.get_num_threads())
@@ -270,7 +271,7 @@ def _compiled(
     boxes: list[tuple[float, ...]],
     progress: Callable[[str], None],
 ) -> Contender:
-    """The contender of that name, compiled."""
+    """A compiled version of the contender with this name."""
     progress(f"compiling {name}")
     plain = next(contender.network for contender in contenders if contender.name == name)
     assert isinstance(plain, SAM2)
@@ -294,7 +295,7 @@ def _official(
     def step(index: int) -> Masks:
         nonlocal prompted
         with autocast:
-            if not prompted:  # with the first frame, which both sides then encode in it
+            if not prompted:  # in the first frame, so that its encoding is part of it on both sides
                 for number, box in enumerate(boxes):
                     stream.add_box(str(number), box)
                 prompted = True
@@ -304,7 +305,7 @@ def _official(
 
 
 def _boxes(count: int, height: int, width: int) -> Iterator[tuple[float, ...]]:
-    """x0, y0, x1, y1 of as many boxes, in a grid over the image."""
+    """``count`` boxes x0, y0, x1, y1 in a grid over the image."""
     columns = int(np.ceil(np.sqrt(count)))
     rows = -(-count // columns)
     for number in range(count):

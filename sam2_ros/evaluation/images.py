@@ -1,8 +1,9 @@
-"""Interactive segmentation of single images: how good a mask is after one click, after two, and so on.
+"""Interactive segmentation of single images: the IoU after one click, after two, and so on.
 
-The first click is in the middle of the object and gives three candidates, of which the model's own score chooses. Each
-further click is in the middle of the largest error; it goes in with all earlier clicks and the logits of the mask so
-far, and gives one mask. The truth places the clicks and scores the answer; it never chooses between masks.
+The first click is in the middle of the object and gives three candidates, of which the one with the best predicted IoU
+is chosen. Each further click is in the middle of the largest error; it is decoded with all earlier clicks and the
+logits of the mask so far, and gives one mask. The true mask places the clicks and scores the result; it never selects a
+candidate.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class PointPredictor(Protocol):
     """The part of ``sam2_ros.tracking.image_predictor.ImagePredictor`` that the evaluation calls."""
 
     def set_image(self, image_rgb: NDArray[np.uint8]) -> None:
-        """What follows is about this image, (H, W, 3) uint8 RGB."""
+        """Set the image of later predictions, (H, W, 3) uint8 RGB."""
         ...
 
     def predict(
@@ -44,10 +45,10 @@ class PointPredictor(Protocol):
 
 
 class DiscPredictor:
-    """The floor for images: a disc around each click, without looking at the image.
+    """The floor for images: a disc around each click, whatever the image shows.
 
-    A pixel belongs to the object if it is within ``radius_of_side`` times the image's shorter side of a click, and the
-    nearest click is a positive one.
+    A pixel belongs to the object if the nearest click is positive and at most ``radius_of_side`` times the image's
+    shorter side away.
     """
 
     def __init__(self, radius_of_side: float = 0.1) -> None:
@@ -66,7 +67,7 @@ class DiscPredictor:
         logits: NDArray[np.float32] | None = None,
         multimask: bool = True,
     ) -> ImagePrediction:
-        """The discs of all clicks; one candidate."""
+        """One candidate with the discs of all clicks."""
         ys, xs = np.mgrid[: self._image_shape[0], : self._image_shape[1]]
         squared_nhw = np.stack([(xs - x) ** 2 + (ys - y) ** 2 for x, y in points])
         radius_px = self._radius_of_side * min(self._image_shape)
@@ -75,10 +76,10 @@ class DiscPredictor:
 
 
 def image_predictor_by_name(model: str | None, checkpoint: Path | None = None, **network: Any) -> PointPredictor:
-    """A model of the package by its name, or the floor "disc"; without a name as ``load_image_predictor``.
+    """A model of the package by name, or the floor "disc"; None as in ``load_image_predictor``.
 
     Args:
-        model, checkpoint, network: arguments of ``load_image_predictor``; the floor needs no more than its name.
+        model, checkpoint, network: arguments of ``load_image_predictor``; the floor needs only its name.
 
     Raises:
         ValueError: the floor was given a checkpoint, a floor for videos was asked for, or the name is unknown.
@@ -118,8 +119,8 @@ def evaluate_images(
 
     Args:
         predictor: a model or a floor.
-        images: are read one by one.
-        clicks: at most so many per instance.
+        images: read one by one.
+        clicks: at most this many per instance.
         progress: called after each image with images done, images in all, and instances so far.
     """
     if clicks < 1:
@@ -139,7 +140,7 @@ def evaluate_images(
 
 
 def click_ious(predictor: PointPredictor, truth: NDArray[np.bool_], clicks: int) -> tuple[float, ...]:
-    """IoU after each click on one (H, W) bool object of the image that is set."""
+    """IoU after each click on one object, given as its true (H, W) bool mask, of the current image."""
     given, ious = [center_click(truth)], []
     logits: NDArray[np.float32] | None = None
     while True:
@@ -150,7 +151,7 @@ def click_ious(predictor: PointPredictor, truth: NDArray[np.bool_], clicks: int)
         mask, logits = answer.masks[best], answer.logits[best : best + 1]
         ious.append(region_similarity(mask, truth))
         following = correction_click(mask, truth) if len(given) < clicks else None
-        if following is None:  # enough clicks, or nothing left to correct: then the mask stays as it is
+        if following is None:  # enough clicks, or nothing left to correct: the mask stays
             return tuple(ious) + (ious[-1],) * (clicks - len(ious))
         given.append(following)
 
@@ -171,8 +172,8 @@ def image_report(
 
     Args:
         results: of ``evaluate_images``.
-        images: all that were looked at, also those without an instance that is large enough.
-        settings: what was measured; goes in front.
+        images: all evaluated images, including those without a large enough instance.
+        settings: placed first in the JSON.
         groups: names of the groups of each image, validated by ``check_groups``, or None.
     """
     summary: dict[str, Any] = {
@@ -200,11 +201,11 @@ def image_report(
 def read_groups(path: Path) -> Mapping[str, tuple[str, ...]]:
     """Groups of each image from a CSV with the columns ``image`` and ``group``; an image may be in several.
 
-    Images are named as in ``LabelledImage.name``; a file ending is ignored.
+    Images are named as in ``LabelledImage.name``; a suffix is ignored.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a column is missing, or a row is not complete.
+        ValueError: a column is missing, or a row is incomplete.
     """
     with Path(path).open(newline="", encoding="utf-8") as file:
         rows = csv.DictReader(file)
@@ -222,7 +223,7 @@ def read_groups(path: Path) -> Mapping[str, tuple[str, ...]]:
 
 
 def check_groups(images: Sequence[LabelledImage], groups: Mapping[str, Sequence[str]]) -> None:
-    """Raises ValueError if an image is in no group: it would silently be left out of the comparison."""
+    """Raise ValueError if an image is in no group, because it would silently be missing from the comparison."""
     without = [image.name for image in images if image.name not in groups]
     if without:
         raise ValueError(

@@ -1,13 +1,13 @@
-"""Correcting a tracker while it runs: how many clicks buy how much, and what its memory saves of them.
+"""Interactive video segmentation: the accuracy that corrections bring, and the clicks that memory saves.
 
-The protocols of the SAM 2 paper (section 6.1), one object at a time, three clicks a frame: the first in the middle of
-the object, or of the largest error where there is a mask already, the others in the middle of the largest error left.
+The protocols of the SAM 2 paper (section 6.1), one object at a time, three clicks per frame: the first in the middle of
+the object, or of the largest error if there is a mask already, the others in the middle of the largest remaining error.
 
-- offline: up to eight passes over the video. Each adds clicks in the frame that was worst in the pass before.
-- online: one pass, which stops for clicks wherever the IoU falls below 0.75, at most at eight frames.
+- offline: up to eight passes over the video. Each adds clicks in the frame that was worst in the previous pass.
+- online: one pass, which stops for clicks wherever the IoU falls below 0.75, in at most eight frames.
 
-Here a frame is corrected with what was seen before it. The official predictor, which holds the whole video, lets a
-correction act backwards too, on the next propagation.
+Here a correction uses earlier frames only. The official predictor, which holds the whole video, also propagates it
+backwards.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sam2_ros.evaluation.metrics import Score, mean_score, region_similarity, sc
 from sam2_ros.evaluation.prompt_sampling import Click, center_click, correction_click
 from sam2_ros.evaluation.trackers import VideoTracker, add_clicks, fork, mask_of
 
-GOOD_IOU = 0.75  # online: below it a user would step in
+GOOD_IOU = 0.75  # online: below this a user would correct
 CLICKS_PER_FRAME = 3
 MAX_FRAMES = 8  # with clicks, per object
 MAX_RECOVERY_CLICKS = 10
@@ -35,24 +35,24 @@ _ID = "object"
 
 @dataclass(frozen=True)
 class Recovery:
-    """Clicks that brought a lost object back to ``GOOD_IOU`` in one frame; None: not with ``MAX_RECOVERY_CLICKS``."""
+    """Clicks that brought a lost object back to ``GOOD_IOU`` in one frame; None: more than ``MAX_RECOVERY_CLICKS``."""
 
     frame_index: int
-    with_memory: int | None  # correcting what the tracker made of it
-    from_scratch: int | None  # pointing at the object as if it were new
+    with_memory: int | None  # correcting the tracked mask
+    from_scratch: int | None  # prompting the object as a new one
 
 
 @dataclass(frozen=True)
 class Pass:
     """One run through the video."""
 
-    frames: Mapping[int, Score]  # of the annotated frames from the object's first one on
+    frames: Mapping[int, Score]  # of the annotated frames, from the first that shows the object
     clicks: Mapping[int, tuple[Click, ...]]  # by frame
     recoveries: tuple[Recovery, ...] = ()
 
     @property
     def score(self) -> Score | None:
-        """Mean by the rule of the video benchmarks: without the first and the last annotated frame."""
+        """Mean without the first and the last annotated frame, as in the video benchmarks."""
         return score_object(list(self.frames.values()))
 
     @property
@@ -62,16 +62,16 @@ class Pass:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is done in a pass. The first frame that shows the object always gets clicks."""
+    """Where a pass clicks. The first frame that shows the object always gets clicks."""
 
-    recorded: Mapping[int, tuple[Click, ...]]  # of earlier passes, by frame: they are given again
-    stops_at: Callable[[int, float], bool]  # whether a frame gets new clicks, by its index and IoU
+    recorded: Mapping[int, tuple[Click, ...]]  # clicks of earlier passes by frame, which are repeated
+    stops_at: Callable[[int, float], bool]  # whether a frame gets new clicks, given its index and IoU
     measures_recovery: bool = False  # at each stop
 
 
 @dataclass
 class _Run:
-    """What a pass gathers on its way."""
+    """The running results of a pass."""
 
     tracker: VideoTracker
     frames: dict[int, Score] = field(default_factory=dict)
@@ -89,11 +89,11 @@ class _Corrected:
 
 
 class InteractiveEvaluator:
-    """Plays the user for one tracker.
+    """Simulates the user of one tracker.
 
     Args:
-        tracker: takes clicks; it is reset before each pass.
-        progress: called after each frame with frames done and frames in all of the pass.
+        tracker: accepts clicks; reset before each pass.
+        progress: called after each frame with the frames done and in all of the pass.
     """
 
     def __init__(self, tracker: VideoTracker, progress: Callable[[int, int], None] | None = None) -> None:
@@ -101,11 +101,11 @@ class InteractiveEvaluator:
         self._progress = progress
 
     def online(self, sequence: VideoSequence, value: int) -> Pass:
-        """One pass that stops where the object is lost; how it is found again is measured with and without memory."""
+        """One pass that stops where the object is lost, and counts the clicks to recover it with and without memory."""
         return self._run(sequence, value, _Plan({}, lambda _, iou: iou < GOOD_IOU, measures_recovery=True))
 
     def offline(self, sequence: VideoSequence, value: int, passes: int = MAX_FRAMES) -> tuple[Pass, ...]:
-        """Several passes, each with clicks in one more frame; fewer where nothing is left to correct."""
+        """Several passes, each with clicks in one more frame; fewer if nothing is left to correct."""
         done = [self._run(sequence, value, _Plan({}, lambda _index, _iou: False))]
         while len(done) < passes:
             worst = _worst_frame(done[-1])
@@ -115,14 +115,14 @@ class InteractiveEvaluator:
         return tuple(done)
 
     def _run(self, sequence: VideoSequence, value: int, plan: _Plan) -> Pass:
-        """Track the object that has this value in the masks from where it first shows to the end."""
+        """Track the object with this value from the first frame that shows it to the end."""
         self._tracker.reset()
         run = _Run(self._tracker)
         for index in range(len(sequence)):
             image_rgb = sequence.frame_rgb(index)
             truth = _truth(sequence, index, value)
             if run.clicks or (truth is not None and truth.any()):
-                _go_through(run, plan, index, image_rgb, truth)
+                _process_frame(run, plan, index, image_rgb, truth)
             else:
                 run.tracker.step(image_rgb)
             if self._progress:
@@ -130,10 +130,10 @@ class InteractiveEvaluator:
         return Pass(run.frames, run.clicks, tuple(run.recoveries))
 
 
-def _go_through(
+def _process_frame(
     run: _Run, plan: _Plan, index: int, image_rgb: NDArray[np.uint8], truth: NDArray[np.bool_] | None
 ) -> None:
-    """Follow the object into one frame, and click where the plan says so. ``truth`` is None where it is not known."""
+    """Track the object into one frame, and click if the plan says so. ``truth`` is None if it is not annotated."""
     before = fork(run.tracker)
     mask: NDArray[np.bool_] | None = None
     if run.clicks or index in plan.recorded:
@@ -165,7 +165,7 @@ def _recovery(
 def clicks_to_good(
     before: VideoTracker, image_rgb: NDArray[np.uint8], truth: NDArray[np.bool_], mask: NDArray[np.bool_] | None
 ) -> int | None:
-    """How many clicks in one frame give an IoU of at least ``GOOD_IOU``; None if ``MAX_RECOVERY_CLICKS`` do not.
+    """Number of clicks in one frame for an IoU of at least ``GOOD_IOU``; None if it exceeds ``MAX_RECOVERY_CLICKS``.
 
     Args:
         before, image_rgb, truth, mask: see ``clicking``.
@@ -183,13 +183,13 @@ def clicking(
     mask: NDArray[np.bool_] | None,
     count: int,
 ) -> Iterator[_Corrected]:
-    """Give up to ``count`` clicks in one frame, each where it is wrong after those before; the frame after each.
+    """Yield the frame after each of up to ``count`` clicks, each placed in the error that the earlier ones left.
 
     Args:
-        before: as of before the frame; stays so.
+        before: the tracker as of before the frame; not changed.
         image_rgb: (H, W, 3) uint8.
         truth: (H, W) bool, not equal to the mask.
-        mask: what the tracker made of the frame by itself; None where it does not know the object.
+        mask: the tracked mask; None if the tracker does not know the object.
         count: at least 1.
     """
     clicks: tuple[Click, ...] = ()
@@ -205,7 +205,7 @@ def clicking(
 
 
 def _truth(sequence: VideoSequence, index: int, value: int) -> NDArray[np.bool_] | None:
-    """The object's mask in a frame; None where it is not known."""
+    """The object's true mask in a frame; None if it is not annotated."""
     if not sequence.is_annotated(index, value):
         return None
     masks = sequence.masks(index)
@@ -220,14 +220,14 @@ def _is_frame(wanted: int, index: int, _iou: float) -> bool:
 
 
 def _worst_frame(done: Pass) -> int | None:
-    """The frame of the lowest IoU that has no clicks yet; None where none is wrong."""
+    """The frame with the lowest IoU among those without clicks; None if all are perfect."""
     open_frames = {index: score.region for index, score in done.frames.items() if index not in done.clicks}
     worst = min(open_frames, key=open_frames.__getitem__, default=None)
     return None if worst is None or open_frames[worst] == 1.0 else worst
 
 
 def objects_of(sequence: VideoSequence) -> Sequence[int]:
-    """The values of all objects that a sequence ever shows."""
+    """The values of all objects that a sequence shows."""
     values: set[int] = set()
     for index in sequence.annotated_frames:
         values |= {value for value, mask in sequence.masks(index).items() if mask.any()}
@@ -245,9 +245,9 @@ class InteractiveResult:
 
 
 def interactive_report(results: Sequence[InteractiveResult], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything as JSON: the settings, the means over objects, and a row per object. Unscored is null.
+    """The JSON report: the settings, the means over objects, and a row per object; null if not scored.
 
-    The offline list is J&F after 1, 2, ... passes; an object that needed fewer keeps its last score.
+    The offline list is J&F after 1, 2, ... passes; an object that needed fewer passes keeps its last score.
     """
     passes = max((len(result.offline) for result in results), default=0)
     offline = [_j_and_f([result.offline[min(n, len(result.offline) - 1)] for result in results]) for n in range(passes)]
@@ -282,7 +282,7 @@ def _j_and_f(passes: Sequence[Pass]) -> float | None:
 
 
 def _recovery_row(recoveries: Sequence[Recovery]) -> dict[str, Any]:
-    """Mean clicks, with the largest number for those that stayed lost, and how many came back."""
+    """Mean clicks, counting the maximum for objects that stayed lost, and the number of recovered objects."""
     row: dict[str, Any] = {"losses": len(recoveries)}
     for name in ("with_memory", "from_scratch"):
         counts = [getattr(recovery, name) for recovery in recoveries]

@@ -1,6 +1,6 @@
-"""Time per frame and stage, of several trackers in one run: they take turns, so that a busy machine is busy for all.
+"""Time per frame and stage of several trackers in one run: they take turns, so that other load affects all alike.
 
-The parts of the network have the same names in the official code and in ours, so one clock serves both.
+The parts of the network have the same names in the official code and in ours, so one clock measures both.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ from sam2_ros.evaluation.metrics import region_similarity
 
 STAGES = ("image_encoder", "memory_attention", "sam_mask_decoder", "memory_encoder")
 
-# What the counter does not know: fused attention on CPUs, and products with packed weights.
+# Operators that the counter does not know: fused attention on CPUs, and products with packed weights.
 _MORE_FORMULAS: dict[Any, Callable[..., int]] = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
 }
 if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
     _MORE_FORMULAS[torch.ops.mkldnn._linear_pointwise] = lambda x, weight, *_, **__: 2 * math.prod(x) * weight[0]
 
-_LARGEST_PRODUCT, _LONG_PRODUCT_MS = 8192, 200.0  # of the ceiling: side of the matrices, and time that is enough
+_LARGEST_PRODUCT, _LONG_PRODUCT_MS = 8192, 200.0  # of the ceiling: largest matrix side, and sufficient time
 
 Masks = Mapping[str, NDArray[np.bool_]]  # object id -> (H, W)
 
 
 @dataclass(frozen=True)
 class Contender:
-    """One tracker in the comparison. All go through the same frames."""
+    """One tracker in the comparison. All process the same frames."""
 
     name: str
     network: nn.Module  # has ``STAGES`` as children
-    step: Callable[[int], Masks]  # takes it into the frame of that index, the one after the last
-    compile_s: float | None = None  # what compiling it took before the first frame
+    step: Callable[[int], Masks]  # processes the next frame, which has this index
+    compile_s: float | None = None  # time to compile it
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What one contender took, in steady state."""
+    """Measurements of one contender in steady state."""
 
     name: str
     frame_ms: list[float]
-    stage_ms: dict[str, list[float]]  # per frame: all calls of a stage together
+    stage_ms: dict[str, list[float]]  # per frame, summed over the calls of a stage
     gflop: float  # of one frame: matrix products, convolutions and attention
     masks: list[Masks] = field(repr=False)  # of the timed frames
 
@@ -69,7 +69,7 @@ class Measured:
 
 
 class StageClock:
-    """Adds up the time that a network spends in each of ``STAGES``."""
+    """Measures the time that a network spends in each of ``STAGES``."""
 
     def __init__(self, network: nn.Module, device: torch.device) -> None:
         self._network, self._device = network, device
@@ -77,7 +77,7 @@ class StageClock:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """Count from zero while this is entered."""
+        """Measure, from zero, while the context is active."""
         self.spent_ms = dict.fromkeys(STAGES, 0.0)
         parts = {stage: self._network.get_submodule(stage) for stage in STAGES}
         own = {stage: vars(part).get("forward") for stage, part in parts.items()}  # the official compiled ones are such
@@ -102,7 +102,7 @@ class StageClock:
 
 
 def now_ms(device: torch.device) -> float:
-    """The time at which everything that was given to the device is done."""
+    """The time, after all work queued on the device is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter() * 1e3
@@ -115,19 +115,19 @@ def measure(
     device: torch.device,
     progress: Callable[[str], None] = lambda _: None,
 ) -> list[Measured]:
-    """Let all go through the frames, taking turns at each; time those after the first ``warm_frames``.
+    """Run all contenders on the frames, in turns; time the frames after the first ``warm_frames``.
 
-    One more frame counts the floating-point operations. Times by stage are of frames of their own, because waiting for
-    a GPU after each stage makes a frame slower.
+    Stages are timed in separate frames, because synchronising a GPU after each stage slows a frame down. One more frame
+    counts the floating-point operations.
 
     Args:
         contenders: with their prompts in frame 0.
-        warm_frames: at least as many as there are memories, for a steady state.
-        timed_frames: how many frames are timed as a whole, and how many again by stage.
+        warm_frames: at least as many as the memory holds, for a steady state.
+        timed_frames: number of frames timed as a whole, and again by stage.
         device: where they run.
-        progress: is told what is being done.
+        progress: called with a description of each step.
     """
-    total = warm_frames + 2 * timed_frames + 1
+    total = frames_needed(warm_frames, timed_frames)
     whole: dict[str, list[float]] = {c.name: [] for c in contenders}
     stages: dict[str, dict[str, list[float]]] = {c.name: {stage: [] for stage in STAGES} for c in contenders}
     masks: dict[str, list[Masks]] = {c.name: [] for c in contenders}
@@ -156,12 +156,12 @@ def measure(
 
 
 def _eager() -> contextlib.AbstractContextManager[object]:
-    """Compiled code is not looked into by the counter."""
+    """Run without compiled code, into which the counter cannot see."""
     return torch.compiler.set_stance("force_eager")
 
 
 def frames_needed(warm_frames: int, timed_frames: int) -> int:
-    """How many frames ``measure`` goes through."""
+    """Number of frames that ``measure`` processes."""
     return warm_frames + 2 * timed_frames + 1
 
 
@@ -175,9 +175,9 @@ def ious(masks: Sequence[Masks], reference: Sequence[Masks]) -> list[float]:
 
 
 def product_tflop_per_s(device: torch.device, dtype: torch.dtype) -> float:
-    """What the device reaches in one large matrix product: the ceiling for a network of that type."""
+    """The throughput of the device in one large matrix product: the ceiling for a network of that type."""
     size, best_ms = 256, 0.0
-    while size < _LARGEST_PRODUCT and best_ms < _LONG_PRODUCT_MS:  # a slow type is known by a small product
+    while size < _LARGEST_PRODUCT and best_ms < _LONG_PRODUCT_MS:  # a small product is enough for a slow type
         size *= 2
         a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
         a @ b

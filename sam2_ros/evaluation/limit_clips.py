@@ -1,7 +1,7 @@
-"""Clips that each hold one thing that SAM 2 names as a limit (section 8 of its paper), and a plain one beside them.
+"""Synthetic clips that each contain one limitation named in section 8 of the SAM 2 paper, and a plain one.
 
-Everything is drawn: shapes with printed textures over a cluttered ground that the camera slides across. A clip is a
-function of its kind and a seed.
+Textured shapes move over a cluttered background that the camera pans across. A clip is a function of its kind and a
+seed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class LimitClip:
     kind: str
     images_thwc: NDArray[np.uint8]  # (T, S, S, 3) RGB
     masks_tnhw: NDArray[np.bool_]  # (T, N, S, S) visible part of each object; all show in frame 0
-    event_frame: int | None  # what makes the clip hard is over by this frame: a cut, an occlusion; None: no such moment
+    event_frame: int | None  # first frame after a cut or an occlusion; None: the clip has no such event
 
 
 def limit_clip(kind: str, seed: int) -> LimitClip:
@@ -50,13 +50,13 @@ def limit_clip(kind: str, seed: int) -> LimitClip:
 
 
 class _Studio:
-    """Draws what the clips are made of."""
+    """Draws the parts of a clip."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
 
     def ground(self) -> NDArray[np.uint8]:
-        """(_GROUND_PX, _GROUND_PX, 3): blotches of two sizes."""
+        """A background (_GROUND_PX, _GROUND_PX, 3) of blotches in two sizes."""
         image = np.zeros((_GROUND_PX, _GROUND_PX, 3), np.float32) + self.rng.uniform(50, 190, 3)
         for cells, strength in ((4, 28), (40, 16)):
             noise = self.rng.normal(0, strength, (cells, cells, 3)).astype(np.float32)
@@ -64,27 +64,27 @@ class _Studio:
         return np.clip(image, 0, 255).astype(np.uint8)
 
     def shape(self) -> Cutout:
-        """Neither a sliver nor a ring: those are limits of their own."""
+        """A shape that fills enough of its square: thin shapes are a limit of their own."""
         while True:
             cutout = procedural_cutout(self.rng, self.ground(), _CUTOUT_PX)
             if cutout.area_px > _MIN_FILLED * _CUTOUT_PX**2:
                 return cutout
 
     def bar(self, length: float, width: float) -> Cutout:
-        """An upright rectangle with these sides in scene units, at 4 px for each of the frame's."""
+        """An upright rectangle with these sides in scene units, drawn at 4 times the frame's resolution."""
         height_px, width_px = round(4 * _SIZE_PX * length), max(4, round(4 * _SIZE_PX * width))
         texture = cv2.resize(random_texture(self.rng, self.ground(), height_px), (width_px, height_px))
         alpha = np.full((height_px, width_px), 255, np.uint8)
         return Cutout(cv2.copyMakeBorder(np.dstack([texture, alpha]), 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=0))
 
     def drift(self, reach: float, shift_x: float = 0.0) -> Path2:
-        """A straight path through the frame's middle, or beside it, that starts and ends inside."""
+        """A straight path through the middle of the frame, or beside it, that starts and ends inside."""
         turn = self.rng.uniform(0, 2 * np.pi)
         along = np.linspace(-0.5, 0.5, _NUM_FRAMES)[:, None] * reach
         return self.rng.uniform(0.4, 0.6, 2) + np.array([shift_x, 0.0]) + along * np.array([np.cos(turn), np.sin(turn)])
 
     def scene(self, layers: list[Layer]) -> Scene:
-        """The layers over a new ground with clutter, which slides by under the camera."""
+        """The layers over a new cluttered background that the camera pans across."""
         slide_t2 = np.linspace(0, 1, _NUM_FRAMES)[:, None] * self.rng.uniform(-0.12, 0.12, 2)
         clutter = []
         for _ in range(_NUM_CLUTTER):
@@ -111,7 +111,7 @@ def _target(cutout: Cutout, center_t2: Path2, side: float, turn_rad: float = 0.3
 
 
 def _film(kind: str, scenes: list[Scene], event_frame: int | None = None) -> LimitClip:
-    """Frame t of scene t, with that scene's targets."""
+    """A clip from frame t of scene t, with the targets of that scene."""
     images, masks = [], []
     for t, scene in enumerate(scenes):
         frame = render(scene, t, _SIZE_PX)
@@ -144,7 +144,7 @@ def _lookalikes(studio: _Studio) -> LimitClip:
 
 
 def _long_occlusion(studio: _Studio) -> LimitClip:
-    """Behind a wall and out again on the other side; it is half out at the event."""
+    """Behind a wall and out again on the other side; half of it is visible at the event."""
     along = np.linspace(0.12, 0.88, _NUM_FRAMES)
     target_t2 = np.column_stack([along, np.full(_NUM_FRAMES, studio.rng.uniform(0.35, 0.65))])
     wall = _layer(studio.bar(1.2, 0.4), np.tile([0.5, 0.5], (_NUM_FRAMES, 1)), 1.2)
@@ -159,7 +159,7 @@ def _thin(studio: _Studio) -> LimitClip:
 
 
 def _fast(studio: _Studio) -> LimitClip:
-    """To and fro by more than its own size a frame."""
+    """Back and forth by more than its own size per frame."""
     t = np.arange(_NUM_FRAMES)
     phase = studio.rng.uniform(0, 2 * np.pi, 2)
     target_t2 = 0.5 + 0.36 * np.column_stack([np.sin(0.62 * t + phase[0]), np.sin(0.47 * t + phase[1])])

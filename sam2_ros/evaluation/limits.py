@@ -1,8 +1,8 @@
-"""Where a tracker ends: J on one kind of hard clip after another, beside that of the floors.
+"""The limits of a tracker: J on one kind of hard clip after another, beside that of the floors.
 
 Each object is prompted with its mask in the first frame. J is the mean over frames without the first and the last, over
-objects, and over clips. Where a clip has a moment after which its object has to be found again, the frames from there
-on are scored by themselves too: during a long occlusion a tracker that says nothing is right.
+objects, and over clips. If a clip has an event after which the object must be found again, the frames from there on are
+also scored alone: during a long occlusion an empty mask is correct.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class LimitScore:
     """One tracker on one clip, or the mean over clips."""
 
     region: float  # J
-    region_after: float | None  # J from the clip's event on; None where it has none
+    region_after: float | None  # J from the clip's event on; None if it has none
     ms_per_frame: float  # of ``step``
 
 
@@ -50,12 +50,12 @@ def evaluate_limits(
     seeds: int,
     progress: Callable[[str, int], None] | None = None,
 ) -> dict[str, dict[str, LimitScore]]:
-    """Every tracker on the same clips: scores by kind of clip, and in it by name of tracker.
+    """Run every tracker on the same clips; scores by kind of clip, then by name of tracker.
 
     Args:
         trackers: by name.
         kinds: of ``LIMIT_KINDS``.
-        seeds: so many clips of each kind, at least 1.
+        seeds: number of clips of each kind, at least 1.
         progress: called before each clip with its kind and number.
     """
     if seeds < 1:

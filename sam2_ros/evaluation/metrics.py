@@ -1,8 +1,8 @@
 """J (region), F (boundary) and J&F, by the rules of DAVIS and SA-V.
 
-J is intersection over union. F compares outlines that are one pixel wide and forgives a distance of 0.8 % of the
-image's diagonal. The first annotated frame of an object is its prompt and the last one is customarily left out, so
-both are dropped; then frames are averaged per object, and objects with equal weight whatever their length.
+J is intersection over union. F compares outlines that are one pixel wide, with a tolerance of 0.8 % of the image's
+diagonal. The first annotated frame of an object, which is its prompt, and by convention the last one are dropped; then
+frames are averaged per object, and objects with equal weights.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ def region_similarity(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) ->
 
 
 def boundary_pixels(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The one-pixel outline of a mask: pixels that differ from their right, lower, or lower right neighbour.
+    """The one-pixel outline of a mask: pixels that differ from their right, lower or lower right neighbour.
 
-    Outside the image counts as equal to the last row and column, so an edge that runs along the image border is no
-    outline (a mask that fills the image has none).
+    The last row and column are repeated beyond the image, so the image border is no outline (a mask that fills the
+    image has none).
 
     >>> boundary_pixels(np.array([[0, 0, 0], [0, 1, 0], [0, 0, 0]], bool)).astype(int).tolist()
     [[1, 1, 0], [1, 1, 0], [0, 0, 0]]
@@ -56,7 +56,7 @@ def boundary_pixels(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def boundary_similarity(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
     """F: harmonic mean of precision and recall of outline pixels of two (H, W) bool masks, within the tolerance.
 
-    1 where neither has an outline, 0 where only one has.
+    1 if neither has an outline, 0 if only one has.
     """
     _check_pair(predicted, truth)
     outline_predicted, outline_truth = boundary_pixels(predicted), boundary_pixels(truth)
@@ -72,7 +72,7 @@ def boundary_similarity(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) 
 
 
 def boundary_tolerance_px(image_shape: tuple[int, ...]) -> int:
-    """How far apart two outlines may be and still match, for an image of (H, W)."""
+    """The distance within which outlines match, for an image of (H, W)."""
     return math.ceil(BOUNDARY_TOLERANCE_OF_DIAGONAL * math.hypot(image_shape[0], image_shape[1]))
 
 
@@ -97,9 +97,9 @@ def mean_score(scores: Sequence[Score]) -> Score | None:
 
 
 def _within(outline: NDArray[np.bool_], distance_px: int) -> NDArray[np.bool_]:
-    """Dilation with a disk, as a threshold on the distance to the outline: the same set, at a cost without radius."""
+    """Dilation with a disk, computed as a threshold on the distance to the outline, at a cost independent of radius."""
     distance = cv2.distanceTransform((~outline).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    # Squared distances are whole numbers: this margin absorbs rounding and reaches no further pixel.
+    # Squared distances are integers: this margin absorbs rounding and includes no further pixel.
     return distance <= distance_px + 1e-3
 
 

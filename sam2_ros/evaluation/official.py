@@ -1,6 +1,6 @@
 """The official SAM 2 code (PyPI package ``sam2``, a third party's upload of commit 2b90b9f), to compare ours with.
 
-The package is an extra of tests and benchmarks; everything here needs it.
+The package is an extra of tests and benchmarks, which everything here needs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sam2_ros.tracking.transforms import image_to_input
 
 NOT_INSTALLED = "the official package is not installed: run `make venv`"
 _YAML_SUFFIXES = {"tiny": "t", "small": "s", "base_plus": "b+", "large": "l"}
-_kept_alive: list[object] = []  # an operator's definition lives as long as its library object
+_kept_alive: list[object] = []  # an operator exists as long as its library object
 
 
 def import_official_builder() -> Callable[..., Any] | None:
@@ -42,7 +42,7 @@ def import_official_builder() -> Callable[..., Any] | None:
         from sam2.build_sam import build_sam2_video_predictor
     except ImportError:
         return None
-    sam2_video_predictor.tqdm = lambda frames, **_: frames  # it would draw a bar for each frame of a stream
+    sam2_video_predictor.tqdm = lambda frames, **_: frames  # no bar per frame of a stream
     return build_sam2_video_predictor
 
 

@@ -1,7 +1,7 @@
 """Semi-supervised video object segmentation: each object is prompted once, then followed to the end, and scored.
 
-An object is prompted on the first annotated frame that shows it. What counts of its annotated frames from there on is
-said in ``metrics``.
+An object is prompted on the first annotated frame that shows it. ``metrics`` defines which of its annotated frames from
+there on count.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class ObjectResult:
     """One object of one sequence."""
 
     value: int  # in the ground truth
-    score: Score | None  # None where no annotated frame is left to score
+    score: Score | None  # None if no annotated frame is left to score
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class SequenceResult:
 
     name: str
     frame_count: int
-    seconds: float  # wall time with reading, scoring and writing
+    seconds: float  # wall time, including reading, scoring and writing
     step_seconds: float  # of that, inside ``step``
     objects: tuple[ObjectResult, ...]
 
@@ -61,11 +61,11 @@ class VosEvaluator:
     """Runs a tracker over sequences.
 
     Args:
-        make_tracker: called once, and a second time for "click3", whose later clicks depend on what the model makes of
-            the earlier ones: those trials must not leave traces in the tracker that is measured.
+        make_tracker: called once, and a second time for "click3", whose later clicks depend on the masks of the earlier
+            ones: these trials must not affect the tracker that is measured.
         prompt: one of ``PROMPT_KINDS``.
-        out_folder: predictions go to ``out_folder/<sequence>/<frame>.png``, one index image per frame with the values
-            of the ground truth.
+        out_folder: predictions are written to ``out_folder/<sequence>/<frame>.png``, one index image per frame with
+            the values of the ground truth.
         progress: called after each frame with the sequence's name, frames done and frames in all.
     """
 
@@ -89,12 +89,12 @@ class VosEvaluator:
         """Track one sequence from its first frame to its last, write the predictions, and score them.
 
         Raises:
-            ValueError: the sequence has no mask at all, so that nothing can be prompted.
+            ValueError: the sequence has no mask, so nothing can be prompted.
         """
         if not sequence.annotated_frames:
             raise ValueError(f"sequence {sequence.name!r} has no mask; its objects are prompted from the first one")
         started_s, step_seconds = time.perf_counter(), 0.0
-        scored = len(sequence.annotated_frames) > 2  # else nothing is left without the first and the last
+        scored = len(sequence.annotated_frames) > 2  # else nothing is left after dropping the first and the last
         scores: dict[int, list[Score]] = {}
         self._tracker.reset()
         for index, path in enumerate(sequence.frame_paths):
@@ -125,7 +125,7 @@ class VosEvaluator:
             self._tracker.add_prompt(object_id, mask=mask)
         elif self._prompt == "box":
             x0, y0, x1, y1 = tight_box(mask)
-            # A box has an inside, also around a single column or row of pixels.
+            # A box must not be empty, also around a single column or row of pixels.
             box = (x0, y0, max(x1, x0 + 1), max(y1, y0 + 1))
             self._tracker.add_prompt(object_id, box=np.array(box, np.float32))
         else:
@@ -133,7 +133,7 @@ class VosEvaluator:
             add_clicks(self._tracker, object_id, clicks)
 
     def _clicks(self, count: int, mask: NDArray[np.bool_], image_rgb: NDArray[np.uint8]) -> list[Click]:
-        """The centre of the object, then that of the largest error in what the model made of the clicks so far."""
+        """The centre of the object, then that of the largest error of the mask from the clicks so far."""
         clicks = [center_click(mask)]
         while len(clicks) < count:
             if self._trial_tracker is None:
@@ -149,7 +149,7 @@ class VosEvaluator:
 
 
 def report(results: list[SequenceResult], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything as JSON: the settings, the means over all objects, and a row per sequence. Unscored is null."""
+    """The JSON report: the settings, the means over all objects, and a row per sequence; null if not scored."""
     overall = mean_score([scored.score for result in results for scored in result.objects if scored.score is not None])
     return {
         **settings,
@@ -194,11 +194,13 @@ def _score(
     index_image: NDArray[np.uint16],
     may_overlap: bool,
 ) -> Score:
-    """Score what was written, where objects exclude each other; the object's own mask, where the truth overlaps too."""
+    """Score the written mask, in which objects exclude each other; the object's own one if true masks may overlap."""
     predicted = mask_of(str(value), result) if may_overlap else index_image == value
     return score_frame(predicted, truth.get(value, np.zeros(predicted.shape, bool)))
 
 
 def _warn_of_rejected(result: FrameResult, sequence_name: str, frame_index: int) -> None:
     for object_id, why in result.rejected:
-        _LOG.warning("%s frame %d: the prompt of object %s was refused: %s", sequence_name, frame_index, object_id, why)
+        _LOG.warning(
+            "%s frame %d: the prompt of object %s was rejected: %s", sequence_name, frame_index, object_id, why
+        )

@@ -18,27 +18,27 @@ _CORRECTED_FRAME = 5
 
 @dataclass(frozen=True)
 class Agreement:
-    """How near the graphs come to PyTorch."""
+    """How closely the graphs agree with PyTorch."""
 
     worst_logit: float  # largest difference of a mask logit
     min_iou: float  # of an object's masks in a frame
 
     @property
     def is_good(self) -> bool:
-        """Rounding moves outlines a little, the more as it comes back with every memory; errors move masks."""
+        """Rounding shifts outlines slightly, more so because memory feeds it back; an error moves whole masks."""
         return self.min_iou >= 0.95
 
 
 def check_export(
     model: SAM2, folder: Path, num_frames: int = 24, progress: Callable[[str], None] = lambda _: None
 ) -> Agreement:
-    """Follow two things through moving noise with both: one from a box, with a click in between, one from a mask.
+    """Track two objects through moving noise with both: one from a box, corrected by a click, one from a mask.
 
     Args:
         model: the network that was exported.
-        folder: where ``export_onnx`` has written.
-        num_frames: more than the memory holds, to see it full.
-        progress: is told what is being done.
+        folder: written by ``export_onnx``.
+        num_frames: more than the memory holds, to fill it.
+        progress: called with a description of each step.
 
     Raises:
         ImportError: ONNX Runtime is not installed.

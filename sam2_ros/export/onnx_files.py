@@ -79,9 +79,9 @@ def export_onnx(
 
     Args:
         model: float32, on the CPU, in eval mode.
-        folder: is made if it is not there.
-        conditioning_frames: for so many prompted frames of an object there is room.
-        progress: is told what is being written.
+        folder: created if missing.
+        conditioning_frames: number of slots for conditioning frames of an object.
+        progress: called with the name of each file.
 
     Raises:
         ImportError: a package is not installed.

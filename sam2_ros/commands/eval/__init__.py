@@ -31,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the protocol that was asked for; 0, or 2 if the arguments or the data do not fit."""
+    """Run the chosen protocol; 0, or 2 for unusable arguments or data."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
     try:
         args.run_protocol(args)

@@ -1,4 +1,4 @@
-"""What the protocols of ``sam2-ros eval`` have in common on the command line."""
+"""Options that the protocols of ``sam2-ros eval`` share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sam2_ros.model.config import MODELS
 
 
 def add_model_options(parser: argparse.ArgumentParser, floors: str, with_memory: bool = True) -> None:
-    """Add what chooses a network and how it runs, and ``--json``; ``floors`` is how the help names them."""
+    """Add the options of the network and ``--json``; ``floors`` describes the floors in the help."""
     add_network_options(parser, floors)
     if with_memory:
         add_memory_options(parser)
@@ -36,16 +36,16 @@ def sequence_names(text: str | None) -> list[str] | None:
 
 
 def model_label(args: argparse.Namespace) -> str:
-    """The model's name in a report; where none was given, the file that says which it is."""
+    """The model's name in a report; without --model, the name of the checkpoint file."""
     return str(args.model or ("nano" if args.checkpoint is None else args.checkpoint.name))
 
 
 def model_settings(args: argparse.Namespace) -> dict[str, Any]:
-    """What was measured, for the JSON."""
+    """The measured model and its settings, for the JSON."""
     checkpoint = None if args.checkpoint is None else str(args.checkpoint)
     settings: dict[str, Any] = {"model": model_label(args), "checkpoint": checkpoint}
     if args.model is not None and args.model not in MODELS:
-        return settings  # a floor, for which the other options mean nothing
+        return settings  # a floor, which the other options do not affect
     settings["precision"] = args.precision
     others = ("image_size", "memory_pooling", "recent_memories")
     return settings | {name: getattr(args, name) for name in others if name in args}
