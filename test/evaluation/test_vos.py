@@ -138,7 +138,7 @@ def test_an_object_is_scored_on_its_own_annotated_frames(tmp_path: Path) -> None
     assert [scored.score and scored.score.region for scored in result.objects] == [1.0, 0.5]
 
 
-def test_refused_prompt_is_reported_and_scores_as_absent(
+def test_rejected_prompt_is_reported_and_scores_as_absent(
     coloured_sequence: Path, tmp_path: Path, colour_tracker_class: type, caplog: pytest.LogCaptureFixture
 ) -> None:
     class RefusingTracker(colour_tracker_class):  # type: ignore[misc, valid-type]
@@ -150,7 +150,7 @@ def test_refused_prompt_is_reported_and_scores_as_absent(
 
     (sequence,) = open_sequences(coloured_sequence)
     result = VosEvaluator(RefusingTracker, "click1", tmp_path / "out").evaluate(sequence)
-    assert "blocks frame 0: the prompt of object 7 was refused: too red" in caplog.text
+    assert "blocks frame 0: the prompt of object 7 was rejected: too red" in caplog.text
     assert [scored.score and scored.score.region for scored in result.objects] == [0.0, 1.0]
 
 
