@@ -16,7 +16,7 @@ from sam2_ros.data.clips.cutouts import Cutout
 from sam2_ros.data.clips.mesh import Mesh
 from sam2_ros.data.clips.motion import smooth_curve
 
-_CELLS = 26  # along the longer side of the cut-out
+_CELLS = 22  # along the longer side of the cut-out
 _FAR = 1e6
 _MAX_LIMBS = 4
 _SHORTEST_LIMB = 0.32  # of the longest way through the body; shorter ones would be bumps

@@ -74,10 +74,11 @@ class FlatBody:
             pose_t33 = poses(rng, shape_hw, center_t2, scale_t, 0.7 * stage.motion)
             strength = rng.uniform(0.5, 2.2) * np.sqrt(stage.motion)
             mesh = _placed(self.joints, swing(rng, self.joints, stage.num_frames, strength), pose_t33)
-            return Layer(self.cutout, pose_t33, mesh=mesh, gain_t=stage.gain())
+            return _lit(stage, center_t2, Layer(self.cutout, pose_t33, mesh=mesh, gain_t=stage.gain()))
         make = card_poses if stage.happens(stage.config.tilt_prob) else poses
         pose_t33 = make(rng, shape_hw, center_t2, scale_t, stage.motion)
-        return Layer(self.cutout, pose_t33, stage.deformation(stage.config.max_deform), gain_t=stage.gain())
+        bend = stage.deformation(stage.config.max_deform)
+        return _lit(stage, center_t2, Layer(self.cutout, pose_t33, bend, gain_t=stage.gain()))
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class SolidBody:
         turning = Turning(4.0 * stage.motion, 0.8 * stage.motion, 1.6 * np.sqrt(stage.motion))
         mesh = moving_solid(rng, self.solid, center_t2, radius_t, turning)
         pose_t33 = np.tile(np.eye(3), (stage.num_frames, 1, 1))
-        return Layer(self.solid.texture, pose_t33, mesh=mesh)
+        return _lit(stage, center_t2, Layer(self.solid.texture, pose_t33, mesh=mesh))
 
 
 def draw_body(stage: Stage, backdrop: Photo, share: float) -> Body:
@@ -117,15 +118,17 @@ def draw_body(stage: Stage, backdrop: Photo, share: float) -> Body:
     """
     rng, config = stage.rng, stage.config
     if stage.happens(config.procedural_prob):
-        return _flat(stage, procedural_cutout(rng, stage.library.draw(rng).image_hwc), share)
+        return _flat(stage, procedural_cutout(rng, stage.texture_hwc()), share)
     if stage.happens(config.solid_prob):
-        photo = stage.library.draw(rng)
         radius = float(np.sqrt(share * stage.aspect / _SOLID_AREA))
-        return SolidBody(random_solid(rng, photo.image_hwc), min(radius, 0.6))
-    photo = backdrop
-    if not backdrop.instances or not stage.happens(config.own_photo_prob):
-        photo = stage.library.draw(rng, with_instances=True)
-    return photo_body(stage, photo, share)
+        return SolidBody(random_solid(rng, stage.texture_hwc()), min(radius, 0.6))
+    if backdrop.instances and stage.happens(config.own_photo_prob):
+        return photo_body(stage, backdrop, share)
+    # Another object of a photograph that is there already is often of the same kind, and decoding costs most.
+    known = [photo for photo in stage.photos if photo.instances and photo is not backdrop]
+    if known and stage.happens(config.same_photo_prob):
+        return photo_body(stage, known[int(rng.integers(len(known)))], share)
+    return photo_body(stage, stage.photo(with_instances=True), share)
 
 
 def photo_body(stage: Stage, photo: Photo, share: float) -> FlatBody:
@@ -139,7 +142,7 @@ def photo_body(stage: Stage, photo: Photo, share: float) -> FlatBody:
 def cover_body(stage: Stage, height: float, width: float) -> FlatBody:
     """Something without holes that is as large as told, in scene units: a board, a door, a cloth, a blob."""
     rng = stage.rng
-    photo_hwc = stage.library.draw(rng).image_hwc
+    photo_hwc = stage.texture_hwc()
     long = max(height, width)
     side_px = max(16, round(min(256.0, long * stage.size_px)))
     shape = (max(8, round(side_px * height / long)), max(8, round(side_px * width / long)))
@@ -150,6 +153,11 @@ def cover_body(stage: Stage, height: float, width: float) -> FlatBody:
     else:
         alpha[2:-2, 2:-2] = 255
     return FlatBody(jitter(Cutout(np.dstack([texture, alpha])), rng), height / shape[0])
+
+
+def _lit(stage: Stage, center_t2: NDArray[np.float64], layer: Layer) -> Layer:
+    """With the shadow and the motion blur that everything has in this clip."""
+    return replace(layer, shadow=stage.shadow, streak_t2=stage.streaks(center_t2))
 
 
 def _flat(stage: Stage, cutout: Cutout, share: float) -> FlatBody:

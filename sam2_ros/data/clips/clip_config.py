@@ -22,6 +22,7 @@ class ClipConfig:
     deform_prob: float = 0.5
     max_deform: float = 0.08  # share of the object's sides
     own_photo_prob: float = 0.15  # paste an object of the backdrop onto its own photograph
+    same_photo_prob: float = 0.4  # of further cut-outs: from a photograph that the scene has already
     backdrop_target_prob: float = 0.2
     standing_prob: float = 0.2  # of targets: only the camera moves them
     min_target_share: float = 0.012  # of the frame's area
@@ -40,3 +41,11 @@ class ClipConfig:
     motion_spread: float = 0.4  # of its logarithm between clips
     race_prob: float = 0.1  # of paths: as far as the frame is wide
     growth_prob: float = 0.12  # of paths: the size changes up to three times
+
+    # How it is seen.
+    parallax_prob: float = 0.5  # of photographs: near parts move farther than far ones
+    zoom_prob: float = 0.15  # of cameras: about twice as near or far within the clip
+    shake_prob: float = 0.15  # of cameras: held in a hurry
+    light_prob: float = 0.3  # of clips: light and shade wander over the frame
+    shadow_prob: float = 0.4  # of clips: objects cast shadows
+    blur_prob: float = 0.3  # of clips: what moves fast is smeared

@@ -11,7 +11,6 @@ from sam2_ros.data.clips.actors import covering_offsets, crossing_centers, draw_
 from sam2_ros.data.clips.bodies import Body, cover_body, draw_body
 from sam2_ros.data.clips.clip_config import ClipConfig
 from sam2_ros.data.clips.cutouts import pick_instance, random_texture
-from sam2_ros.data.clips.motion import CameraRange
 from sam2_ros.data.clips.photos import Instance, Photo, PhotoLibrary
 from sam2_ros.data.clips.scene import Backdrop, Layer, Scene
 from sam2_ros.data.clips.stage import Stage, Window, moving_backdrop, others_in, random_window, window_around
@@ -30,14 +29,14 @@ def moving_photo_scene(
 ) -> Scene:
     """A photograph whose own objects are the targets, seen by a moving camera and bent over time."""
     stage = Stage.draw(library, rng, size_px, num_frames, config)
-    photo = library.draw(rng, with_instances=True)
+    photo = stage.photo(with_instances=True)
     subject = pick_instance(photo, rng)
     window = window_around(photo, subject, stage)
     targets = [subject, *others_in(photo, window, subject, rng)][: int(rng.integers(1, max_objects + 1))]
     side = np.sqrt(subject.area_px) / window.height_px
     # In proportion to the object, but a large one must not leave for the repeated border.
-    limits = CameraRange(shift=float(rng.uniform(0.4, 1.3) * np.clip(side, 0.2, 0.4)))
-    return Scene(stage.aspect, moving_backdrop(photo, window, targets, limits, stage), ())
+    limits = stage.camera(float(rng.uniform(0.4, 1.3) * np.clip(side, 0.2, 0.4)))
+    return Scene(stage.aspect, moving_backdrop(photo, window, targets, limits, stage), (), stage.light())
 
 
 def composite_scene(
@@ -62,13 +61,12 @@ def composite_scene(
         absence: most targets leave, are hidden or gone for a part of the clip.
     """
     stage = Stage.draw(library, rng, size_px, num_frames, config)
-    photo = library.draw(rng, with_instances=rng.random() < 0.5)
+    photo = stage.photo(with_instances=stage.happens(0.5))
     window = random_window(photo, stage)
     own: list[Instance] = []
     if photo.instances and rng.random() < config.backdrop_target_prob:
         own = others_in(photo, window, None, rng)[:1]
-    limits = replace(CameraRange(), shift=float(rng.uniform(0.0, 0.6)))
-    backdrop = moving_backdrop(photo, window, own, limits, stage)
+    backdrop = moving_backdrop(photo, window, own, stage.camera(float(rng.uniform(0.0, 0.6))), stage)
     groups: list[list[Layer]] = []
     occluders: list[Layer] = []
     for _ in range(max(1, int(rng.integers(1, max_objects + 1)) - len(own))):
@@ -83,7 +81,7 @@ def composite_scene(
             [body.along(stage, _standing(stage, backdrop) if stage.happens(0.4) else stage.centers(body.side))]
         )
     layers = [layer for i in rng.permutation(len(groups)) for layer in groups[i]]
-    return Scene(stage.aspect, backdrop, (*layers, *occluders))
+    return Scene(stage.aspect, backdrop, (*layers, *occluders), stage.light())
 
 
 def empty_scene(
@@ -91,7 +89,7 @@ def empty_scene(
 ) -> Scene:
     """A scene with nothing to track in it: a plain surface, a sky, a small piece of a photograph without objects."""
     stage = Stage.draw(library, rng, size_px, num_frames, config)
-    photo = library.draw(rng)
+    photo = stage.photo()
     height, width = photo.index_hw.shape
     if rng.random() < 0.5:
         texture = random_texture(rng, photo.image_hwc, 128)
@@ -101,7 +99,7 @@ def empty_scene(
         side = 0.3 * min(height, width / stage.aspect)
         corner = rng.uniform(0, 1, 2) * (width - side * stage.aspect, height - side)
         window = Window(float(corner[0]), float(corner[1]), side, side * stage.aspect)
-    return Scene(stage.aspect, moving_backdrop(photo, window, [], CameraRange(), stage), ())
+    return Scene(stage.aspect, moving_backdrop(photo, window, [], stage.camera(0.25), stage), (), stage.light())
 
 
 @dataclass(frozen=True)
@@ -178,7 +176,9 @@ def _occluder(stage: Stage, photo: Photo, cast: _Cast) -> Layer:
 
 
 def _standing(stage: Stage, backdrop: Backdrop) -> NDArray[np.float64]:
-    """(T, 2) path of something that only the camera moves."""
+    """(T, 2) path of something that only the camera moves: the nearer it stands, the farther."""
     place = np.append(stage.rng.uniform(0.15, 0.85, 2) * (stage.aspect, 1.0), 1.0)
     moved_t3 = backdrop.pose_t33 @ (np.linalg.inv(backdrop.pose_t33[0]) @ place)
-    return moved_t3[:, :2] / moved_t3[:, 2:]
+    moved_t2 = moved_t3[:, :2] / moved_t3[:, 2:]
+    nearness = stage.rng.uniform(1.0, 2.2) if stage.happens(stage.config.parallax_prob) else 1.0
+    return moved_t2[0] + nearness * (moved_t2 - moved_t2[0])

@@ -29,7 +29,7 @@ def draw_image(
     The index map is sampled once, whatever the number of objects.
     """
     stage = Stage.draw(library, rng, size_px, 1, config)
-    photo = library.draw(rng, with_instances=True)
+    photo = stage.photo(with_instances=True)
     matrix_23 = _crop(photo, rng, size_px)
     image = _image_through(photo.image_hwc, matrix_23, size_px)
     index_hw = cv2.warpAffine(photo.index_hw, matrix_23, (size_px, size_px), flags=cv2.INTER_NEAREST)

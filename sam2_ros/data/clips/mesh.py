@@ -55,86 +55,95 @@ def render_mesh(moving: MovingMesh, t: int, to_frame_33: NDArray[np.float64], si
     if (high - low < 1).any():
         return None
     region = Region(int(low[0]), int(low[1]), int(high[0]), int(high[1]))
-    width, height = high - low
-    corners_v3 = np.column_stack([frame_v2 - low, points_v3[:, 2]])
-    hits = _rasterise(corners_v3[moving.mesh.triangles_f3], moving.mesh.closed, int(width), int(height))
+    width, height = int(high[0] - low[0]), int(high[1] - low[1])
+    triangles_f3 = moving.mesh.triangles_f3
+    shown = [moving.mesh.uv_v2] if moving.shade_tv is None else [moving.mesh.uv_v2, moving.shade_tv[t][:, None]]
+    values_v = np.concatenate([points_v3[:, 2:], *shown], axis=1)
+    hits = _rasterise((frame_v2 - low)[triangles_f3], values_v[triangles_f3], moving.mesh.closed, width, height)
     if hits is None:
         return None
-    corners_p3 = moving.mesh.triangles_f3[hits.face_p]
-    maps = np.full((2, height * width), OUTSIDE, np.float32)
-    for axis in range(2):
-        maps[axis, hits.pixel_p] = (moving.mesh.uv_v2[corners_p3, axis] * hits.weight_p3).sum(axis=1)
+    maps_n2 = np.full((height * width, 2), OUTSIDE, np.float32)
+    maps_n2[hits.pixel_p] = hits.values_p[:, 1:3]
     shade_hw = None
     if moving.shade_tv is not None:
-        shade_hw = np.ones(height * width, np.float32)
-        shade_hw[hits.pixel_p] = (moving.shade_tv[t][corners_p3] * hits.weight_p3).sum(axis=1)
-        shade_hw = shade_hw.reshape(height, width)
-    x_hw, y_hw = maps.reshape(2, height, width)
-    return Surface(region, SourceMaps(x_hw, y_hw), shade_hw)
+        shade_hw = np.ones((height, width), np.float32)
+        shade_hw.ravel()[hits.pixel_p] = hits.values_p[:, 3]
+    return Surface(region, SourceMaps(maps_n2.reshape(height, width, 2)), shade_hw)
 
 
 @dataclass(frozen=True)
 class _Hits:
-    """The pixels that show a triangle, and where in it they look."""
+    """The pixels that show a triangle, each once, and what is spread over it there."""
 
     pixel_p: NDArray[np.int64]  # (P,) y * width + x
-    face_p: NDArray[np.int64]  # (P,)
-    weight_p3: NDArray[np.float64]  # (P, 3) barycentric
+    values_p: NDArray[np.float32]  # (P, K) the first is the depth
 
 
-def _rasterise(corners_f33: NDArray[np.float64], closed: bool, width: int, height: int) -> _Hits | None:
-    """Cover pixel centres row by row, the nearest triangle wins.
+def _rasterise(
+    corners_f32: NDArray[np.float64], values_f3: NDArray[np.float64], closed: bool, width: int, height: int
+) -> _Hits | None:
+    """Cover pixel centres row by row; the nearest triangle wins, of equally near ones the last.
 
     Args:
-        corners_f33: (F, 3, 3) for each triangle's corners x px, y px, depth.
+        corners_f32: (F, 3, 2) px.
+        values_f3: (F, 3, K) of each triangle's corners, spread linearly; the first is the depth.
         closed: leave out triangles that are clockwise in the frame.
+        width: of the region, px.
+        height: of the region, px.
     """
-    x_f3, y_f3, depth_f3 = corners_f33[..., 0], corners_f33[..., 1], corners_f33[..., 2]
-    # Twice the signed area; positive is counter-clockwise with y down, which is what faces the camera here.
-    area_f = (x_f3[:, 1] - x_f3[:, 0]) * (y_f3[:, 2] - y_f3[:, 0]) - (x_f3[:, 2] - x_f3[:, 0]) * (
-        y_f3[:, 1] - y_f3[:, 0]
-    )
-    faces = np.flatnonzero(area_f > 1e-9 if closed else np.abs(area_f) > 1e-9)
-    top_f = np.clip(np.ceil(y_f3[faces].min(axis=1)), 0, height).astype(np.int64)
-    bottom_f = np.clip(np.floor(y_f3[faces].max(axis=1)) + 1, 0, height).astype(np.int64)
-    place_r, row_r = _expand(top_f, bottom_f - top_f)
-    if not len(place_r):
+    ahead_f32, behind_f32 = corners_f32[:, (1, 2, 0)], corners_f32[:, (2, 0, 1)]
+    # Each barycentric weight, times the doubled area, is edge_x * x + edge_y * y + rest.
+    edge_x_f3 = ahead_f32[..., 1] - behind_f32[..., 1]
+    edge_y_f3 = behind_f32[..., 0] - ahead_f32[..., 0]
+    rest_f3 = ahead_f32[..., 0] * behind_f32[..., 1] - behind_f32[..., 0] * ahead_f32[..., 1]
+    # Positive is counter-clockwise with y down, which is what faces the camera here.
+    area_f = rest_f3.sum(axis=1)
+    drawn = np.flatnonzero(area_f > 1e-9 if closed else np.abs(area_f) > 1e-9)
+    y_f3 = corners_f32[drawn, :, 1]
+    top_f = np.clip(np.ceil(y_f3.min(axis=1)), 0, height).astype(np.int64)
+    bottom_f = np.clip(np.floor(y_f3.max(axis=1)) + 1, 0, height).astype(np.int64)
+    face_r, row_r = _expand(top_f, bottom_f - top_f)
+    if not len(face_r):
         return None
-    # Barycentric weight k is linear in x and y: slope_x * x + slope_y * y + offset.
-    slope_x_f3 = (np.roll(y_f3, -1, axis=1) - np.roll(y_f3, -2, axis=1))[faces] / area_f[faces, None]
-    slope_y_f3 = (np.roll(x_f3, -2, axis=1) - np.roll(x_f3, -1, axis=1))[faces] / area_f[faces, None]
-    offset_f3 = np.array([1.0, 0.0, 0.0]) - slope_x_f3 * x_f3[faces, :1] - slope_y_f3 * y_f3[faces, :1]
-    at_row_r3 = slope_y_f3[place_r] * row_r[:, None] + offset_f3[place_r]
-    slope_r3 = slope_x_f3[place_r]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        crossing_r3 = -at_row_r3 / slope_r3
-    # A hair more than the triangle, so that rounding leaves no crack between neighbours.
-    hair = 1e-6
-    left_r = np.where(slope_r3 > 0, crossing_r3, -np.inf).max(axis=1) - hair
-    right_r = np.where(slope_r3 < 0, crossing_r3, np.inf).min(axis=1) + hair
-    first_r = np.clip(np.ceil(left_r), 0, width).astype(np.int64)
-    last_r = np.clip(np.floor(right_r) + 1, 0, width).astype(np.int64)
+    weight_f33 = np.stack([edge_x_f3, edge_y_f3, rest_f3], axis=1)[drawn] / area_f[drawn, None, None]
+    spread_f3k = weight_f33 @ values_f3[drawn]  # what x, y and 1 contribute to each value
+    at_row_r3 = weight_f33[face_r, 1] * row_r[:, None] + weight_f33[face_r, 2]
+    first_r, last_r = _spans(at_row_r3, weight_f33[face_r, 0], width)
     span_p, x_p = _expand(first_r, np.maximum(last_r - first_r, 0))
     if not len(span_p):
         return None
-    depth_x_f = (slope_x_f3 * depth_f3[faces]).sum(axis=1)
-    at_row_depth_r = (at_row_r3 * depth_f3[faces][place_r]).sum(axis=1)
-    depth_p = at_row_depth_r[span_p] + depth_x_f[place_r][span_p] * x_p
+    start_rk = (spread_f3k[face_r, 1] * row_r[:, None] + spread_f3k[face_r, 2]).astype(np.float32)
+    slope_rk = spread_f3k[face_r, 0].astype(np.float32)
+    values_pk = start_rk[span_p] + slope_rk[span_p] * x_p[:, None].astype(np.float32)
     pixel_p = row_r[span_p] * width + x_p
-    nearest = np.full(height * width, np.inf)
-    np.minimum.at(nearest, pixel_p, depth_p)
     winner = np.full(height * width, -1, np.int64)
-    front_p = np.flatnonzero(depth_p <= nearest[pixel_p])
+    front_p = np.arange(len(pixel_p))
+    if np.ptp(values_f3[..., 0]) > 0:
+        nearest = np.full(height * width, np.inf, np.float32)
+        np.minimum.at(nearest, pixel_p, values_pk[:, 0])
+        front_p = np.flatnonzero(values_pk[:, 0] <= nearest[pixel_p])
     winner[pixel_p[front_p]] = front_p
-    pixel_p = np.flatnonzero(winner >= 0)
-    chosen = winner[pixel_p]
-    rows = span_p[chosen]
-    weight_p3 = at_row_r3[rows] + slope_r3[rows] * x_p[chosen, None]
-    return _Hits(pixel_p, faces[place_r[rows]], weight_p3)
+    covered = np.flatnonzero(winner >= 0)
+    return _Hits(covered, values_pk[winner[covered]])
+
+
+def _spans(
+    at_row_r3: NDArray[np.float64], slope_r3: NDArray[np.float64], width: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First pixel of each row of a triangle, and the one after its last: where all three weights are 0 or more."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        crossing_r3 = -at_row_r3 / slope_r3
+    left_r3 = np.where(slope_r3 > 0, crossing_r3, -np.inf)
+    right_r3 = np.where(slope_r3 < 0, crossing_r3, np.inf)
+    # A hair more than the triangle, so that rounding leaves no crack between neighbours.
+    left_r = np.maximum(np.maximum(left_r3[:, 0], left_r3[:, 1]), left_r3[:, 2]) - 1e-6
+    right_r = np.minimum(np.minimum(right_r3[:, 0], right_r3[:, 1]), right_r3[:, 2]) + 1e-6
+    first_r = np.clip(np.ceil(left_r), 0, width).astype(np.int64)
+    return first_r, np.clip(np.floor(right_r) + 1, 0, width).astype(np.int64)
 
 
 def _expand(start_n: NDArray[np.int64], count_n: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """For ranges [start, start + count): the index of the range and the number, of every member."""
     index = np.repeat(np.arange(len(start_n)), count_n)
     before = np.cumsum(count_n) - count_n
-    return index, np.arange(len(index)) - before[index] + start_n[index]
+    return index, np.arange(len(index)) + (start_n - before)[index]

@@ -24,6 +24,7 @@ class CameraRange:
     rotation_rad: float = 0.35
     shear: float = 0.12
     perspective: float = 0.12  # per scene unit
+    shake: float = 0.016  # scene units between frames, of a hand that holds the camera
 
     def scaled(self, factor: float) -> CameraRange:
         """The same proportions, factor times as far."""
@@ -35,6 +36,12 @@ class Deformation:
     """A displacement field on the unit square of its carrier, changing over time."""
 
     control_tgg2: NDArray[np.float32]  # (T, G, G, 2) shares of the carrier's sides, (x, y)
+
+    def with_more(self, other: Deformation) -> Deformation:
+        """Both at once, on the same carrier."""
+        size = (self.control_tgg2.shape[2], self.control_tgg2.shape[1])
+        more = [cv2.resize(field, size, interpolation=cv2.INTER_CUBIC) for field in other.control_tgg2]
+        return Deformation(self.control_tgg2 + np.stack(more).astype(np.float32))
 
     def table(self, t: int) -> NDArray[np.float32]:
         """Displacements of frame t upsampled smoothly to (K, K, 2) float32."""
@@ -67,13 +74,13 @@ def similarity(center_xy: NDArray[np.float64], scale: float, rotation_rad: float
 def camera_path(rng: np.random.Generator, num_frames: int, aspect: float, limits: CameraRange) -> NDArray[np.float64]:
     """(T, 3, 3) scene -> scene maps of a moving camera about the middle of the scene; the first is the identity.
 
-    Half of the paths are shaken a little, as a hand would.
+    Half of the paths are shaken, as a hand would.
     """
     middle = np.array([aspect / 2, 0.5])
     shift_t2 = np.stack([smooth_curve(rng, num_frames, limits.shift) for _ in range(2)], axis=1)
     shift_t2[:, 0] *= np.sqrt(aspect)
     if rng.random() < 0.5:
-        shift_t2[1:] += rng.normal(0.0, rng.uniform(0.0, 0.008), (num_frames - 1, 2))
+        shift_t2[1:] += rng.normal(0.0, rng.uniform(0.0, limits.shake), (num_frames - 1, 2))
     log_scale = smooth_curve(rng, num_frames, limits.log_scale)
     rotation = smooth_curve(rng, num_frames, limits.rotation_rad * rng.random())
     shear = smooth_curve(rng, num_frames, limits.shear)
@@ -101,6 +108,34 @@ def deformation(rng: np.random.Generator, num_frames: int, strength: float) -> D
     largest = float(np.abs(control).max())
     control *= strength * min(1.0, 4.0 / grid) / max(largest, 1e-6)
     return Deformation(control.astype(np.float32))
+
+
+def parallax(rng: np.random.Generator, num_frames: int, strength: float) -> Deformation:
+    """What a camera that moves sideways does to a photograph with depth: near parts move farther than far ones.
+
+    Mostly a ground that comes nearer towards the lower edge, with hills; strength is the largest shift, a share of the
+    carrier's sides.
+    """
+    grid = 6
+    near_gg = np.tile(np.linspace(0.0, 1.0, grid)[:, None], (1, grid)) ** rng.uniform(0.7, 2.0)
+    near_gg = near_gg + cv2.resize(rng.normal(0, 0.25, (3, 3)), (grid, grid), interpolation=cv2.INTER_CUBIC)
+    near_gg = near_gg - near_gg.mean()
+    shift_t2 = np.stack(
+        [smooth_curve(rng, num_frames, strength), smooth_curve(rng, num_frames, 0.4 * strength)], axis=1
+    )
+    return Deformation((shift_t2[:, None, None] * near_gg[..., None]).astype(np.float32))
+
+
+def moving_light(rng: np.random.Generator, num_frames: int) -> NDArray[np.float32]:
+    """(T, G, G) brightness over the frame: a lamp, a window or the shade of leaves that wander, 1 on average."""
+    grid = int(rng.integers(3, 9))
+    fields = rng.normal(0, 1, (3, grid, grid))
+    mix_3t = np.stack([np.ones(num_frames), smooth_curve(rng, num_frames, 1.5), smooth_curve(rng, num_frames, 1.5)])
+    light_tgg = np.einsum("kt,kyx->tyx", mix_3t, fields)
+    if rng.random() < 0.4:  # sharper: the shade of something, not a gradient
+        light_tgg = np.tanh(3 * light_tgg)
+    light_tgg = light_tgg + 2 * smooth_curve(rng, num_frames, 1.0)[:, None, None]
+    return np.exp(rng.uniform(0.05, 0.3) * np.clip(light_tgg, -2.5, 2.5)).astype(np.float32)
 
 
 def scene_to_frame(size_px: int, aspect: float) -> NDArray[np.float64]:

@@ -88,6 +88,7 @@ def _noise(rng: np.random.Generator, size_px: int, sigma: float) -> NDArray[np.i
 
 
 def _streak_kernel(streak_xy: NDArray[np.float64]) -> NDArray[np.float32]:
+    """(K, K) kernel that smears along the vector streak_xy, px."""
     reach = int(np.ceil(np.abs(streak_xy).max() / 2))
     kernel = np.zeros((2 * reach + 1, 2 * reach + 1), np.float32)
     half = np.round(np.array(streak_xy) / 2).astype(int)

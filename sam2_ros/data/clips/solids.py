@@ -16,7 +16,7 @@ from sam2_ros.data.clips.mesh import Mesh, MovingMesh
 from sam2_ros.data.clips.motion import smooth_curve
 
 _TILE_PX = 96
-_AROUND = 18  # corners around a body of revolution
+_AROUND = 16  # corners around a body of revolution
 _BOX_CELLS = 3  # along each edge of a box: affine pieces of a perspective picture
 
 
@@ -221,9 +221,9 @@ def _moved(part: Part, by_xyz: tuple[float, float, float], joint_xyz: tuple[floa
     return Part(part.points_v3 + by_xyz, part.normals_v3, part.uv_v2, part.triangles_f3, joint)
 
 
-def _ellipsoid(half_3: NDArray[np.float64]) -> Part:
-    angle = np.linspace(0, np.pi, 11)
-    ball = _revolved(np.sin(angle), -np.cos(angle))
+def _ellipsoid(half_3: NDArray[np.float64], around: int = _AROUND) -> Part:
+    angle = np.linspace(0, np.pi, around // 2 + 1)
+    ball = _revolved(np.sin(angle), -np.cos(angle), around)
     normals = ball.normals_v3 / half_3
     return Part(
         ball.points_v3 * half_3,
@@ -291,11 +291,11 @@ def _animal_parts(rng: np.random.Generator) -> list[Part]:
             parts.append(_moved(limb, (x, 0.35 * wide, z), (x, 0.35 * wide, z)))
     neck = rng.uniform(0.2, 0.9)
     head = rng.uniform(0.18, 0.32)
-    throat = _ellipsoid(np.array([0.5 * head + 0.05, 0.5 * neck + 0.1, 0.5 * head + 0.05]))
+    throat = _ellipsoid(np.array([0.5 * head + 0.05, 0.5 * neck + 0.1, 0.5 * head + 0.05]), 10)
     parts.append(_moved(throat, (0.0, -0.4 * neck, -0.9 * long)))
     parts.append(
         _moved(
-            _ellipsoid(np.array([0.8, 0.8, 1.4]) * head),
+            _ellipsoid(np.array([0.8, 0.8, 1.4]) * head, 12),
             (0.0, -0.9 * neck, -long - 0.5 * head),
             (0.0, -0.8 * neck, -long),
         )

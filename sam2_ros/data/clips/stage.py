@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -10,9 +10,17 @@ from numpy.typing import NDArray
 
 from sam2_ros.data.clips.actors import acting_centers, racing_centers
 from sam2_ros.data.clips.clip_config import ClipConfig
-from sam2_ros.data.clips.motion import CameraRange, Deformation, camera_path, deformation, smooth_curve
+from sam2_ros.data.clips.motion import (
+    CameraRange,
+    Deformation,
+    camera_path,
+    deformation,
+    moving_light,
+    parallax,
+    smooth_curve,
+)
 from sam2_ros.data.clips.photos import Instance, Photo, PhotoLibrary
-from sam2_ros.data.clips.scene import Backdrop
+from sam2_ros.data.clips.scene import Backdrop, Shadow
 
 _MAX_OVERFLOW = 0.15  # of the frame's sides: beyond the photograph's edge everything is there once more
 _MAX_CALMER_PATHS = 4
@@ -40,6 +48,9 @@ class Stage:
     config: ClipConfig
     aspect: float
     motion: float  # factor on all motion of this clip
+    shutter: float = 0.0  # share of the time between frames for which the shutter is open
+    shadow: Shadow | None = None  # of all objects
+    photos: list[Photo] = field(default_factory=list)  # drawn for this scene so far
 
     @classmethod
     def draw(
@@ -47,7 +58,37 @@ class Stage:
     ) -> Stage:
         # Short clips move less in total, so that the steps between frames stay trackable.
         motion = config.motion * np.exp(rng.normal(0, config.motion_spread)) * min(1.0, np.sqrt(num_frames / 8))
-        return cls(library, rng, size_px, num_frames, config, rng.uniform(1.0, config.max_aspect), float(motion))
+        aspect = rng.uniform(1.0, config.max_aspect)
+        shutter = rng.uniform(0.15, 0.7) if rng.random() < config.blur_prob and num_frames > 1 else 0.0
+        shadow = _draw_shadow(rng) if rng.random() < config.shadow_prob else None
+        return cls(library, rng, size_px, num_frames, config, aspect, float(motion), shutter, shadow)
+
+    def photo(self, *, with_instances: bool = False) -> Photo:
+        """A photograph of the library."""
+        self.photos.append(self.library.draw(self.rng, with_instances=with_instances))
+        return self.photos[-1]
+
+    def texture_hwc(self) -> NDArray[np.uint8]:
+        """A photograph for its surface alone; mostly one that is there already, since decoding costs most."""
+        if not self.photos or self.happens(0.3):
+            return self.photo().image_hwc
+        return self.photos[int(self.rng.integers(len(self.photos)))].image_hwc
+
+    def streaks(self, center_t2: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """(T, 2) how far something on that path moves while the shutter is open; None where it is shut at once."""
+        return self.shutter * np.gradient(center_t2, axis=0) if self.shutter else None
+
+    def camera(self, shift: float) -> CameraRange:
+        """How far the camera moves in this clip; shift in scene units for a motion of 1."""
+        limits = replace(CameraRange(), shift=shift).scaled(self.motion)
+        if self.happens(self.config.zoom_prob):
+            limits = replace(limits, log_scale=1.6 * self.motion)
+        if self.happens(self.config.shake_prob):
+            limits = replace(limits, shake=0.08 * self.motion)
+        return limits
+
+    def light(self) -> NDArray[np.float32] | None:
+        return moving_light(self.rng, self.num_frames) if self.happens(self.config.light_prob) else None
 
     def happens(self, probability: float) -> bool:
         return bool(self.rng.random() < probability)
@@ -71,6 +112,13 @@ class Stage:
     def target_share(self) -> float:
         low, high = np.log(self.config.min_target_share), np.log(self.config.max_target_share)
         return float(np.exp(self.rng.uniform(low, high)))
+
+
+def _draw_shadow(rng: np.random.Generator) -> Shadow:
+    darkness, softness = rng.uniform(0.25, 0.75), rng.uniform(0.004, 0.04)
+    if rng.random() < 0.5:  # on the ground
+        return Shadow(rng.uniform(0.1, 0.5), rng.uniform(-1.2, 1.2), (0.0, 0.0), darkness, softness)
+    return Shadow(1.0, 0.0, (rng.uniform(-0.25, 0.25), rng.uniform(-0.1, 0.25)), darkness, softness)
 
 
 def window_around(photo: Photo, subject: Instance, stage: Stage) -> Window:
@@ -110,7 +158,10 @@ def others_in(photo: Photo, window: Window, subject: Instance | None, rng: np.ra
 def moving_backdrop(
     photo: Photo, window: Window, targets: list[Instance], limits: CameraRange, stage: Stage
 ) -> Backdrop:
-    """The photograph under a camera path that starts at the window, mirrored at random."""
+    """The photograph under a camera path that starts at the window, mirrored at random.
+
+    Calmer than ``limits`` where the camera would see far beyond the photograph.
+    """
     height, width = photo.index_hw.shape
     shrink_by = min(1.0, 1.2 * stage.size_px / window.height_px)
     size = (max(1, round(width * shrink_by)), max(1, round(height * shrink_by)))
@@ -124,7 +175,6 @@ def moving_backdrop(
     start = np.array([[1 / h, 0.0, (0.5 - x0) / h], [0.0, 1 / h, (0.5 - y0) / h], [0.0, 0.0, 1.0]])
     if stage.rng.random() < 0.5:
         start = np.array([[-1.0, 0.0, stage.aspect], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]) @ start
-    limits = limits.scaled(stage.motion)
     path = camera_path(stage.rng, stage.num_frames, stage.aspect, limits) @ start
     for _ in range(_MAX_CALMER_PATHS):
         if _overflow(path, image.shape[0], image.shape[1], stage.aspect) <= _MAX_OVERFLOW:
@@ -135,6 +185,9 @@ def moving_backdrop(
     wrap = any(item.touches_edge for item in targets) or stage.rng.random() < 0.3
     border = cv2.BORDER_WRAP if wrap else cv2.BORDER_REFLECT_101
     bend = stage.deformation(stage.config.max_deform / 2)
+    if stage.num_frames > 1 and stage.happens(stage.config.parallax_prob):
+        depth = parallax(stage.rng, stage.num_frames, 0.25 * np.sqrt(stage.motion))
+        bend = depth if bend is None else bend.with_more(depth)
     return Backdrop(image, tuple(masks), path, bend, (x0, y0, x0 + w, y0 + h), border)
 
 

@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+_STEP_PX = 8
+
 
 @dataclass(frozen=True)
 class Region:
@@ -28,12 +30,11 @@ class Region:
 class SourceMaps:
     """Where each target pixel comes from."""
 
-    x_hw: NDArray[np.float32]  # source px
-    y_hw: NDArray[np.float32]  # source px
+    xy_hw2: NDArray[np.float32]  # source px
 
     def sample(self, source: NDArray[np.uint8], border: int) -> NDArray[np.uint8]:
         """Sample a (h, w) or (h, w, C <= 4) uint8 image; outside it follows border, zeros if constant."""
-        return cv2.remap(source, self.x_hw, self.y_hw, cv2.INTER_LINEAR, borderMode=border, borderValue=0)
+        return cv2.remap(source, self.xy_hw2, None, cv2.INTER_LINEAR, borderMode=border, borderValue=0)
 
 
 def region_of(matrix_33: NDArray[np.float64], width: int, height: int, margin: float, size_px: int) -> Region | None:
@@ -70,8 +71,11 @@ def source_maps(
         carrier_xyxy: source px, where the deformation lives; beyond it the nearest value holds.
     """
     inverse = np.linalg.inv(matrix_33).astype(np.float32)
-    xs = np.arange(region.x0, region.x1, dtype=np.float32)[None, :]
-    ys = np.arange(region.y0, region.y1, dtype=np.float32)[:, None]
+    # Everything here is smooth, so every eighth pixel is computed, a ring outside the region too, and the rest blended.
+    columns, rows = -(-(region.x1 - region.x0) // _STEP_PX) + 2, -(-(region.y1 - region.y0) // _STEP_PX) + 2
+    middle = (_STEP_PX - 1) / 2 - _STEP_PX
+    xs = (region.x0 + middle + _STEP_PX * np.arange(columns, dtype=np.float32))[None, :]
+    ys = (region.y0 + middle + _STEP_PX * np.arange(rows, dtype=np.float32))[:, None]
     x_hw = inverse[0, 0] * xs + (inverse[0, 1] * ys + inverse[0, 2])
     y_hw = inverse[1, 0] * xs + (inverse[1, 1] * ys + inverse[1, 2])
     if abs(inverse[2, 0]) + abs(inverse[2, 1]) > 1e-9:
@@ -79,16 +83,16 @@ def source_maps(
         # Beyond the horizon there is nothing to see; a tiny positive depth sends it far outside.
         depth_hw = np.maximum(depth_hw * np.sign(inverse[2, 2]), 1e-4)
         x_hw, y_hw = x_hw / depth_hw * np.sign(inverse[2, 2]), y_hw / depth_hw * np.sign(inverse[2, 2])
+    xy_hw2 = np.dstack([x_hw, y_hw])
     if table_kk2 is not None:
         x0, y0, x1, y1 = carrier_xyxy
-        last = table_kk2.shape[0] - 1
+        sides = np.array([x1 - x0, y1 - y0], np.float32)
+        places_hw2 = (xy_hw2 - np.array([x0, y0], np.float32)) * ((table_kk2.shape[0] - 1) / sides)
         shift_hw2 = cv2.remap(
-            table_kk2,
-            (x_hw - x0) * np.float32(last / (x1 - x0)),
-            (y_hw - y0) * np.float32(last / (y1 - y0)),
-            cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_REPLICATE,
+            table_kk2, places_hw2.astype(np.float32), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
-        x_hw = x_hw + shift_hw2[..., 0] * np.float32(x1 - x0)
-        y_hw = y_hw + shift_hw2[..., 1] * np.float32(y1 - y0)
-    return SourceMaps(x_hw, y_hw)
+        xy_hw2 = xy_hw2 + shift_hw2 * sides
+    size = (columns * _STEP_PX, rows * _STEP_PX)
+    fine_hw2 = cv2.resize(xy_hw2.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
+    height, width = region.y1 - region.y0, region.x1 - region.x0
+    return SourceMaps(np.ascontiguousarray(fine_hw2[_STEP_PX : _STEP_PX + height, _STEP_PX : _STEP_PX + width]))

@@ -76,7 +76,7 @@ def silhouette(moving: MovingMesh, t: int) -> np.ndarray:
     surface = render_mesh(moving, t, to_frame, SIZE_PX)
     assert surface is not None
     mask = np.zeros((SIZE_PX, SIZE_PX), bool)
-    mask[surface.region.slices] = surface.maps.x_hw >= 0
+    mask[surface.region.slices] = surface.maps.xy_hw2[..., 0] >= 0
     return mask
 
 
@@ -103,4 +103,4 @@ def test_a_box_looks_the_same_whether_its_back_is_left_out_or_hidden() -> None:
         open_mesh = replace(moving, mesh=replace(moving.mesh, closed=False))
         near, hidden = (render_mesh(mesh, 0, np.diag([128.0, 128.0, 1.0]), SIZE_PX) for mesh in (moving, open_mesh))
         assert near is not None and hidden is not None
-        assert (np.abs(near.maps.x_hw - hidden.maps.x_hw) > 0.5).mean() < 0.01
+        assert (np.abs(near.maps.xy_hw2[..., 0] - hidden.maps.xy_hw2[..., 0]) > 0.5).mean() < 0.01

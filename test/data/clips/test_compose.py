@@ -13,9 +13,9 @@ from memory_photos import MemoryPhotos
 from sam2_ros.data.clips import bodies
 from sam2_ros.data.clips.clip_config import ClipConfig
 from sam2_ros.data.clips.compose import composite_scene, moving_photo_scene
-from sam2_ros.data.clips.motion import CameraRange
 from sam2_ros.data.clips.photos import Photo, make_photo
 from sam2_ros.data.clips.scene import Scene, render
+from sam2_ros.data.clips.stage import Stage
 
 SIZE_PX, FRAMES, SEEDS = 48, 3, range(30)
 NOTHING_EXTRA = {
@@ -38,9 +38,12 @@ def _photo(gray: int) -> Photo:
     return make_photo(str(gray), image, index)
 
 
+LIBRARY = MemoryPhotos([_photo(50 * (n + 1)) for n in range(4)])
+
+
 def scenes(draw: Callable[..., Scene] = composite_scene, max_objects: int = 1, **config: float) -> list[Scene]:
-    library, settings = MemoryPhotos([_photo(50 * (n + 1)) for n in range(4)]), ClipConfig(**config)
-    return [draw(library, np.random.default_rng(seed), SIZE_PX, FRAMES, max_objects, settings) for seed in SEEDS]
+    settings = ClipConfig(**config)
+    return [draw(LIBRARY, np.random.default_rng(seed), SIZE_PX, FRAMES, max_objects, settings) for seed in SEEDS]
 
 
 def test_lookalikes_are_of_their_targets_cutout() -> None:
@@ -121,14 +124,14 @@ def test_scenes_are_as_wide_as_told(draw: Callable[..., Scene]) -> None:
     assert 1.6 < max(wide) <= 2.0 and min(wide) >= 1.0
 
 
-def test_clips_differ_in_their_motion_as_much_as_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    factors: list[float] = []
-    scaled = CameraRange.scaled
-    monkeypatch.setattr(CameraRange, "scaled", lambda self, factor: factors.append(factor) or scaled(self, factor))
-    scenes(motion=0.5, motion_spread=0.0)
+def test_clips_differ_in_their_motion_as_much_as_told() -> None:
+    def factors(**config: float) -> list[float]:
+        settings = ClipConfig(**config, zoom_prob=0.0, shake_prob=0.0)
+        stages = [Stage.draw(LIBRARY, np.random.default_rng(seed), SIZE_PX, FRAMES, settings) for seed in SEEDS]
+        assert [stage.camera(0.4).shift for stage in stages] == pytest.approx([0.4 * stage.motion for stage in stages])
+        return [stage.motion for stage in stages]
+
     # Clips of three frames move less in all, so that what is between two frames stays.
-    assert factors == pytest.approx([0.5 * (FRAMES / 8) ** 0.5] * len(SEEDS))
-    factors.clear()
-    scenes(motion=0.5, motion_spread=0.4)
-    assert 0.2 < np.log(factors).std() < 0.6
-    assert all(a != b for a, b in pairwise(factors))
+    assert factors(motion=0.5, motion_spread=0.0) == pytest.approx([0.5 * (FRAMES / 8) ** 0.5] * len(SEEDS))
+    assert 0.2 < np.log(factors(motion=0.5, motion_spread=0.4)).std() < 0.6
+    assert all(a != b for a, b in pairwise(factors(motion=0.5, motion_spread=0.4)))

@@ -19,7 +19,7 @@ def drawn(moving: MovingMesh) -> np.ndarray:
     surface = render_mesh(moving, 0, np.eye(3), SIZE_PX)
     assert surface is not None
     frame = np.full((SIZE_PX, SIZE_PX), np.nan)
-    frame[surface.region.slices] = np.where(surface.maps.x_hw == OUTSIDE, np.nan, surface.maps.x_hw)
+    frame[surface.region.slices] = np.where(surface.maps.xy_hw2[..., 0] == OUTSIDE, np.nan, surface.maps.xy_hw2[..., 0])
     return frame
 
 
