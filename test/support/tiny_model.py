@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from sam2_ros.evaluation.official import randomise
 from sam2_ros.model.config import MODELS, HieraSpec, ModelConfig, PerceiverSpec, PooledMemory, RepViTSpec, VitSpec
 from sam2_ros.model.mask_decoder import StabilityFallback
 from sam2_ros.model.sam2 import SAM2
+from sam2_ros.tracking.transforms import logits_to_image_size
 from sam2_ros.tracking.types import FrameResult
+
+# What two ways to the same answer may differ by, on a tiny model's logits of up to 27. The sums are of float32, but
+# memories are kept as bfloat16: where the last bit of a sum decides to which side one is rounded, 2^-8 of a memory
+# comes back, as the third decimal of a logit. Which instructions a processor has decides such bits, and so do the
+# number of threads and where in memory a weight lies.
+ROUNDING_LOGITS = 5e-3
+# What a prompt or a memory more or less makes of them, at least, in one frame of several.
+OTHER_LOGITS = 0.02
 
 TINY = replace(
     MODELS["nano"],
@@ -83,15 +94,42 @@ def noise_frames(count: int, height: int = 48, width: int = 80, seed: int = 0) -
 
 
 def assert_same_result(result: FrameResult, expected: FrameResult) -> None:
-    """Bit for bit, but for the time it took."""
+    """All that a caller sees of both is the same to within ``ROUNDING_LOGITS``, but for the time it took."""
     assert result.frame_index == expected.frame_index
     assert result.rejected == expected.rejected
-    assert np.array_equal(result.label_image, expected.label_image)
     for ours, theirs in zip(result, expected, strict=True):
-        assert (ours.object_id, ours.label, ours.state, ours.score) == (
-            theirs.object_id,
-            theirs.label,
-            theirs.state,
-            theirs.score,
-        )
-        assert np.array_equal(ours.low_res_logits, theirs.low_res_logits)
+        assert (ours.object_id, ours.label, ours.state) == (theirs.object_id, theirs.label, theirs.state)
+        assert abs(ours.score - theirs.score) < ROUNDING_LOGITS  # a probability moves less than its logit
+        assert (ours.low_res_logits is None) == (theirs.low_res_logits is None)
+        if ours.low_res_logits is not None and theirs.low_res_logits is not None:
+            assert_same_logits(ours.low_res_logits, theirs.low_res_logits, str(ours.object_id))
+    sure = _without_near_tie(expected)
+    assert sure.mean() > 0.5
+    assert np.array_equal(result.label_image[sure], expected.label_image[sure])
+
+
+def assert_same_logits(ours: NDArray[np.float32], theirs: NDArray[np.float32], where: str = "") -> None:
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=ROUNDING_LOGITS, err_msg=where)
+
+
+def assert_other_logits(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> None:
+    """What tells the two apart is no rounding: ``assert_same_logits`` would have noticed it.
+
+    Of one frame or of several, of which one is enough: most corrections are as good as forgotten six frames later.
+    """
+    assert np.abs(ours - theirs).max() > OTHER_LOGITS
+
+
+def logits_of(object_id: str, results: Sequence[FrameResult]) -> NDArray[np.float32]:
+    """(T, S/4, S/4): an object's logits in each of these frames."""
+    return np.stack([result[object_id].low_res_logits for result in results])
+
+
+def _without_near_tie(result: FrameResult) -> NDArray[np.bool_]:
+    """(H, W); False where zero or another object's logit is so near to the highest that rounding could decide."""
+    height, width = result.label_image.shape
+    low_res = [torch.from_numpy(t.low_res_logits)[None] for t in result if t.low_res_logits is not None]
+    full = [logits_to_image_size(logits, height, width) for logits in low_res]
+    nothing = [torch.full((1, height, width), value) for value in (0.0, -torch.inf)]
+    highest, second = torch.cat((*nothing, *full)).topk(2, dim=0).values
+    return (highest - second > 2 * ROUNDING_LOGITS).numpy()

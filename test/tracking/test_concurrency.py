@@ -5,10 +5,9 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
-from tiny_model import assert_same_result, noise_frames, tiny_model
+from tiny_model import assert_same_logits, assert_same_result, noise_frames, tiny_model
 
 from sam2_ros.tracking.concurrency import SideThread, TaskThread, prefetch_images
 from sam2_ros.tracking.tracker import Tracker
@@ -113,7 +112,7 @@ def test_images_encoded_while_others_are_stepped() -> None:
             result = beside.step(waiting)
         waiting = following.result()
         expected = alone.step(image_rgb)
-        assert np.allclose(result["a"].low_res_logits, expected["a"].low_res_logits, atol=1e-3)
+        assert_same_logits(result["a"].low_res_logits, expected["a"].low_res_logits)
     side.rest()
 
 
@@ -179,7 +178,7 @@ def test_a_stream_is_encoded_ahead_in_order() -> None:
     for expected_rgb, image in zip(frames, prefetch_images(tracker, iter(frames)), strict=True):
         assert image.image_rgb is expected_rgb
         theirs, ours = alone.step(expected_rgb)["a"], tracker.step(image)["a"]
-        assert np.allclose(theirs.low_res_logits, ours.low_res_logits, atol=1e-3)
+        assert_same_logits(ours.low_res_logits, theirs.low_res_logits)
         seen += 1
     assert seen == 5
     assert list(prefetch_images(tracker, [])) == []

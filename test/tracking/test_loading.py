@@ -11,7 +11,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 import torch
-from tiny_model import TINY, noise_frames, tiny_model
+from tiny_model import TINY, assert_other_logits, assert_same_result, noise_frames, tiny_model
 
 from sam2_ros import load_image_predictor, load_tracker
 from sam2_ros.demo.tabletop.scene import Tabletop
@@ -42,14 +42,14 @@ def test_checkpoint_gives_the_model_it_came_from(tmp_path: Path) -> None:
     torch.save({"model": model.state_dict()}, path)
     loaded = run(load_tracker(TINY.name, str(path), postprocess=False, precision="float32"))
     for result, expected in zip(loaded, run(Tracker(model)), strict=True):
-        assert np.array_equal(result["mug"].low_res_logits, expected["mug"].low_res_logits)
+        assert_same_result(result, expected)
 
 
 def test_postprocessing_is_on_unless_turned_off(tmp_path: Path) -> None:
     path = tmp_path / "tiny.pt"
     torch.save(tiny_model(seed=4).state_dict(), path)
     processed, plain = (run(load_tracker(TINY.name, path, postprocess=on)) for on in (True, False))
-    assert not np.array_equal(processed[2]["mug"].low_res_logits, plain[2]["mug"].low_res_logits)
+    assert_other_logits(processed[2]["mug"].low_res_logits, plain[2]["mug"].low_res_logits)
 
 
 @pytest.mark.parametrize("name", ["nano", TINY.name])
@@ -278,7 +278,7 @@ def test_masks_stay_nearly_the_same(types: Precision) -> None:
         return np.stack([[t.low_res_logits for t in tracker.step(image)] for image in noise_frames(8)])
 
     exact, rounded = masks(Precision(FLOAT32, FLOAT32)), masks(types)
-    assert not np.array_equal(exact, rounded)  # or nothing was changed
+    assert np.abs(exact - rounded).max() > 1e-3  # or nothing was changed
     assert ((exact > 0) == (rounded > 0)).mean() > 0.97
 
 

@@ -237,7 +237,7 @@ def test_maps_come_first_then_pointers_in_pieces(model: SAM2) -> None:
 def test_positions_are_those_of_the_slots_and_ages(model: SAM2) -> None:
     position = gather_tokens(model, SELECTION, memories(1)).position_bmc
     expected = torch.cat((model.memory_positions((3, 0)), model.pointer_positions((5, 1, 3))), dim=1)
-    assert torch.equal(position, expected)
+    torch.testing.assert_close(position, expected)
 
 
 @torch.inference_mode()
@@ -249,7 +249,7 @@ def test_objects_keep_their_own_memories_and_positions_in_a_batch(model: SAM2) -
     for row, part in enumerate(parts):
         assert torch.equal(stacked.tokens_bmc[row], part.tokens_bmc[0])
         assert torch.equal(stacked.position_bmc[row], part.position_bmc[0])
-    assert not torch.equal(parts[0].position_bmc, parts[1].position_bmc)
+    assert (parts[0].position_bmc - parts[1].position_bmc).abs().max() > 1e-3
 
 
 def test_map_that_was_dropped_is_named(model: SAM2) -> None:

@@ -53,7 +53,7 @@ def busy_tracker(model: SAM2, **options: Any) -> Tracker:
     return tracker
 
 
-def test_loaded_tracker_goes_on_bit_for_bit(model: SAM2) -> None:
+def test_loaded_tracker_goes_on_as_the_one_that_was_saved(model: SAM2) -> None:
     tracker, loaded = busy_tracker(model), Tracker(model)
     loaded.add_prompt("other", **CLICK)  # gives way
     loaded.load_state(saved(tracker))

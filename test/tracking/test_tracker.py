@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tiny_model import assert_same_result, noise_frames, shift_object_score, tiny_model
+from tiny_model import assert_same_logits, assert_same_result, noise_frames, shift_object_score, tiny_model
 
 from sam2_ros.model.sam2 import SAM2
 from sam2_ros.tracking import tracker as tracker_module
@@ -116,7 +116,7 @@ def test_removed_object_is_gone_and_the_others_do_not_notice(tracker: Tracker, m
             tracker.remove("goes")
         result, expected = tracker.step(frame), alone.step(frame)
         assert ("goes" in result) is (index < 3)
-        np.testing.assert_allclose(result["stays"].low_res_logits, expected["stays"].low_res_logits, rtol=0, atol=5e-3)
+        assert_same_logits(result["stays"].low_res_logits, expected["stays"].low_res_logits)
 
 
 def test_an_object_that_flickers_has_no_mask_until_it_is_believed_or_prompted() -> None:

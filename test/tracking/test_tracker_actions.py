@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tiny_model import TINY, assert_same_result, noise_frames, tiny_model
+from tiny_model import TINY, assert_same_logits, assert_same_result, noise_frames, tiny_model
 
 from sam2_ros.model.sam2 import SAM2
 from sam2_ros.tracking.prompts import make_prompt, to_model_points
@@ -91,7 +91,7 @@ def test_clicks_on_one_frame_add_up_and_each_sees_the_mask_before_it(model: SAM2
             fed_back = None if logits is None else logits.clamp(-32, 32)
             logits = model.decode_masks(conditioned, features, clicks, fed_back, multimask).logits_b1hw
     assert logits is not None
-    assert np.array_equal(actual, logits[0, 0].numpy())
+    assert_same_logits(actual, logits[0, 0].numpy())
 
 
 def test_a_box_clears_the_clicks_before_it_but_sees_their_mask(
@@ -134,7 +134,7 @@ def test_replaced_object_is_as_a_new_one_but_for_its_name(tracker: Tracker, mode
     new.add_prompt("new", **prompt)
     for frame in FRAMES[5:9]:
         replaced, expected = tracker.step(frame)["mug"], new.step(frame)["new"]
-        np.testing.assert_allclose(replaced.low_res_logits, expected.low_res_logits, rtol=0, atol=5e-3)
+        assert_same_logits(replaced.low_res_logits, expected.low_res_logits)
         assert (replaced.label, replaced.state) == (2, ObjectState.TRACKED)
     assert list(tracker._state.tracks["mug"].conditioning) == [5]
     assert min(tracker._state.tracks["mug"].recent) == 6
@@ -195,6 +195,6 @@ def test_prompt_that_makes_the_model_fail_is_rejected(
     assert (object_id, why) == ("bad", "the model could not apply the prompt: ModelError: no boxes today")
     assert [o.object_id for o in result] == [o.object_id for o in expected]
     for ours, theirs in zip(result, expected, strict=True):
-        assert np.array_equal(ours.low_res_logits, theirs.low_res_logits)
+        assert_same_logits(ours.low_res_logits, theirs.low_res_logits)
     for frame in FRAMES[2:4]:  # and it does not come again
         assert_same_result(tracker.step(frame), undisturbed.step(frame))

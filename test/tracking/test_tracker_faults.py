@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import pytest
-from tiny_model import assert_same_result, noise_frames, tiny_model
+from tiny_model import assert_same_logits, assert_same_result, noise_frames, tiny_model
 
 from sam2_ros.model.sam2 import SAM2
 from sam2_ros.tracking import tracker as tracker_module
@@ -71,7 +70,7 @@ def test_one_of_two_removed_while_behind(behind: Tracker, model: SAM2) -> None:
         result = expected.step(image)
         if index >= 7:
             ours = behind.step(image)
-            assert np.array_equal(ours["new"].low_res_logits, result["new"].low_res_logits)
+            assert_same_logits(ours["new"].low_res_logits, result["new"].low_res_logits)
 
 
 def test_cleared_while_behind_past_frames_can_still_be_prompted(behind: Tracker) -> None:
@@ -142,7 +141,7 @@ def test_failing_step_leaves_those_behind_where_they_were(
         expected = in_time.step(image)
         if index >= 7:
             result = behind.step(image)
-            np.testing.assert_allclose(result["mug"].low_res_logits, expected["mug"].low_res_logits, rtol=0, atol=5e-3)
+            assert_same_logits(result["mug"].low_res_logits, expected["mug"].low_res_logits)
 
 
 def fail_with_boxes(model: SAM2) -> Callable:
@@ -172,7 +171,7 @@ def test_prompt_for_the_past_that_makes_the_model_fail_is_rejected(
     why = "the model could not apply the prompt: ModelError: no boxes today"
     assert result.rejected == (("mug", why), ("new", why))
     assert [o.object_id for o in result] == ["mug"]
-    assert np.array_equal(result["mug"].low_res_logits, expected["mug"].low_res_logits)
+    assert_same_logits(result["mug"].low_res_logits, expected["mug"].low_res_logits)
     assert_same_result(tracker.step(FRAMES[8]), undisturbed.step(FRAMES[8]))
     with pytest.raises(PromptError, match="nothing to undo: it has only its first prompt"):
         tracker.undo("mug")
@@ -189,7 +188,7 @@ def test_a_failed_replay_does_not_stop_the_stream(
     result, expected = behind.step(FRAMES[7]), undisturbed.step(FRAMES[7])
     assert [object_id for object_id, _ in result.rejected] == ["mug", "new"]
     assert "frame 4 could not be replayed: ModelError: out of luck" in result.rejected[0][1]
-    assert np.array_equal(result["mug"].low_res_logits, expected["mug"].low_res_logits)
+    assert_same_logits(result["mug"].low_res_logits, expected["mug"].low_res_logits)
     assert_same_result(behind.step(FRAMES[8]), undisturbed.step(FRAMES[8]))
 
 
@@ -214,7 +213,7 @@ def test_a_prompt_dropped_after_its_frame_was_let_go_does_not_stand_in_the_way_o
     tracker.undo("mug")
     result, theirs = tracker.step(FRAMES[7]), expected.step(FRAMES[7])
     assert [object_id for object_id, _ in result.rejected] == ["mug"]
-    assert np.array_equal(result["mug"].low_res_logits, theirs["mug"].low_res_logits)
+    assert_same_logits(result["mug"].low_res_logits, theirs["mug"].low_res_logits)
 
 
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_model import assert_same_result, noise_frames, tiny_model
+from tiny_model import assert_other_logits, assert_same_logits, assert_same_result, logits_of, noise_frames, tiny_model
 
 from sam2_ros.model.sam2 import SAM2
 from sam2_ros.tracking import replay
@@ -74,15 +74,14 @@ LATE = {
 
 @pytest.mark.parametrize("script", LATE.values(), ids=LATE)
 def test_prompt_for_a_past_frame_gives_what_it_would_have_given_in_time(model: SAM2, script: list[Entry]) -> None:
-    """Bit for bit: one object is followed in a batch of one, live as well as later."""
     late = play(Tracker(model, lost_after_frames=2, buffer_frames=10), script)
     expected = play(Tracker(model, lost_after_frames=2), in_time(script))
     last = max(frame for frame, _, _, _ in script)
     for ours, theirs in zip(late[last:], expected[last:], strict=True):
         assert_same_result(ours, theirs)
     without = play(Tracker(model), [entry for entry in script if entry[2] is None])
-    logits = without[-1]["mug"].low_res_logits if "mug" in without[-1] else None
-    assert logits is None or not np.array_equal(logits, late[-1]["mug"].low_res_logits), "the prompt did nothing"
+    if "mug" in without[-1]:
+        assert_other_logits(*(logits_of("mug", results[last:]) for results in (without, late)))  # the prompt does it
 
 
 def test_a_refinement_before_a_replacement_changes_nothing(model: SAM2) -> None:
@@ -103,16 +102,16 @@ def test_prompts_come_later_for_earlier_frames(model: SAM2) -> None:
 
 @pytest.mark.parametrize("prompt", [NEGATIVE, BOX, MASK, {**BOX, "action": REPLACE}])
 def test_of_two_objects_the_other_does_not_notice(model: SAM2, prompt: dict) -> None:
-    """Not bit for bit: in time they are followed in one batch. Logits are around 10."""
+    """In time they are followed in one batch, later each in its own."""
     script: list[Entry] = [FIRST, (0, "box", None, BOX), (8, "mug", 4, prompt)]
     late, expected, undisturbed = (
         play(Tracker(model, corrections_are_conditioning=True, buffer_frames=10), entries)
         for entries in (script, in_time(script), script[:2])
     )
     for ours, theirs, other in zip(late[8:], expected[8:], undisturbed[8:], strict=True):
-        np.testing.assert_allclose(ours["mug"].low_res_logits, theirs["mug"].low_res_logits, rtol=0, atol=5e-3)
-        np.testing.assert_allclose(ours["box"].low_res_logits, other["box"].low_res_logits, rtol=0, atol=5e-3)
-        assert np.abs(ours["mug"].low_res_logits - other["mug"].low_res_logits).max() > 0.05
+        assert_same_logits(ours["mug"].low_res_logits, theirs["mug"].low_res_logits)
+        assert_same_logits(ours["box"].low_res_logits, other["box"].low_res_logits)
+        assert_other_logits(ours["mug"].low_res_logits, other["mug"].low_res_logits)
 
 
 def test_several_objects_may_be_prompted_in_the_past_at_once(model: SAM2) -> None:
@@ -121,9 +120,7 @@ def test_several_objects_may_be_prompted_in_the_past_at_once(model: SAM2) -> Non
     for ours, theirs in zip(late[8:], expected[8:], strict=True):
         assert [o.object_id for o in ours] == ["mug", "box", "rectangle"]
         for tracked in ours:
-            np.testing.assert_allclose(
-                tracked.low_res_logits, theirs[tracked.object_id].low_res_logits, rtol=0, atol=5e-3
-            )
+            assert_same_logits(tracked.low_res_logits, theirs[tracked.object_id].low_res_logits)
 
 
 def test_cleared_prompts_are_cleared_when_their_frames_are_replayed(model: SAM2) -> None:
@@ -199,7 +196,7 @@ def test_while_behind_a_new_object_is_pending_with_an_empty_mask(model: SAM2) ->
 
 def test_a_prompt_for_now_counts_also_while_its_object_is_behind(model: SAM2) -> None:
     """On the old track, so that the user sees it at once, and on the new one."""
-    script: list[Entry] = [FIRST, (8, "mug", 2, NEGATIVE), (8, "mug", None, BOX)]
+    script: list[Entry] = [FIRST, (8, "mug", 2, MASK), (8, "mug", None, BOX)]
     tracker = Tracker(model, buffer_frames=10, catchup_budget_ms=0)
     old, new = play(Tracker(model), [FIRST, script[2]], 14), play(Tracker(model), in_time(script), 14)
     arrived = False
@@ -210,7 +207,8 @@ def test_a_prompt_for_now_counts_also_while_its_object_is_behind(model: SAM2) ->
         result = tracker.step(image)
         arrived = index > 8 and not tracker.frames_behind
         assert_same_result(result, (new if arrived else old)[index])
-    assert arrived and not np.array_equal(old[13]["mug"].low_res_logits, new[13]["mug"].low_res_logits)
+    assert arrived
+    assert_other_logits(*(logits_of("mug", results[9:]) for results in (old, new)))
 
 
 def test_a_prompt_for_now_that_does_not_fit_leaves_a_new_object_on_its_way(model: SAM2) -> None:

@@ -149,8 +149,9 @@ def test_corrective_click_is_for_the_mask_that_the_first_click_gave(monkeypatch:
     run(model, CLICKS, batch_of(*moving_squares(1)))
     ((predicted, logits),) = corrected
     assert 0.02 < predicted.float().mean() < 0.98
-    shown = F.interpolate(logits, predicted.shape[2:], mode="bilinear") > 0
-    assert torch.equal(predicted, shown)
+    shown = F.interpolate(logits, predicted.shape[2:], mode="bilinear")
+    sure = shown.abs() > 1e-4
+    assert torch.equal(predicted[sure], (shown > 0)[sure])
     assert [p.candidates_bmhw.shape[1] for p in predictions] == [3, 1]
 
 
@@ -300,7 +301,8 @@ def test_mean_over_a_batch_is_that_of_its_objects() -> None:
 def test_same_seed_gives_the_same_loss_and_another_one_another() -> None:
     model = tiny_model(seed=4)
     totals = [float(run(model, CLICKS, seed=seed).losses.total.detach()) for seed in (1, 1, 2)]
-    assert totals[0] == totals[1] != totals[2]
+    assert totals[0] == pytest.approx(totals[1], rel=1e-5)
+    assert totals[0] != pytest.approx(totals[2], rel=1e-3)
 
 
 def test_it_does_what_the_tracker_does() -> None:
