@@ -1,5 +1,6 @@
 # make demo    the whole path: camera -> node -> client as separate processes; SOURCE=... PROMPT=... MODEL=... CHECKPOINT=... FRAMES=... (see README)
 # make test    lint, types and all tests but the long ones of parity; what continuous integration runs
+# make isa     the numeric tests again as on other processors, and with two threads; ISA=... runs some settings
 # make parity  the long comparison with the official SAM 2 code, hours on two cores; K="tiny and 1024px" runs some cases,
 #              GO_ON=1 those that a stopped run of the same code has left
 # make soak    the node's memory over thousands of images, hours on two cores; FRAMES=... (10000) MODEL=... CHECKPOINT=...
@@ -24,7 +25,7 @@ SHOW_PROGRESS := sed -u -n -E 's/^ *(Downloading .*[0-9] MB.*|Building .* starte
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH PYTHONPATH LD_LIBRARY_PATH RMW_IMPLEMENTATION _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
-.PHONY: help venv demo test lint types unit parity fuzz soak colcon format clean
+.PHONY: help venv demo test lint types unit isa parity fuzz soak colcon format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -69,6 +70,17 @@ types: venv
 # One thread per worker: torch would otherwise start as many as there are cores in each of them.
 unit: venv
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
+
+# What decides the last bit of a sum: the instructions that torch and oneDNN take, and the number of threads. Each setting
+# is variables joined by "+"; all are tried, and those that failed are named at the end.
+ISA ?= $(foreach threads,1 2,$(foreach isa,ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 \
+  ATEN_CPU_CAPABILITY=avx2+ONEDNN_MAX_CPU_ISA=AVX2,$(isa)+OMP_NUM_THREADS=$(threads)))
+isa: venv
+	@failed=(); for setting in $(ISA); do \
+	  echo "[isa] $${setting//+/ }"; \
+	  env $${setting//+/ } $(BIN)/python -m pytest -q -n $(JOBS) -m "numeric and not long" || failed+=("$${setting//+/ }"); \
+	done; \
+	if (( $${#failed[@]} )); then printf '[isa] failed: %s\n' "$${failed[@]}" >&2; exit 1; fi
 
 # Rows of an earlier run stay where only some cases are run again, or the run goes on where one was stopped.
 parity: venv

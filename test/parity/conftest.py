@@ -16,10 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from xdist.scheduler import LoadScopeScheduling
 
 from sam2_ros.evaluation.official import NOT_INSTALLED, import_official_builder
 from sam2_ros.model import attention, hiera, packed, softmax_attention
+
+try:
+    from xdist.scheduler import LoadScopeScheduling
+except ImportError:  # a ROS workspace may be without it: then there is one process, and nothing to schedule
+    LoadScopeScheduling = object
 
 REPORT = Path(os.environ["PARITY_REPORT"]) if "PARITY_REPORT" in os.environ else None
 GOES_ON = bool(os.environ.get("PARITY_GO_ON"))
@@ -60,6 +64,7 @@ class BySetting(LoadScopeScheduling):
         return nodeid.rpartition("-")[0] if "test_tracking[" in nodeid else nodeid
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> BySetting | None:
     return BySetting(config, log) if REPORT is not None else None
 
