@@ -20,6 +20,8 @@ from sam2_ros.evaluation.trackers import fork
 from sam2_ros.tracking.tracker import Tracker
 from sam2_ros.tracking.types import FrameResult, ObjectState, TrackedMask
 
+pytestmark = pytest.mark.numeric
+
 HEIGHT, WIDTH = 12, 32
 
 

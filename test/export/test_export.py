@@ -19,6 +19,8 @@ from sam2_ros.model.mask_decoder import StabilityFallback
 from sam2_ros.model.sam2 import SAM2
 from sam2_ros.tracking.tracker import Tracker
 
+pytestmark = pytest.mark.numeric
+
 pytest.importorskip("onnxscript", reason="needs the packages of the extra `export`: run `make venv`")
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs the packages of the extra `export`: run `make venv`")
 

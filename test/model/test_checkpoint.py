@@ -41,7 +41,7 @@ def save(content: object, path: Path) -> Path:
 
 def assert_equal_state(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
     for name, value in model.state_dict().items():
-        torch.testing.assert_close(value, state[name], rtol=0, atol=0)
+        assert torch.equal(value, state[name]), name
 
 
 @pytest.mark.parametrize("wrap", [lambda state: {"model": state}, lambda state: state], ids=["official", "plain"])

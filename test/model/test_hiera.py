@@ -15,6 +15,8 @@ from sam2_ros.model.config import EfficientNetLiteSpec
 from sam2_ros.model.hiera import MultiScaleBlock, join_windows, pool_2x2, split_windows
 from sam2_ros.model.image_encoder import FpnNeck, ImageEncoder
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.mark.parametrize(("height", "width", "size"), [(8, 8, 4), (8, 12, 4), (7, 9, 4), (1, 5, 8), (14, 15, 7)])
 def test_join_windows_undoes_split_windows(height: int, width: int, size: int) -> None:

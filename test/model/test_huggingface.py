@@ -25,6 +25,8 @@ from sam2_ros.model.position_encoding import sine_map
 from sam2_ros.model.prompt_encoder import PointPrompts
 from sam2_ros.model.sam2 import SAM2
 
+pytestmark = pytest.mark.numeric
+
 OFFICIAL = [name for name in MODELS if name != "nano"]
 SMALL = replace(
     MODELS["sam2.1_hiera_tiny"],

@@ -11,6 +11,8 @@ from tiny_model import TINY, tiny_model
 from sam2_ros.model.mask_decoder import DecodedMasks, MaskDecoder, StabilityFallback
 from sam2_ros.model.prompt_encoder import EncodedPrompts
 
+pytestmark = pytest.mark.numeric
+
 assert_same = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-4)  # each time another network of equal weights
 NEVER_STABLE, ALWAYS_STABLE = StabilityFallback(threshold=1.1), StabilityFallback(threshold=0.0)
 

@@ -13,6 +13,8 @@ from torch.nn import functional as F
 from sam2_ros.model import packed as module
 from sam2_ros.model.packed import Linear, pack, packed_product, pays_packed
 
+pytestmark = pytest.mark.numeric
+
 TYPES = sorted(module._PACKABLE, key=str)
 # A sum of 24 products of normal numbers is wrong by 24 * 24 * 0.64 * eps at most; bfloat16 also rounds what goes in.
 TOLERANCES = {torch.float32: 5e-5, torch.bfloat16: 0.1}

@@ -14,6 +14,8 @@ from sam2_ros.model.pooled_memory import PooledRotaryAttention, pool_maps, weigh
 from sam2_ros.model.softmax_attention import softmax_attention
 from sam2_ros.tracking.tracker import Tracker
 
+pytestmark = pytest.mark.numeric
+
 
 def test_squares_of_each_map_become_their_mean() -> None:
     two_maps = [[0, 2, 10, 10], [4, 6, 10, 10]], [[1, 1, 0, 0], [1, 1, 0, 8]]

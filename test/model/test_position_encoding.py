@@ -16,6 +16,8 @@ from sam2_ros.model.position_encoding import (
     sine_of_time,
 )
 
+pytestmark = pytest.mark.numeric
+
 CPU = torch.device("cpu")
 
 

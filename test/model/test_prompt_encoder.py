@@ -16,6 +16,8 @@ from sam2_ros.model.prompt_encoder import (
     PromptEncoder,
 )
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.fixture(scope="module")
 def encoder() -> PromptEncoder:

@@ -12,6 +12,8 @@ from sam2_ros.model.config import MODELS
 from sam2_ros.model.position_encoding import sine_map
 from sam2_ros.model.sam2 import ABSENT_LOGIT, SAM2, ImageFeatures, MemoryTokens
 
+pytestmark = pytest.mark.numeric
+
 CPU = torch.device("cpu")
 
 

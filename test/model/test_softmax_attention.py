@@ -13,6 +13,8 @@ from sam2_ros.model import softmax_attention as module
 from sam2_ros.model.attention import RotaryAttention
 from sam2_ros.model.softmax_attention import prefers_products, softmax_attention
 
+pytestmark = pytest.mark.numeric
+
 
 def random_bhnc(*shape: int, seed: int) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))

@@ -20,6 +20,8 @@ from sam2_ros.tracking.concurrency import prefetch_images
 from sam2_ros.tracking.loading import load_network
 from sam2_ros.tracking.tracker import Tracker
 
+pytestmark = pytest.mark.numeric
+
 FRAMES = 2 + TINY.max_pointers  # until all slots are filled, and on
 
 

@@ -13,6 +13,8 @@ from sam2_ros.tracking.concurrency import SideThread, TaskThread, prefetch_image
 from sam2_ros.tracking.tracker import Tracker
 from sam2_ros.tracking.types import PromptAction
 
+pytestmark = pytest.mark.numeric
+
 DEADLINE_S = 20.0
 CLICK = {"points": [(30, 20)], "labels": [1]}
 

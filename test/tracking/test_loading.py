@@ -22,6 +22,8 @@ from sam2_ros.tracking.loading import EMBEDDED_WEIGHTS, Precision, choose_precis
 from sam2_ros.tracking.tracker import Tracker
 from sam2_ros.tracking.types import FrameResult, PromptError
 
+pytestmark = pytest.mark.numeric
+
 FRAMES = noise_frames(3)
 CPU = torch.device("cpu")
 

@@ -22,6 +22,8 @@ from sam2_ros.tracking.mask_generator import (
     settings_for,
 )
 
+pytestmark = pytest.mark.numeric
+
 HEIGHT, WIDTH = 96, 160
 # A random network is not sure of anything.
 LOOSE = GeneratorSettings(

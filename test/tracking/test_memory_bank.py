@@ -20,6 +20,8 @@ from sam2_ros.tracking.memory_bank import (
     stack_tokens,
 )
 
+pytestmark = pytest.mark.numeric
+
 OFFICIAL = BankPolicy(num_spatial=7, max_pointers=16)
 SMALL = BankPolicy(num_spatial=4, max_pointers=6)
 

@@ -18,6 +18,8 @@ from sam2_ros.tracking.state_io import SessionStateError
 from sam2_ros.tracking.tracker import Tracker
 from sam2_ros.tracking.types import PromptAction, PromptError
 
+pytestmark = pytest.mark.numeric
+
 FRAMES = noise_frames(14)
 CLICK = {"points": [[20, 20]], "labels": [1]}
 NEGATIVE = {"points": [[25, 22]], "labels": [0]}

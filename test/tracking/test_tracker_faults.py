@@ -12,6 +12,8 @@ from sam2_ros.tracking import tracker as tracker_module
 from sam2_ros.tracking.tracker import Tracker
 from sam2_ros.tracking.types import ObjectState, PromptError
 
+pytestmark = pytest.mark.numeric
+
 HEIGHT, WIDTH = 48, 80
 FRAMES = noise_frames(14, HEIGHT, WIDTH)
 CLICK = {"points": [[20, 20]], "labels": [1]}

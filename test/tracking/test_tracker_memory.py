@@ -14,6 +14,8 @@ from sam2_ros.tracking import propagation
 from sam2_ros.tracking.memory_bank import BankPolicy
 from sam2_ros.tracking.tracker import Tracker
 
+pytestmark = pytest.mark.numeric
+
 FRAMES = noise_frames(30)
 MASK = np.zeros((48, 80), bool)
 MASK[10:30, 10:40] = True

@@ -16,6 +16,8 @@ from sam2_ros.tracking import replay
 from sam2_ros.tracking.tracker import Tracker
 from sam2_ros.tracking.types import FrameResult, ObjectState, PromptAction, PromptError
 
+pytestmark = pytest.mark.numeric
+
 HEIGHT, WIDTH = 48, 80
 FRAMES = noise_frames(16, HEIGHT, WIDTH)
 CLICK = {"points": [[20, 20]], "labels": [1]}

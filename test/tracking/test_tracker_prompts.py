@@ -10,6 +10,8 @@ from sam2_ros.model.sam2 import SAM2
 from sam2_ros.tracking.tracker import Tracker
 from sam2_ros.tracking.types import ObjectState, PromptAction, PromptError
 
+pytestmark = pytest.mark.numeric
+
 HEIGHT, WIDTH = 48, 80
 FRAMES = noise_frames(12, HEIGHT, WIDTH)
 CLICK = {"points": [[20, 20]], "labels": [1]}

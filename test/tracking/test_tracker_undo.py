@@ -12,6 +12,8 @@ from sam2_ros.model.sam2 import SAM2
 from sam2_ros.tracking.tracker import Tracker
 from sam2_ros.tracking.types import ObjectState, PromptAction, PromptError
 
+pytestmark = pytest.mark.numeric
+
 FRAMES = noise_frames(14)
 CLICK = {"points": [[20, 20]], "labels": [1]}
 NEGATIVE = {"points": [[25, 22]], "labels": [0]}

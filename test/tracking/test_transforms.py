@@ -21,6 +21,8 @@ from sam2_ros.tracking.transforms import (
     tight_box_xyxy,
 )
 
+pytestmark = pytest.mark.numeric
+
 CPU = torch.device("cpu")
 
 

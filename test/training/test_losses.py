@@ -11,6 +11,8 @@ import torch
 from sam2_ros.model.prompt_encoder import PointPrompts
 from sam2_ros.training.losses import Losses, dice_per_mask, focal_per_mask, iou_of_masks, mask_losses
 
+pytestmark = pytest.mark.numeric
+
 LOG3 = math.log(3.0)  # a logit whose probability is 3/4
 HALF, SURE = 0.0, 20.0
 

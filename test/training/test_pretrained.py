@@ -13,6 +13,8 @@ from sam2_ros.model.efficientnet_lite import EfficientNetLite, SamePadConv
 from sam2_ros.tracking.transforms import IMAGENET_MEAN, IMAGENET_STD
 from sam2_ros.training.pretrained import load_imagenet_lite0
 
+pytestmark = pytest.mark.numeric
+
 EPSILON = 1e-3  # of the batch norms
 
 

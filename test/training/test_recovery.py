@@ -107,6 +107,7 @@ def test_killed_run_goes_on_as_if_it_had_not_been(photo_root: Path, tmp_path: Pa
         assert_same_weights(*(torch.load(out / "last.pt", weights_only=True)[part] for out in (killed, whole)))
 
 
+@pytest.mark.numeric
 def test_two_processes_train_as_one(photo_root: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     for out, processes in ((one, 1), (two, 2)):

@@ -310,6 +310,7 @@ def test_checkpoint_of_another_model_is_refused(config: TrainConfig, tmp_path: P
         train(replace(config, init="embedded"), tmp_path)
 
 
+@pytest.mark.numeric
 def test_recomputing_gives_the_same_weights(
     config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,8 @@ from sam2_ros.training.losses import Losses
 from sam2_ros.training.prompting import PromptPlan
 from sam2_ros.training.unroll import UnrollResult, unroll
 
+pytestmark = pytest.mark.numeric
+
 SIZE = TINY.image_size
 CLICKS = PromptMix(mask=0.0, box=0.0, correction_probability=1.0)
 BOXES = PromptMix(mask=0.0, box=1.0)
