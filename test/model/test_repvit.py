@@ -15,6 +15,8 @@ from sam2_ros.model.config import RepViTSpec
 from sam2_ros.model.repvit import RepViT, fold_batch_norms, has_batch_norms
 from sam2_ros.model.sam2 import SAM2
 
+pytestmark = pytest.mark.numeric
+
 TRUNK = "image_encoder.trunk."
 SPEC = RepViTSpec(widths=(8, 16, 24, 32), depths=(1, 1, 2, 1))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from tiny_model import TINY_EDGETAM, tiny_model
 
@@ -9,6 +10,8 @@ from sam2_ros.model.config import model_config
 from sam2_ros.model.position_encoding import rotary_table, rotate_pairs, sine_map
 from sam2_ros.model.sam2 import SAM2
 from sam2_ros.model.spatial_perceiver import LatentRotaryAttention, SpatialPerceiver
+
+pytestmark = pytest.mark.numeric
 
 CPU = torch.device("cpu")
 GRID = 2

@@ -157,7 +157,8 @@ def test_label_info_that_nobody_was_told_is_said_when_the_node_is_active_again(v
 
 
 def test_without_vision_msgs_there_are_no_such_topics(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "vision_msgs", None)
+    for name in ("vision_msgs", "vision_msgs.msg"):
+        monkeypatch.setitem(sys.modules, name, None)
     node: Any = StandInNode()
     assert make_vision_publishers(node, QOS) is None and not node.publishers
 

@@ -152,6 +152,13 @@ def a_detection(class_scores: dict[str, float], x: float, y: float, size_x: floa
     return SimpleNamespace(results=results, bbox=bbox)
 
 
+@pytest.fixture(autouse=True)
+def no_vision_msgs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hidden where it is installed: a test's own subscription would have another type than the node's."""
+    for name in ("vision_msgs", "vision_msgs.msg"):
+        monkeypatch.setitem(sys.modules, name, None)
+
+
 def an_array(*detections: Any, stamp_s: float = 0) -> Any:
     return SimpleNamespace(header=Header(stamp=ns_to_stamp(round(stamp_s * 1e9))), detections=list(detections))
 
@@ -282,8 +289,7 @@ def test_detections_of_a_bags_last_round_are_forgotten(late: Late) -> None:
     assert late.prompted() == []
 
 
-def test_without_vision_msgs_nothing_is_subscribed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "vision_msgs", None)
+def test_without_vision_msgs_nothing_is_subscribed() -> None:
     nobody: Any = None
     assert make_detection_subscription(nobody, nobody, nobody) is None
 

@@ -26,6 +26,8 @@ from sam2_ros.tracking.loading import load_network
 from sam2_ros.tracking.mask_generator import AutomaticMaskGenerator, GeneratorSettings
 from sam2_ros.tracking.tracker import Tracker
 
+pytestmark = pytest.mark.numeric
+
 CONFIGS = (TINY_EDGETAM, TINY_EFFICIENTTAM, TINY_EFFICIENTTAM_1, TINY_EFFICIENTTAM_2)
 FRAMES = noise_frames(12)
 every_network = pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.name)
