@@ -270,25 +270,23 @@ def _viewers(value: Values) -> list[Program]:
     if is_on("rviz", value["rviz"]):
         # config/sam2.rviz names a node without a namespace: lead its topics to ours.
         remappings = [(topic, value["namespace"] + topic) for topic in RVIZ_TOPICS] if value["namespace"] else []
-        arguments = ("-d", str(share_path("config/sam2.rviz")))
         viewers.append(
             Program(
                 package="rviz2",
                 executable="rviz2",
                 namespace=value["namespace"],
-                arguments=arguments,
+                arguments=("-d", str(share_path("config/sam2.rviz"))),
                 remappings=tuple(remappings),
                 environment=environment,
             )
         )
     if is_on("rqt_click", value["rqt_click"]):
-        arguments = (f"{node_name(value)}/overlay",)
         viewers.append(
             Program(
                 package="rqt_image_view",
                 executable="rqt_image_view",
                 namespace=value["namespace"],
-                arguments=arguments,
+                arguments=(f"{node_name(value)}/overlay",),
                 environment=environment,
             )
         )
