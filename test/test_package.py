@@ -33,7 +33,8 @@ ALLOWED_LAYERS = {
     "bringup": {"session"},
     "node": {"perception", "session", "tracking", "model", "image_io"},
     "data": set(),
-    "demo": {"node", "image_io", "tracking", "data", "demo.tabletop"},
+    "client": {"node", "tracking"},
+    "demo": {"client", "node", "image_io", "tracking", "data", "demo.tabletop"},
     "demo.tabletop": set(),
     "evaluation": {"model", "tracking", "data", "demo.tabletop"},
     "training": {"model", "tracking", "data", "evaluation"},
@@ -44,7 +45,7 @@ ALLOWED_LAYERS = {
     "__init__": {"tracking"},
 }
 # Layers that may import ROS and its messages.
-ROS_LAYERS = {"node", "demo"}
+ROS_LAYERS = {"node", "client", "demo"}
 # Single modules that `commands` reads beside whole layers: the node's defaults, and what a demo's source may be.
 MODULES_FOR_COMMANDS = (
     "sam2_ros.session.parameters",
@@ -79,7 +80,12 @@ def relative(path: Path) -> str:
 
 def layer_of(path: Path) -> str:
     parts = path.relative_to(PACKAGE).parts
-    return "demo.tabletop" if parts[:2] == ("demo", "tabletop") else parts[0].removesuffix(".py")
+    return "demo.tabletop" if parts[:2] == ("demo", "tabletop") else _layer_name(parts[0].removesuffix(".py"))
+
+
+def _layer_name(name: str) -> str:
+    """The client is two modules of one layer."""
+    return "client" if name == "client_results" else name
 
 
 def imports_of(path: Path) -> Iterator[tuple[int, str]]:
@@ -98,13 +104,11 @@ def import_complaint(path: Path, module: str) -> str | None:
     layer = layer_of(path)
     top, *rest = module.split(".")
     if layer not in ROS_LAYERS and ({top, ".".join([top, *rest[:1]])} & ROS_MODULES):
-        return (
-            "only node/ and demo/ may import ROS and its messages, so that everything else runs where there is no ROS"
-        )
+        return "only node/, client and demo/ may import ROS and its messages: everything else runs without ROS"
     if layer == "commands" and module.startswith(MODULES_FOR_COMMANDS):
         return None
     if top == "sam2_ros":
-        imported = rest[0] if rest else "__init__"
+        imported = _layer_name(rest[0]) if rest else "__init__"
         imported = "demo.tabletop" if rest[:2] == ["demo", "tabletop"] else imported
         imported = "tracking" if imported in ("load_tracker", "load_image_predictor") else imported
         may = ALLOWED_LAYERS[layer] | SHARED_MODULES | {layer} | ({"msg", "srv"} if layer in ROS_LAYERS else set())

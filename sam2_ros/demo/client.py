@@ -7,39 +7,59 @@ the node and the camera; what is true it renders itself, from the frame numbers 
 from __future__ import annotations
 
 import argparse
+import functools
 import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import rclpy
-from geometry_msgs.msg import Point
 from rcl_interfaces.srv import SetParameters
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from rclpy.utilities import remove_ros_args
+from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 
+from sam2_ros.client import Sam2Client
+from sam2_ros.client_results import Sam2Error
 from sam2_ros.data.prompt_text import PromptSpec
 from sam2_ros.demo.camera import RATE_PARAMETER
-from sam2_ros.demo.inbox import InboxNode
-from sam2_ros.demo.prompts import Wish, make_wish
-from sam2_ros.demo.report import DemoReport, IouTally, Recording, judge, measure_speed, write_pictures
+from sam2_ros.demo.report import (
+    DemoReport,
+    IouTally,
+    Output,
+    PackedImage,
+    Recording,
+    SeenObject,
+    judge,
+    measure_speed,
+    write_pictures,
+)
 from sam2_ros.demo.stream import (
     MAX_RATE_HZ,
     TABLETOP_FRAMES,
     StreamSpec,
+    Wish,
     add_stream_options,
     index_of_stamp,
+    make_wish,
     stream_spec,
 )
-from sam2_ros.msg import Prompt
-from sam2_ros.node.conversions import stamp_to_ns
-from sam2_ros.srv import AddObjects, ListObjects, Reset
+from sam2_ros.image_io.encodings import image_to_rgb
+from sam2_ros.msg import TrackedObjectArray
+from sam2_ros.node.conversions import image_to_labels, stamp_to_ns
+from sam2_ros.tracking.types import ObjectState
 
+# Before the prompts nothing is judged, and waiting may take long: only so many images are kept.
+KEPT_WHILE_WAITING = 30
 PROGRESS_EVERY_S = 2.0
 READY_TIMEOUT_S = 180.0  # a slow machine renders the scene and loads torch at the same time
 FIRST_MASK_TIMEOUT_S = 30.0
@@ -53,6 +73,9 @@ MIN_RATE_HZ = 0.3
 PICTURE_AT = 0.58
 
 
+T = TypeVar("T")
+
+
 class DemoError(RuntimeError):
     """The demo cannot go on; the message says what was expected and what came."""
 
@@ -60,6 +83,104 @@ class DemoError(RuntimeError):
 def say(text: str) -> None:
     """Progress, for people."""
     print(text, flush=True)
+
+
+@dataclass(frozen=True)
+class ReceivedLabels:
+    """A label image, and when it was here."""
+
+    received_ns: int
+    labels: PackedImage
+
+
+@dataclass(frozen=True)
+class ReceivedObjects:
+    """The objects of one image."""
+
+    objects: tuple[SeenObject, ...]
+    inference_ms: float
+
+
+@dataclass
+class Inbox:
+    """What has come so far, by the camera's stamp."""
+
+    images: dict[int, PackedImage] = field(default_factory=dict)
+    labels: dict[int, ReceivedLabels] = field(default_factory=dict)
+    objects: dict[int, ReceivedObjects] = field(default_factory=dict)
+    size_wh: tuple[int, int] | None = None
+
+    def forget_before(self, stamp_ns: int) -> None:
+        """Drop what belongs to older images."""
+        self.images = {stamp: value for stamp, value in self.images.items() if stamp >= stamp_ns}
+        self.labels = {stamp: value for stamp, value in self.labels.items() if stamp >= stamp_ns}
+        self.objects = {stamp: value for stamp, value in self.objects.items() if stamp >= stamp_ns}
+
+    def outputs(self) -> dict[int, Output]:
+        """Answers that came whole: label image and objects of the same stamp."""
+        return {
+            stamp: Output(
+                stamp, got.received_ns, got.labels, self.objects[stamp].objects, self.objects[stamp].inference_ms
+            )
+            for stamp, got in self.labels.items()
+            if stamp in self.objects
+        }
+
+
+class InboxNode(Node):
+    """Subscriptions, whose callbacks only store, and clients of the tracking node and of the camera."""
+
+    def __init__(self, tracker: str, camera: str, *, context: rclpy.Context | None = None) -> None:
+        """``tracker`` and ``camera``: full names of the two nodes."""
+        super().__init__("demo_client", context=context)
+        self.inbox = Inbox()
+        self._from_ns: int | None = None
+        results = QoSProfile(depth=20, reliability=ReliabilityPolicy.RELIABLE)
+        self._image = self.create_subscription(Image, "image", self._on_image, qos_profile_sensor_data)
+        self.create_subscription(Image, f"{tracker}/label_image", self._on_labels, results)
+        self.create_subscription(TrackedObjectArray, f"{tracker}/objects", self._on_objects, results)
+        self.sam2 = Sam2Client(self, tracker, timeout_s=READY_TIMEOUT_S)
+        self.set_camera = self.create_client(SetParameters, f"{camera}/set_parameters")
+        self.start_camera = self.create_client(Trigger, f"{camera}/start")
+
+    def close(self) -> None:
+        self.sam2.close()
+        self.destroy_node()
+
+    def camera_is_there(self) -> bool:
+        """Whether anybody publishes images."""
+        return self.count_publishers(self._image.topic_name) > 0  # resolved: counting does not follow remaps
+
+    def keep_from(self, stamp_ns: int) -> None:
+        """Forget what is older than this image, and keep everything that comes from now on."""
+        self._from_ns = stamp_ns  # what is still on its way may be older, too
+        self.inbox.forget_before(stamp_ns)
+
+    def _on_image(self, message: Image) -> None:
+        self.inbox.size_wh = (message.width, message.height)
+        stamp_ns = stamp_to_ns(message.header.stamp)
+        if self._is_wanted(stamp_ns):
+            self.inbox.images[stamp_ns] = PackedImage.photo(image_to_rgb(message))
+        if self._from_ns is None and len(self.inbox.images) > KEPT_WHILE_WAITING:
+            self.inbox.forget_before(sorted(self.inbox.images)[-KEPT_WHILE_WAITING])
+
+    def _on_labels(self, message: Image) -> None:
+        received_ns = self.get_clock().now().nanoseconds
+        stamp_ns = stamp_to_ns(message.header.stamp)
+        if self._is_wanted(stamp_ns):
+            labels = PackedImage.labels(image_to_labels(message))
+            self.inbox.labels[stamp_ns] = ReceivedLabels(received_ns, labels)
+
+    def _on_objects(self, message: TrackedObjectArray) -> None:
+        stamp_ns = stamp_to_ns(message.header.stamp)
+        objects = tuple(
+            SeenObject(o.object_id, o.label, ObjectState(o.state), o.score, o.mask_quality) for o in message.objects
+        )
+        if self._is_wanted(stamp_ns):
+            self.inbox.objects[stamp_ns] = ReceivedObjects(objects, float(message.inference_ms))
+
+    def _is_wanted(self, stamp_ns: int) -> bool:
+        return self._from_ns is None or stamp_ns >= self._from_ns
 
 
 class DemoRun:
@@ -74,26 +195,23 @@ class DemoRun:
         inbox = self._client.inbox
         self._spin_until(lambda: inbox.size_wh is not None, READY_TIMEOUT_S, "an image of the camera")
         # The node answers once it has tried to load its model.
-        answer = self._call(self._client.list_objects, ListObjects.Request(), READY_TIMEOUT_S, "list_objects")
-        if not answer.success:
-            raise DemoError(f"the node cannot work: {answer.message}")
+        self._answer_of(self._client.sam2.list_async(), "the node cannot work")
         self._spin_until(lambda: bool(inbox.objects), READY_TIMEOUT_S, "the node's first answer to an image")
         assert inbox.size_wh is not None
         return inbox.size_wh
 
     def prompt(self, prompts: Sequence[PromptSpec]) -> dict[str, int]:
         """Ask for the objects, and wait for their first masks; each object's label. Older images are forgotten."""
-        request = AddObjects.Request(wait=True, timeout_s=FIRST_MASK_TIMEOUT_S)
-        request.prompts = [_prompt_message(p) for p in prompts]
-        response = self._call(self._client.add_objects, request, FIRST_MASK_TIMEOUT_S + 10, "add_objects")
-        refused = [f"{result.object_id}: {result.error}" for result in response.results if not result.accepted]
-        if refused or len(response.results) != len(prompts):
-            raise DemoError(f"the node refused prompts. {'; '.join(refused) or response.message}")
-        first_ns = stamp_to_ns(response.objects.header.stamp)
-        if first_ns == 0:
-            raise DemoError(f"no mask came within {FIRST_MASK_TIMEOUT_S:.0f} s of the prompts: {response.message}")
-        self._client.keep_from(first_ns)
-        return {result.object_id: int(result.label) for result in response.results}
+        add = functools.partial(self._client.sam2.add_async, timeout_s=FIRST_MASK_TIMEOUT_S)
+        asked = [
+            add(str(p.object_id), points=p.points or None, labels=p.labels if p.points else None, box=p.box)
+            for p in prompts
+        ]
+        replies = [self._answer_of(future, "the node rejected a prompt") for future in asked]
+        if any(reply.state is ObjectState.PENDING for reply in replies):
+            raise DemoError(f"no mask came within {FIRST_MASK_TIMEOUT_S:.0f} s of the prompts")
+        self._client.keep_from(max(reply.stamp_ns for reply in replies))
+        return {reply.object_id: reply.label for reply in replies}
 
     def find_rate(self, prompts: Sequence[PromptSpec]) -> float:
         """Try the objects on the still first frame, forget them again; the camera rate at which nothing gets dropped.
@@ -107,7 +225,7 @@ class DemoRun:
         late = [inbox.objects[stamp].inference_ms for stamp in sorted(inbox.objects)[RATE_TRIAL_FRAMES // 2 :]]
         busy_s = (float(np.percentile(late, 80)) + NODE_OVERHEAD_MS) / 1e3
         rate_hz = min(max(RATE_HEADROOM / busy_s, MIN_RATE_HZ), MAX_RATE_HZ)
-        self._call(self._client.reset, Reset.Request(), 30.0, "reset")
+        self._answer_of(self._client.sam2.reset_async(), "the node cannot start again")
         return rate_hz
 
     def set_rate(self, rate_hz: float) -> None:
@@ -148,20 +266,20 @@ class DemoRun:
         self._spin_until(future.done, timeout_s, f"an answer of {what}")
         return future.result()
 
+    def _answer_of(self, future: Future[T], trouble: str) -> T:
+        """The tracking node's answer, while the subscriptions go on."""
+        self._spin_until(future.done, READY_TIMEOUT_S + 10, "an answer of the tracking node")
+        try:
+            return future.result()
+        except Sam2Error as error:
+            raise DemoError(f"{trouble}: {error}") from error
+
     def _spin_until(self, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
         end_s = time.monotonic() + timeout_s
         while not condition():
             if time.monotonic() > end_s:
                 raise DemoError(f"waited {timeout_s:.0f} s in vain for {what}")
             self._executor.spin_once(timeout_sec=0.1)
-
-
-def _prompt_message(prompt: PromptSpec) -> Prompt:
-    message = Prompt(object_id=prompt.object_id or "", action=Prompt.ADD)
-    message.points = [Point(x=x, y=y) for x, y in prompt.points]
-    message.point_labels = list(prompt.labels)
-    message.box_xyxy = list(prompt.box or ())
-    return message
 
 
 def make_report(
@@ -247,7 +365,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ExternalShutdownException:
         return 1
     finally:
-        client.destroy_node()
+        client.close()
         rclpy.try_shutdown()
 
 

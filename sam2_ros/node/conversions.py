@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point, Pose, PoseStamped, Quaternion, Vector3
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2, PointField, RegionOfInterest
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
@@ -24,6 +25,8 @@ from sam2_ros.perception.object_geometry import ObjectGeometry
 from sam2_ros.session.objects import ObjectView, PromptAction, PromptOutcome, PromptRequest, TrackingView
 from sam2_ros.tracking.types import PromptError
 
+# Default service QoS with a deeper queue: the middleware silently drops concurrent requests beyond its depth.
+SERVICE_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=200, reliability=ReliabilityPolicy.RELIABLE)
 NANOSECONDS = 1_000_000_000
 
 
@@ -84,6 +87,73 @@ def read_prompt(message: Prompt) -> PromptRequest:
         normalized=message.normalized,
         stamp_ns=stamp_to_ns(message.header.stamp),
     )
+
+
+def make_prompt(
+    object_id: str,
+    points: ArrayLike | None,
+    labels: ArrayLike | None,
+    box: ArrayLike | None,
+    mask: NDArray[Any] | None,
+    normalized: bool,
+    stamp: Time | Header | int | None,
+) -> Prompt:
+    """The Prompt of these values, given as numbers of any kind; ``stamp`` as a stamp, a header or nanoseconds.
+
+    Raises:
+        ValueError: not the shape of points (x, y), one label for each, a box or an (H, W) mask.
+    """
+    prompt = Prompt(object_id=object_id, normalized=normalized)
+    if isinstance(stamp, Header):
+        stamp = stamp.stamp
+    if stamp is not None:
+        prompt.header.stamp = ns_to_stamp(stamp) if isinstance(stamp, int) else stamp
+    points_xy = _numbers("points", points, 2)
+    prompt.points = [Point(x=x, y=y) for x, y in zip(points_xy[::2], points_xy[1::2], strict=True)]
+    given = [1] * len(prompt.points) if labels is None else np.atleast_1d(np.asarray(labels)).ravel().tolist()
+    if len(given) != len(prompt.points):
+        raise ValueError(f"labels: expected one for each of {len(prompt.points)} points, got {len(given)}")
+    prompt.point_labels = [int(label) for label in given]
+    corners = _numbers("box", box, 4)
+    if len(corners) > 4:
+        raise ValueError(f"box: expected x0, y0, x1, y1, got {len(corners)} numbers")
+    prompt.box_xyxy = corners
+    if mask is not None:
+        mask_hw = np.asarray(mask)
+        if mask_hw.ndim != 2:
+            raise ValueError(f"mask: expected (H, W), got {mask_hw.shape}")
+        prompt.mask = array_to_image((mask_hw != 0).astype(np.uint8) * 255, "mono8", Header())
+    return prompt
+
+
+def _numbers(name: str, values: ArrayLike | None, group: int) -> Sequence[float]:
+    flat = np.zeros(0) if values is None else np.asarray(values, dtype=np.float64).ravel()
+    if len(flat) % group:
+        raise ValueError(f"{name}: expected groups of {group} numbers, got {len(flat)}")
+    return [float(value) for value in flat]
+
+
+def image_to_labels(message: Image) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """(H, W) labels or mask of a mono8 or mono16 image; ImageError for another encoding or missing data."""
+    if message.encoding not in ("mono8", "mono16"):
+        raise ImageError(f"expected a label image or mask in mono8 or mono16, got {message.encoding!r}")
+    return np.array(read_pixels(message, 1, np.uint8 if message.encoding == "mono8" else np.uint16))
+
+
+def place_mask(message: Image, roi: RegionOfInterest, height: int, width: int) -> NDArray[np.bool_]:
+    """(H, W) of a mask that was cropped to its box; all False for an empty one."""
+    mask = np.zeros((height, width), dtype=np.bool_)
+    if roi.width and roi.height:
+        rows = slice(roi.y_offset, roi.y_offset + roi.height)
+        mask[rows, roi.x_offset : roi.x_offset + roi.width] = image_to_labels(message) != 0
+    return mask
+
+
+def roi_to_box(roi: RegionOfInterest) -> tuple[int, int, int, int] | None:
+    """x0, y0, x1, y1 in px, half open; None when it is empty."""
+    if not (roi.width and roi.height):
+        return None
+    return roi.x_offset, roi.y_offset, roi.x_offset + roi.width, roi.y_offset + roi.height
 
 
 def _read_mask(message: Image) -> NDArray[np.bool_] | None:

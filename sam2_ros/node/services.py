@@ -17,7 +17,6 @@ import numpy as np
 import rclpy.task
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import RegionOfInterest
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool
@@ -25,6 +24,7 @@ from std_srvs.srv import SetBool
 from sam2_ros.image_io.encodings import ImageError, image_to_rgb
 from sam2_ros.msg import Prompt, SegmentedMask, TrackedObjectArray
 from sam2_ros.node.conversions import (
+    SERVICE_QOS,
     array_to_image,
     outcome_to_message,
     read_prompt,
@@ -52,9 +52,6 @@ from sam2_ros.tracking.transforms import tight_box_xyxy
 from sam2_ros.tracking.types import PromptError
 
 T = TypeVar("T")
-
-# As services usually are, but for the depth: of more requests at once the middleware would drop some without a word.
-QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=200, reliability=ReliabilityPolicy.RELIABLE)
 
 
 class Services:
@@ -100,7 +97,7 @@ class Services:
                 response.success, response.message = False, f"{name} failed, a bug: {type(error).__name__}: {error}"
             return response
 
-        return self._node.create_service(kind, name, answer, qos_profile=QOS, callback_group=self._group)
+        return self._node.create_service(kind, name, answer, qos_profile=SERVICE_QOS, callback_group=self._group)
 
     async def _until(self, future: Future[T], limit_s: float) -> T | None:
         """The future's result, or None when it did not come in time (it is cancelled then). Raises what it raises."""

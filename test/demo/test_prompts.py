@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sam2_ros.data.prompt_text import PromptSpec
-from sam2_ros.demo.prompts import make_wish
-from sam2_ros.demo.stream import StreamSpec
+from sam2_ros.demo.stream import StreamSpec, make_wish
 
 TABLETOP = StreamSpec(height_px=60, width_px=80)
 VIDEO = StreamSpec(source="clip.mp4")

@@ -13,10 +13,10 @@ from image_messages import image_message
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from sam2_ros.image_io.encodings import image_to_rgb
+from sam2_ros.image_io.encodings import ImageError, image_to_rgb
 from sam2_ros.msg import Prompt, TrackedObject
 from sam2_ros.node import conversions
-from sam2_ros.node.conversions import array_to_image, label_image_to_message, read_prompt
+from sam2_ros.node.conversions import array_to_image, image_to_labels, label_image_to_message, read_prompt
 from sam2_ros.session.objects import ObjectView, PromptAction, PromptOutcome, TrackingView
 from sam2_ros.tracking.types import FrameResult, ObjectState, PromptError, TrackedMask
 
@@ -142,3 +142,21 @@ def test_view_to_message_without_masks_and_without_a_stamp() -> None:
 def test_view_before_the_first_image() -> None:
     message = conversions.view_to_message(TrackingView(None, 0, None, None, (), 0), with_masks=True)
     assert (message.header.stamp.sec, message.frame_index, len(message.objects)) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "data", "step", "is_bigendian"),
+    [
+        ("mono8", bytes([1, 2, 9, 3, 4, 9]), 3, 0),  # a padded row
+        ("mono16", bytes([1, 0, 2, 0, 3, 0, 4, 0]), 4, 0),
+        ("mono16", bytes([0, 1, 0, 2, 0, 3, 0, 4]), 4, 1),
+    ],
+)
+def test_label_images_are_read_as_they_were_meant(encoding: str, data: bytes, step: int, is_bigendian: int) -> None:
+    message = Image(height=2, width=2, encoding=encoding, step=step, is_bigendian=is_bigendian, data=data)
+    assert image_to_labels(message).tolist() == [[1, 2], [3, 4]]
+
+
+def test_a_label_image_of_another_encoding_is_refused() -> None:
+    with pytest.raises(ImageError, match="mono8 or mono16, got 'rgb8'"):
+        image_to_labels(Image(encoding="rgb8", width=1, height=1))

@@ -53,10 +53,10 @@ class RosRig:
     def call_async(self, kind: Any, name: str, **fields: Any) -> Any:
         """Start a call of one of the node's services, e.g. ``Clear, "clear"``."""
         if name not in self._clients:
-            from sam2_ros.node.services import QOS
+            from sam2_ros.node.conversions import SERVICE_QOS
 
             # As deep as the service's: who sends many requests through one client must hold as many answers.
-            self._clients[name] = self.peer.create_client(kind, f"sam2_node/{name}", qos_profile=QOS)
+            self._clients[name] = self.peer.create_client(kind, f"sam2_node/{name}", qos_profile=SERVICE_QOS)
             self.spin_until(self._clients[name].service_is_ready, f"service {name} is there")
         return self._clients[name].call_async(kind.Request(**fields))
 
