@@ -1,1 +1,1 @@
-"""The SAM 2 network (arXiv 2408.00714): stateless modules in plain PyTorch that know nothing of frames or objects."""
+"""The SAM 2 network (arXiv 2408.00714): stateless modules in plain PyTorch, without frames or objects."""

@@ -13,7 +13,7 @@ from sam2_ros.model.packed import Linear
 from sam2_ros.model.position_encoding import rotary_table, rotate_pairs
 from sam2_ros.model.softmax_attention import prefers_products, softmax_attention
 
-_CACHED_KEYS = 2**20  # numbers in keys that stay in the cache while they are turned, all maps together
+_CACHED_KEYS = 2**20  # number of key values, over all maps, that stay in the cache while they are rotated
 
 
 class Attention(nn.Module):
@@ -60,16 +60,16 @@ class Attention(nn.Module):
 
 @dataclass(frozen=True)
 class Keys:
-    """What queries look at."""
+    """What queries attend to."""
 
-    k_bhmc: Tensor  # turned by their places
-    v_bmc: Tensor  # what the values are projected from
-    valid_bm: Tensor | None = None  # bool, False for keys that are left out; None: none is
-    bias_m: Tensor | None = None  # added to the scores of each key; None: nothing is
+    k_bhmc: Tensor  # rotated by their positions
+    v_bmc: Tensor  # input of the value projection
+    valid_bm: Tensor | None = None  # bool, False for keys that are masked out; None: all are valid
+    bias_m: Tensor | None = None  # added to the scores of each key; None: no bias
 
 
 class RotaryAttention(Attention):
-    """Attention whose queries and keys are turned by their place in the image (axial RoPE).
+    """Attention whose queries and keys are rotated by their position in the image (axial RoPE).
 
     Keys may hold several maps of the queries' size one after another (one per memory) and, at their end, tokens
     without a place in the image (object pointers), which stay unturned. Other layouts of the keys are subclasses.
@@ -79,7 +79,7 @@ class RotaryAttention(Attention):
         super().__init__(dim, num_heads, key_value_dim=key_value_dim)
 
     def turn_keys(self, k_bhmc: Tensor, grid_hw: Sequence[int], num_unplaced: int) -> Tensor:
-        """Keys turned by their places; the last ``num_unplaced`` have none."""
+        """Keys rotated by their positions; the last ``num_unplaced`` have none."""
         cos, sin = rotary_table(k_bhmc.shape[-1], *grid_hw, k_bhmc.device)
         placed = k_bhmc.shape[2] - num_unplaced
         in_parts = k_bhmc.numel() > _CACHED_KEYS and is_cpu_inference(k_bhmc)
@@ -87,7 +87,7 @@ class RotaryAttention(Attention):
         return torch.cat([*(rotate_pairs(part, cos, sin) for part in maps), k_bhmc[:, :, placed:]], dim=2)
 
     def choose_keys(self, keys: Keys, grid_hw: Sequence[int], num_unplaced: int) -> Keys:
-        """What is looked at instead of all turned keys: here, all of them."""
+        """The keys to attend to, in place of all rotated keys; here all of them."""
         return keys
 
     def forward_on_grid(
@@ -101,7 +101,7 @@ class RotaryAttention(Attention):
     ) -> Tensor:
         """As ``forward``, with N = grid_hw[0] * grid_hw[1] queries and M = R * N + num_unplaced keys.
 
-        Queries of batch 1 serve every batch element of the keys. Keys that are False in ``valid_bm`` are left out.
+        Queries of batch 1 serve every batch element of the keys. Keys that are False in ``valid_bm`` are masked out.
         """
         q = self.split_heads(self.q_proj(q_bnc))
         k = self.split_heads(self.k_proj(k_bmc))
@@ -111,7 +111,7 @@ class RotaryAttention(Attention):
         k, v_bmc, valid_bm, bias_m = keys.k_bhmc, keys.v_bmc, keys.valid_bm, keys.bias_m
         value_width = v_bmc.shape[2]
         if valid_bm is None and self.num_heads == 1 and value_width < q.shape[3] and prefers_products(q, value_width):
-            # Weights of one head add up to one: the values can be averaged at their own, smaller, width and projected
+            # The weights of one head sum to one, so values can be averaged at their own smaller width and projected
             # afterwards.
             mean_bnc = softmax_attention(q, k, v_bmc[:, None], bias_m=bias_m)[:, 0]
             return self.out_proj(self.v_proj(mean_bnc))

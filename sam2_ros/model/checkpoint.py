@@ -1,4 +1,4 @@
-"""Strict loading of weights: everything must be there, nothing may be left over, and a failure changes nothing."""
+"""Strict loading of weights: no missing and no unexpected tensor, and a failure changes nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = [
     "some_names",
 ]
 
-# What only tracking uses. A checkpoint of the image part alone has none of it.
+# Parts that only tracking uses; a checkpoint of the image part alone lacks all of them.
 MEMORY_PART = (
     "memory_attention.",
     "memory_encoder.",
@@ -33,17 +33,17 @@ MEMORY_PART = (
     "no_obj_embed_spatial",
     "spatial_perceiver.",
 )
-_MAX_NAME = 120  # characters of a tensor's name in a message
+_MAX_NAME = 120  # longest tensor name in a message, in characters
 _FLOAT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def load_checkpoint(model: nn.Module, path: Path, sha256: str | None = None) -> None:
-    """``read_state_dict`` and ``fill_model`` in one step, for a model that is there already."""
+    """``read_state_dict`` and ``fill_model`` for an existing model."""
     fill_model(model, read_state_dict(path, sha256), path)
 
 
 def fill_model(model: nn.Module, state: dict[str, Tensor], source: Path, image_only: bool = False) -> None:
-    """Give ``model`` the tensors of ``state``, in its own types, or leave it as it was and say why.
+    """Copy the tensors of ``state`` into ``model``, in its own types; on error the model is unchanged.
 
     Args:
         model: its state dict's names and shapes are what ``state`` must have.
@@ -171,6 +171,6 @@ def _listed(problems: list[str]) -> str:
 
 
 def some_names(names: list[str]) -> str:
-    """The first few, as text of one line whatever a file calls its tensors."""
+    """The first few names, as one line of text whatever the file contains."""
     shown = (repr(name[:_MAX_NAME])[1:-1] for name in names[:4])
     return ", ".join(shown) + (", ..." if len(names) > 4 else "")

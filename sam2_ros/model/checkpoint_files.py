@@ -1,4 +1,6 @@
-"""Checkpoint files as tensors by name. A file is data: whatever in it could run code is refused, and nothing is run."""
+"""Read checkpoint files as tensors by name. A file that contains anything but tensors is rejected, and no code in it
+runs.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +16,14 @@ from torch import Tensor
 from sam2_ros.model.huggingface import is_huggingface, official_names
 from sam2_ros.model.repvit import fold_batch_norms, has_batch_norms
 
-# What a folder saved by `transformers` has its weights in, the better format first.
+# Weight files in a folder saved by `transformers`, in order of preference.
 _FOLDER_FILES = (
     "model.safetensors",
     "model.safetensors.index.json",
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-# What is often found under a checkpoint's name, by its first bytes.
+# What often lies under a checkpoint's name instead, by its first bytes.
 _OTHER_FILES = {
     b"version https://git-lfs": "a Git LFS pointer, not the file itself: run `git lfs pull`",
     b"<": "a web page or XML: was the download refused?",
@@ -33,11 +35,11 @@ _HASH_BLOCK_BYTES = 1 << 20
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be used; one line with the path, what was expected and what was found."""
+    """An unusable checkpoint; the message is one line with the path, what was expected and what was found."""
 
 
 def read_state_dict(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by their official names, on the CPU and in the types they are stored in.
+    """The tensors of a checkpoint by their official names, on the CPU and in their stored types.
 
     EdgeTAM's batch norms are folded into the convolutions before them, in float32.
 
@@ -70,7 +72,7 @@ def _weights_file(path: Path) -> Path:
             return path
         is_folder = path.is_dir()
         found = [path / name for name in _FOLDER_FILES if (path / name).is_file()]
-    except OSError as error:  # a name that is too long, or a folder that may not be looked into
+    except OSError as error:  # a name that is too long, or a folder without read permission
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
     if not is_folder:
         raise CheckpointError(f"{path}: no such file; expected a SAM 2 checkpoint (.pt or .safetensors)")
@@ -97,7 +99,7 @@ def _check_hash(file: Path, sha256: str) -> None:
 
 
 def _read_shards(index: Path) -> dict[str, Tensor]:
-    """All files that an index of ``transformers`` names."""
+    """All files that an index of ``transformers`` lists."""
     try:
         names_by_key: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         names = sorted({str(name) for name in names_by_key.values()})
@@ -105,7 +107,7 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{index}: not a readable index of weights ({_first_line(error)})") from error
     state: dict[str, Tensor] = {}
     for name in names:
-        if not re.fullmatch(r"[\w.-]+\.(safetensors|bin)", name):  # an index must not lead out of its folder
+        if not re.fullmatch(r"[\w.-]+\.(safetensors|bin)", name):  # an index must not refer outside of its folder
             raise CheckpointError(f"{index}: expected the names of files beside it, found {name!r}")
         shard = _read_file(_weights_file(index.parent / name))
         if twice := sorted(shard.keys() & state.keys()):
@@ -130,7 +132,7 @@ def _read_file(file: Path) -> dict[str, Tensor]:
         content = _read_safetensors(file) if is_safetensors else _read_torch(file)
     except CheckpointError:
         raise
-    except Exception as error:  # a damaged file makes a reader stumble anywhere, over any kind of error
+    except Exception as error:  # a damaged file can raise any error anywhere in a reader
         raise CheckpointError(f"{file}: not a readable checkpoint, {_what_is_wrong(error)}") from error
     state = content.get("model", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not state or not all(map(_is_entry, state.items())):
@@ -141,13 +143,13 @@ def _read_file(file: Path) -> dict[str, Tensor]:
 
 
 def _is_safetensors(file: Path, start: bytes) -> bool:
-    """Such a file begins with the length of its header in 8 bytes, then a JSON object; the name may say anything."""
+    """Whether the content is safetensors: 8 bytes with the header's length, then a JSON object; any suffix."""
     header_bytes = int.from_bytes(start[:8], "little")
     return start[8:9] == b"{" and header_bytes < file.stat().st_size
 
 
 def _read_torch(file: Path) -> object:
-    # weights_only: a pickle that wants to run code is refused. A stream, for torch would go by the file's name.
+    # weights_only rejects a pickle that would run code. A stream, because torch goes by the suffix of a path.
     with file.open("rb") as stream:
         return torch.load(stream, map_location="cpu", weights_only=True)
 
@@ -166,14 +168,14 @@ def _is_entry(item: tuple[object, object]) -> bool:
         return False
     if tensor.layout is not torch.strided or tensor.is_meta or tensor.is_nested:
         return False
-    # A few stored values can be said to stand for any number of them: working with those would never end.
+    # A tensor can claim any number of elements over a few stored values, and processing them would never end.
     return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
 def _what_is_wrong(error: Exception) -> str:
     text = str(error)
     if foreign := re.search(r"(?:global|class):? (?:global )?([\w.]+\w)", text, re.IGNORECASE):
-        # Not torch's own text, which tells how to load such a file all the same.
+        # Not torch's message, which explains how to load such a file anyway.
         return (
             f"it holds {foreign[1]}, which is no tensor and could run code; nothing was run. If you trust its source, "
             "save its state dict alone and load that"

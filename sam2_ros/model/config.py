@@ -46,24 +46,24 @@ class VitSpec:
 class PerceiverSpec:
     """EdgeTAM's spatial perceiver (arXiv 2501.07256): a frame's memory as latents in place of a map."""
 
-    grid: int = 16  # squared: how many latents look at the whole map, and how many at a window each
+    grid: int = 16  # squared: number of latents of the whole map, and of those of one window each
     depth: int = 2
 
 
 @dataclass(frozen=True)
 class PooledMemory:
-    """Squares of memory tokens that are looked at as one (arXiv 2411.18933)."""
+    """Squares of memory tokens that are attended to as one (arXiv 2411.18933)."""
 
     side: int = 2  # tokens along one side of a square
-    weight_in_keys: bool = False  # a square's weight, a logarithm, is added to its key and not to its score
-    lone_map_whole: bool = True  # where there is only one memory, nothing is pooled
+    weight_in_keys: bool = False  # add the log weight of a square to its key instead of its score
+    lone_map_whole: bool = True  # do not pool while there is only one memory
 
 
 @dataclass(frozen=True)
 class Approximations:
-    """Less work for slightly other masks; docs/speed.md has what each costs and brings. The default is exact."""
+    """Faster for slightly different masks; docs/speed.md has cost and benefit. The default is exact."""
 
-    memory_pooling: int = 1  # squares of so many by so many memory tokens are looked at as one (arXiv 2411.18933)
+    memory_pooling: int = 1  # N x N memory tokens are attended to as one (arXiv 2411.18933)
     recent_memories: int | None = None  # spatial memories of the frames before this one; None: as many as in training
 
     def __str__(self) -> str:
@@ -73,7 +73,7 @@ class Approximations:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Everything that decides the shapes of one model. The defaults are those of every released SAM 2.1 size."""
+    """Everything that determines the shapes of one model. The defaults are those of every released SAM 2.1 size."""
 
     name: str
     trunk: HieraSpec | EfficientNetLiteSpec | RepViTSpec | VitSpec
@@ -87,12 +87,12 @@ class ModelConfig:
     iou_hidden_dim: int = 256
     num_spatial_memories: int = 7  # ``num_maskmem``: one conditioning slot and the frames before this one
     max_pointers: int = 16  # object pointers from t-1 .. t-15, beside those of conditioning frames
-    max_conditioning_in_attention: int | None = None  # ``max_cond_frames_in_attn``, 2 or more; None = all that are kept
+    max_conditioning_in_attention: int | None = None  # ``max_cond_frames_in_attn``, 2 or more; None = all kept ones
     pointer_time_encoding: bool = True  # 2.1: signed temporal encoding of object pointers
     no_object_memory_embed: bool = True  # 2.1: a learned embedding marks memories of absent objects
-    fine_maps: bool = True  # the decoder looks at strides 4 and 8 (``use_high_res_features_in_sam``)
+    fine_maps: bool = True  # the decoder uses strides 4 and 8 (``use_high_res_features_in_sam``)
     perceiver: PerceiverSpec | None = None  # None: memories are maps
-    pooled_memory: PooledMemory | None = None  # that it was trained with
+    pooled_memory: PooledMemory | None = None  # used in training
     approximations: Approximations = Approximations()
 
     @property
@@ -107,19 +107,19 @@ class ModelConfig:
 
     @property
     def memory_hw(self) -> tuple[int, int]:
-        """Height and width in which the tokens of a frame's memory are laid out."""
+        """Height and width of the grid of a frame's memory tokens."""
         if self.perceiver is not None:
             return 2 * self.perceiver.grid, self.perceiver.grid
         return self.feature_size, self.feature_size
 
     @property
     def memory_tokens(self) -> int:
-        """Tokens that memory attention has of one frame, pointers aside."""
+        """Memory tokens of one frame, without pointers."""
         return self.memory_hw[0] * self.memory_hw[1]
 
     @property
     def pooled_keys(self) -> PooledMemory | None:
-        """How memory attention pools its keys: as asked for, else as it was trained; None: not at all."""
+        """How memory attention pools its keys: as the approximations say, else as in training; None: no pooling."""
         if self.approximations.memory_pooling > 1:
             return PooledMemory(self.approximations.memory_pooling, lone_map_whole=False)
         return self.pooled_memory
@@ -149,7 +149,7 @@ _NANO = ModelConfig(
     iou_hidden_dim=128,
     num_spatial_memories=4,
     max_pointers=8,
-    # Trained on short clips: a pointer's age beyond the clip length would be a position never seen in training.
+    # Trained on short clips: the age of an older pointer would be a position never seen in training.
     pointer_time_encoding=False,
 )
 
@@ -207,7 +207,7 @@ MODELS: dict[str, ModelConfig] = {
 
 
 def model_config(name: str, image_size: int | None = None) -> ModelConfig:
-    """The table's entry of that name, optionally at another input size.
+    """The table's entry with this name, optionally at another input size.
 
     Args:
         name: a key of ``MODELS``.
@@ -229,7 +229,7 @@ def model_config(name: str, image_size: int | None = None) -> ModelConfig:
 
 
 def approximate(config: ModelConfig, approximations: Approximations) -> ModelConfig:
-    """The same model with less work.
+    """The same model with approximations.
 
     Raises:
         ValueError: squares that do not divide the feature map, or of a model whose memories are small already, or more

@@ -33,14 +33,14 @@ class SamePadConv(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         total = self.kernel_size[0] - self.stride[0]
         weight = self.weight
-        if total % 2:  # not by F.pad, which does not survive ONNX export on a weight
+        if total % 2:  # F.pad on a weight cannot be exported to ONNX
             weight = torch.cat((torch.zeros_like(weight[:, :, :1]), weight), dim=2)
             weight = torch.cat((torch.zeros_like(weight[..., :1]), weight), dim=3)
         return F.conv2d(x, weight, self.bias, self.stride, (total + 1) // 2, 1, self.groups)
 
 
 class InvertedResidual(nn.Module):
-    """1x1 up, depthwise, 1x1 down; a shortcut where the shape stays."""
+    """1x1 expansion, depthwise, 1x1 projection; with a shortcut if the shape does not change."""
 
     def __init__(self, dim_in: int, dim_out: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class EfficientNetLite(nn.Module):
                 width = width_out
 
     def heavy_parts(self) -> list[nn.Module]:
-        """All of it: there is no sum through the blocks that would stay in float32."""
+        """All layers: there is no residual stream to keep in float32."""
         return [self]
 
     def forward(self, images_bchw: Tensor) -> list[Tensor]:

@@ -13,13 +13,13 @@ from sam2_ros.model.layers import MLP
 from sam2_ros.model.packed import Linear
 from sam2_ros.model.softmax_attention import softmax_attention
 
-_STRIP_BYTES = 16 * 2**20  # of the widest map in a block, for what goes through it at once
+_STRIP_BYTES = 16 * 2**20  # size limit of the widest map of a block, for the strip processed at once
 
 
 def split_windows(x_bhwc: Tensor, size: int) -> Tensor:
     """(B, H, W, C) -> (B * windows, size, size, C). H and W are zero-padded up to a multiple of ``size``.
 
-    The padding takes part in attention, unmasked: the released weights were trained so.
+    Padding is attended to without a mask, because the released weights were trained that way.
     """
     h, w, c = x_bhwc.shape[1:]
     x = F.pad(x_bhwc, (0, 0, 0, -w % size, 0, -h % size))
@@ -75,7 +75,7 @@ class MultiScaleBlock(nn.Module):
         self.widens = dim_in != dim_out
 
     def forward(self, x_bhwc: Tensor) -> Tensor:
-        """Nothing looks outside its window, so strips of whole windows can go through one after another."""
+        """Process strips of whole windows one after another: attention does not cross windows."""
         if not self.window or not is_cpu_inference(x_bhwc):
             return self.forward_whole(x_bhwc)
         weight = self.mlp.layers[0].get_parameter("weight")
@@ -84,7 +84,7 @@ class MultiScaleBlock(nn.Module):
         return cat([self.forward_whole(strip) for strip in x_bhwc.split(rows, dim=1)], dim=1)
 
     def forward_whole(self, x_bhwc: Tensor) -> Tensor:
-        # Products may be in bfloat16. The sum that runs through all blocks stays in float32: it would lose most.
+        # Products may be in bfloat16. The residual stream stays in float32, because it would lose most precision.
         dtype = self.attn.qkv.weight.dtype
         normed = self.norm1(x_bhwc)
         shortcut = x_bhwc
@@ -125,7 +125,7 @@ class Hiera(nn.Module):
         for stage, depth in enumerate(spec.stages):
             for index_in_stage in range(depth):
                 first_of_later_stage = stage > 0 and index_in_stage == 0
-                # The block that changes stage still works on the finer map, so it has the earlier stage's window.
+                # The first block of a stage still works on the finer map, so it uses the window of the stage before.
                 window = spec.window_sizes[stage - 1 if first_of_later_stage else stage]
                 block = MultiScaleBlock(
                     dim_in=self.channels[stage - 1 if first_of_later_stage else stage],
@@ -138,11 +138,11 @@ class Hiera(nn.Module):
             self.stage_ends.append(len(self.blocks) - 1)
 
     def heavy_parts(self) -> list[nn.Module]:
-        """Nearly all of the work: what pays in bfloat16."""
+        """The layers that do nearly all of the work, for which bfloat16 pays."""
         return [part for block in self.blocks for part in (block.get_submodule("attn"), block.get_submodule("mlp"))]
 
     def kept_position_embedding(self, height: int, width: int) -> Tensor:
-        """``position_embedding``, kept: it costs as much as a block."""
+        """``position_embedding``, cached, because it costs as much as a block."""
         return self._kept.made_of((self.pos_embed, self.pos_embed_window), self.position_embedding, height, width)
 
     def train(self, mode: bool = True) -> Hiera:
@@ -150,7 +150,7 @@ class Hiera(nn.Module):
         return super().train(mode)
 
     def position_embedding(self, height: int, width: int) -> Tensor:
-        """(1, H, W, C): a coarse map stretched over the image plus one window's map tiled over it."""
+        """(1, H, W, C): a coarse map interpolated over the image, plus one window's map tiled over it."""
         coarse = F.interpolate(self.pos_embed, size=(height, width), mode="bicubic")
         size = self.pos_embed_window.shape[-1]
         tiled = self.pos_embed_window.tile(1, 1, height // size, width // size)

@@ -16,7 +16,7 @@ _FOURIER_AGAIN = "prompt_encoder.shared_embedding.positional_embedding"
 _NUM_POINT_EMBEDDINGS = 4  # negative, positive, and a box's two corners
 _POINTS = "prompt_encoder.point_embed.weight"
 
-# Regular expressions and what replaces them; every rule is applied, from top to bottom.
+# Regular expressions and their replacements; all rules are applied in order.
 _THREE_LAYERS = r"(output_hypernetworks_mlps\.\d|iou_prediction_head|pred_obj_score_head|object_pointer_proj)"
 _RULES: tuple[tuple[str, str], ...] = (
     # Perceptrons: of three layers, then of two.
@@ -25,7 +25,7 @@ _RULES: tuple[tuple[str, str], ...] = (
     (rf"{_THREE_LAYERS}\.proj_out\.", r"\1.layers.2."),
     (r"\.mlp\.proj_in\.", ".mlp.layers.0."),
     (r"\.mlp\.proj_out\.", ".mlp.layers.1."),
-    # Sequences whose members have names there and positions here.
+    # Sequences whose members have names there and indices here.
     (r"mask_embed\.conv1\.", "mask_downscaling.0."),
     (r"mask_embed\.layer_norm1\.", "mask_downscaling.1."),
     (r"mask_embed\.conv2\.", "mask_downscaling.3."),
@@ -72,7 +72,7 @@ def is_huggingface(state: dict[str, Tensor]) -> bool:
 
 
 def official_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors by the names of the official checkpoints; a name that no rule knows stays as it is.
+    """The same tensors by the names of the official checkpoints; a name that no rule matches is kept.
 
     Raises:
         ValueError: the two copies of the Fourier matrix differ, where SAM 2 has one, or two names are those of one

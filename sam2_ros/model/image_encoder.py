@@ -14,7 +14,7 @@ from sam2_ros.model.vit import PlainNeck, Vit
 
 
 class LateralConv(nn.Module):
-    """A named 1x1 convolution, so that its weights are found as ``convs.N.conv``."""
+    """A named 1x1 convolution, so that its weights are named ``convs.N.conv``."""
 
     def __init__(self, dim_in: int, dim_out: int) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class FpnNeck(nn.Module):
     def forward(self, levels: list[Tensor], conv_s0: nn.Conv2d, conv_s1: nn.Conv2d) -> tuple[Tensor, Tensor, Tensor]:
         """``conv_s0`` and ``conv_s1``: the mask decoder's own 1x1 convolutions of strides 4 and 8.
 
-        Nothing else looks at the neck's wide maps there, so those are not made.
+        Nothing else uses the neck's wide maps there, so they are not computed.
         """
         stride32, stride16, stride8, stride4 = (lateral for lateral in self.convs if isinstance(lateral, LateralConv))
         top_down = F.interpolate(stride32(levels[3]), scale_factor=2.0, mode="nearest")

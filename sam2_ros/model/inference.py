@@ -1,4 +1,4 @@
-"""What may be done otherwise where nothing is trained and no graph is exported."""
+"""Shortcuts for inference: allowed where nothing is trained and no graph is exported."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _is_autocasting() -> bool:
 
 
 def state_of(*parameters: Tensor) -> tuple[object, ...] | None:
-    """Equal for as long as the parameters hold the same values, so that what was made of them can be kept.
+    """A key that is equal while the parameters hold the same values, to cache what was computed from them.
 
     Keep the parameters too, or another may come to lie where one was. What is written through ``.data`` is not noticed:
     then let go of what was kept, as ``train`` and ``eval`` do.
@@ -40,7 +40,7 @@ def state_of(*parameters: Tensor) -> tuple[object, ...] | None:
 
 
 class Kept:
-    """The last tensor that was made of some parameters, made anew only when they or its size have changed."""
+    """A cache of one tensor computed from parameters, recomputed only when they or its size change."""
 
     def __init__(self) -> None:
         self._kept: tuple[object, Tensor, Sequence[Tensor]] | None = None

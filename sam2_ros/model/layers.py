@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from sam2_ros.model.packed import Linear
 
-_FEW_CHANNELS = 4  # layer_norm works along channels: with so few of them it is up to ten times slower than whole maps
+_FEW_CHANNELS = 4  # with so few, layer_norm along channels is up to ten times slower than operations on whole maps
 
 
 def chained_1x1(x_bchw: Tensor, first: nn.Conv2d, second: nn.Conv2d) -> Tensor:
-    """``second(first(x))`` of two 1x1 convolutions with nothing between them, as the one convolution that they are."""
+    """``second(first(x))`` of two 1x1 convolutions with nothing between them, fused into one."""
     assert first.bias is not None and second.bias is not None
     dtype = second.weight.dtype
     wide = torch.promote_types(dtype, torch.float32)

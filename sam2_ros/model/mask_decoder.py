@@ -1,4 +1,4 @@
-"""Prompt tokens and (memory-conditioned) image features -> masks, their quality, and whether the object is there.
+"""Prompt tokens and (memory-conditioned) image features -> masks, their predicted IoU, and the object score.
 
 SAM 2 paper, section 4 "Prompt encoder and mask decoder", and appendix D.
 """
@@ -20,7 +20,7 @@ _NUM_MASKS = 4  # one for unambiguous prompts, three for ambiguous ones
 
 @dataclass(frozen=True)
 class DecodedMasks:
-    """M candidate masks a batch element: M = 3 for ambiguous prompts, else 1."""
+    """M candidate masks per batch element: M = 3 for ambiguous prompts, else 1."""
 
     logits_bmhw: Tensor  # (B, M, S/4, S/4)
     ious_bm: Tensor  # predicted IoU, 0..1
@@ -52,7 +52,7 @@ class MaskDecoder(nn.Module):
             nn.ConvTranspose2d(dim // 4, dim // 8, 2, 2),
             nn.GELU(),
         )
-        # Applied once per image rather than per prompt: see ``laterals``.
+        # Applied once per image instead of once per prompt, see ``laterals``.
         self.conv_s0 = nn.Conv2d(dim, dim // 8, 1)
         self.conv_s1 = nn.Conv2d(dim, dim // 4, 1)
         self.output_hypernetworks_mlps = nn.ModuleList(MLP(dim, dim, dim, dim // 8) for _ in range(_NUM_MASKS))
@@ -73,7 +73,7 @@ class MaskDecoder(nn.Module):
         stride8_bchw: Tensor,
         multimask: bool,
     ) -> DecodedMasks:
-        """Decode one prompt a batch element. Batch sizes of 1 are broadcast where the image is shared."""
+        """Decode one prompt per batch element. Image maps of batch size 1 are broadcast."""
         batch = prompts.tokens_bnc.shape[0]
         output_tokens = torch.cat((self.obj_score_token.weight, self.iou_token.weight, self.mask_tokens.weight))
         tokens_bnc = torch.cat((output_tokens.expand(batch, -1, -1), prompts.tokens_bnc), dim=1)
@@ -121,7 +121,7 @@ class MaskDecoder(nn.Module):
         return DecodedMasks(
             torch.where(stable_b1[..., None, None], single.logits_bmhw, every.logits_bmhw[rows, best_b][:, None]),
             torch.where(stable_b1, single.ious_bm, every.ious_bm[rows, best_b][:, None]),
-            single.tokens_bmc,  # the pointer stays the single mask's own: it is what memory was trained on
+            single.tokens_bmc,  # the pointer is that of the single mask, on which memory was trained
             single.object_score_logits_b1,
         )
 

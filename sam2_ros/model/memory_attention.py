@@ -1,4 +1,4 @@
-"""The current frame's features look at the memories of earlier frames (paper section 4, "Memory attention")."""
+"""The features of the current frame attend to memories (paper section 4, "Memory attention")."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sam2_ros.model.spatial_perceiver import LatentRotaryAttention
 
 
 def cross_attention(config: ModelConfig) -> RotaryAttention:
-    """The look at memory, for the kind of memory that the network has."""
+    """The cross-attention for the kind of memory that the network has."""
     if config.perceiver is not None:
         return LatentRotaryAttention(config, config.perceiver)
     pooled = config.pooled_keys
@@ -50,7 +50,7 @@ class MemoryAttentionLayer(nn.Module):
         num_unplaced: int,
         valid_bm: Tensor | None,
     ) -> Tensor:
-        dtype = placed_memory_bmc.dtype  # of the products; the sum that runs through the layers stays in float32
+        dtype = placed_memory_bmc.dtype  # of the products; the residual stream stays in float32
         y = self.norm1(x_bnc).to(dtype)
         x_bnc = x_bnc + self.self_attn.forward_on_grid(y, y, y, grid_hw)
         y = self.norm2(x_bnc).to(dtype)

@@ -1,4 +1,4 @@
-"""Matrix products whose right side is laid out once, for all the products that it takes part in.
+"""Matrix products whose right side is packed once, for all products with it.
 
 A product on a CPU begins by rearranging its right side into blocks, as the instructions take it. For weights that is
 the same work in every frame, and for the keys of attention in every slice of queries: a tenth of the product and more.
@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from sam2_ros.model.inference import is_cpu_inference, state_of
 
-_WORTH_PRODUCTS = 2**26  # of two numbers, in one matrix product: half a millisecond; below it other things cost more
+_WORTH_PRODUCTS = 2**26  # multiplications in a matrix product, half a millisecond; below, overheads dominate
 
 
 def _packable() -> frozenset[torch.dtype]:
-    """Types for which this processor has been found faster so: x86 with AVX2 or more.
+    """Types for which packing was measured to be faster on this processor: x86 with AVX2 or more.
 
-    The operators are the compiler's own, there since torch 2.0, but not promised.
+    The operators are internal to PyTorch's compiler, there since torch 2.0, without a guarantee.
     """
     mkldnn = torch.ops.mkldnn
     needed = ("_reorder_linear_weight", "_linear_pointwise", "_is_mkldnn_bf16_supported")
@@ -30,16 +30,16 @@ def _packable() -> frozenset[torch.dtype]:
 
 
 _PACKABLE = _packable()
-_NAMES = {type(None): ("none", ""), nn.ReLU: ("relu", ""), nn.GELU: ("gelu", "none")}  # as the operator has them
+_NAMES = {type(None): ("none", ""), nn.ReLU: ("relu", ""), nn.GELU: ("gelu", "none")}  # in the operator's terms
 
 
 def pays_packed(right_mc: Tensor, rows: int) -> bool:
-    """Whether products of so many rows with ``right_mc`` transposed are faster through ``pack``."""
+    """Whether products of this many rows with ``right_mc`` transposed are faster with ``pack``."""
     return rows * right_mc.numel() >= _WORTH_PRODUCTS and right_mc.dtype in _PACKABLE and is_cpu_inference(right_mc)
 
 
 def pack(right_mc: Tensor, rows: int) -> Tensor:
-    """An opaque tensor for ``packed_product``; ``rows`` of the left side are expected, but any number may come."""
+    """An opaque tensor for ``packed_product``, optimised for ``rows`` rows on the left; any number works."""
     packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(right_mc, rows)
     return packed
 
@@ -47,23 +47,23 @@ def pack(right_mc: Tensor, rows: int) -> Tensor:
 def packed_product(
     left_nc: Tensor, packed: Tensor, bias_m: Tensor | None = None, activation: nn.Module | None = None
 ) -> Tensor:
-    """activation(left right^T + bias): (..., N, C) by what ``pack`` made of (M, C) -> (..., N, M)."""
+    """activation(left right^T + bias): (..., N, C) and the packed (M, C) -> (..., N, M)."""
     name, variant = _NAMES[type(activation)]
     product: Tensor = torch.ops.mkldnn._linear_pointwise(left_nc, packed, bias_m, name, [], variant)
     return product
 
 
 class Linear(nn.Linear):
-    """A linear layer that keeps its weight packed beside the plain one, where that is faster.
+    """A linear layer that keeps a packed copy of its weight, where that is faster.
 
     The packed weight is made at the first use and made anew when the plain one has changed. A change through ``.data``
     is noticed at the next ``train()`` or ``eval()`` only.
     """
 
-    _packed: tuple[object, Tensor, Tensor] | None = None  # the weight's state, the weight, and what was made of it
+    _packed: tuple[object, Tensor, Tensor] | None = None  # the weight's state, the weight, and the packed copy
 
     def forward(self, x: Tensor, activation: nn.Module | None = None) -> Tensor:
-        """(..., in_features) -> (..., out_features), through a ReLU, an exact GELU or nothing."""
+        """(..., in_features) -> (..., out_features), followed by a ReLU, an exact GELU or nothing."""
         weight = self.weight
         rows = x.numel() // max(1, x.shape[-1])
         state = state_of(weight) if x.dtype == weight.dtype and pays_packed(weight, rows) else None
@@ -80,5 +80,5 @@ class Linear(nn.Linear):
         return super().train(mode)
 
     def __getstate__(self) -> dict[str, object]:
-        """For copies and pickles, which make their own: an opaque tensor can be neither."""
+        """State for copies and pickles without the packed weight, which supports neither."""
         return {name: value for name, value in self.__dict__.items() if name != "_packed"}

@@ -1,4 +1,4 @@
-"""Memory maps at a lower resolution: memory attention that looks at fewer keys.
+"""Pooled memory maps: memory attention with fewer keys.
 
 As in Efficient Track Anything (arXiv 2411.18933): neighbouring memory tokens are alike, so a square of them is
 looked at as one, with their mean as its key and value, and counts as many times as it has tokens. Some networks of
@@ -19,7 +19,7 @@ from sam2_ros.model.config import ModelConfig, PooledMemory
 
 
 def pool_maps(x_bmc: Tensor, grid_hw: Sequence[int], num_unplaced: int, side: int) -> Tensor:
-    """The mean of each square of ``side`` x ``side`` tokens of every map; the last ``num_unplaced`` stay as they are.
+    """The mean of each square of ``side`` x ``side`` tokens of every map; the last ``num_unplaced`` are kept.
 
     (B, R * h * w + num_unplaced, C) -> (B, R * h * w / side^2 + num_unplaced, C).
     """
@@ -30,14 +30,14 @@ def pool_maps(x_bmc: Tensor, grid_hw: Sequence[int], num_unplaced: int, side: in
 
 
 def weight_of_squares(num_tokens: int, num_unplaced: int, side: int, like: Tensor) -> Tensor:
-    """(num_tokens,): what is added to the score of each pooled key, so that a square weighs as much as its tokens."""
+    """(num_tokens,): bias of the score of each pooled key, which makes a square weigh as much as its tokens."""
     bias_m = like.new_full((num_tokens,), 2 * math.log(side))
     bias_m[num_tokens - num_unplaced :] = 0
     return bias_m
 
 
 class PooledRotaryAttention(RotaryAttention):
-    """Memory attention's look at the means of squares of each map, after they were turned by their places."""
+    """Memory attention over the mean of each square of a map, after the keys were rotated by their positions."""
 
     def __init__(self, config: ModelConfig, pooled: PooledMemory) -> None:
         super().__init__(config.d_model, 1, config.memory_dim)
@@ -57,7 +57,7 @@ class PooledRotaryAttention(RotaryAttention):
         k_bhmc = pool_maps(keys.k_bhmc.flatten(0, 1), grid_hw, num_unplaced, side).unflatten(0, keys.k_bhmc.shape[:2])
         v_bmc = pool_maps(keys.v_bmc, grid_hw, num_unplaced, side)
         valid_bm = keys.valid_bm
-        if valid_bm is not None:  # whole maps are valid or not
+        if valid_bm is not None:  # a map is valid as a whole or not
             valid_bm = pool_maps(valid_bm[..., None].float(), grid_hw, num_unplaced, side)[..., 0] > 0
         weight_m = weight_of_squares(v_bmc.shape[1], num_unplaced, side, k_bhmc)
         if self.pooled.weight_in_keys:
@@ -66,9 +66,9 @@ class PooledRotaryAttention(RotaryAttention):
 
 
 def _whole_where_alone(keys: Keys, pooled: Keys, maps: int, num_unplaced: int) -> Keys:
-    """Of a batch in which some have one map only, in whichever slot: that map as it is, and none of its squares.
+    """Validity of keys if some batch elements have only one map: then the map is valid and its squares are not.
 
-    The shape is the same for all: both kinds of keys are there, and those that do not count are not valid.
+    The shape is the same for all elements: both kinds of keys are present, and the unused ones are invalid.
     """
     assert keys.valid_bm is not None and pooled.valid_bm is not None
     placed = keys.v_bmc.shape[1] - num_unplaced

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 _TEMPERATURE = 10000.0
-# A table made while tracking is kept and may be met again in training, which refuses tensors of inference mode.
+# A cached table may be made while tracking and used in training, which cannot use tensors of inference mode.
 _usable_in_training = torch.inference_mode(False)
 
 
 def _sine_periods(dim: int, device: torch.device | None) -> Tensor:
-    """(dim,) periods; neighbours share one, as sine and cosine of the same frequency."""
+    """(dim,) periods; adjacent channels share one, as sine and cosine of the same frequency."""
     index = torch.arange(dim, dtype=torch.float32, device=device)
     return _TEMPERATURE ** (2 * torch.div(index, 2, rounding_mode="floor") / dim)
 
@@ -24,7 +24,7 @@ def _sine_periods(dim: int, device: torch.device | None) -> Tensor:
 def sine_map(channels: int, height: int, width: int, device: torch.device) -> Tensor:
     """(1, channels, height, width) float32: y channels first, then x; positions 1..H over H, times 2 pi.
 
-    Constant for a shape, so it is kept; callers must not write to it.
+    Constant for a shape and therefore cached; callers must not write to it.
     """
 
     def along(size: int) -> Tensor:
@@ -70,7 +70,7 @@ class RandomFourierEncoding(nn.Module):
 @lru_cache(maxsize=32)
 @_usable_in_training
 def rotary_table(dim: int, height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosine and sine, each (height * width, dim / 2) float32: the first half turns with x, the second with y.
+    """Cosine and sine, each (height * width, dim / 2) float32: the first half rotates with x, the second with y.
 
     Axial rotary position encoding (RoPE-Mixed's axial variant, arXiv 2403.13298) as in SAM 2's memory attention.
     """
@@ -82,13 +82,13 @@ def rotary_table(dim: int, height: int, width: int, device: torch.device) -> tup
 
 
 def rotate_pairs(x_bhnc: Tensor, cos_nc: Tensor, sin_nc: Tensor) -> Tensor:
-    """Turn adjacent channel pairs of (B, heads, R * N, C) by the table of N positions, repeated R times; in float32."""
+    """Rotate adjacent channel pairs of (B, heads, R * N, C) by the table of N positions, R times over, in float32."""
     b, heads, tokens, c = x_bhnc.shape
     pairs = x_bhnc.float().reshape(b, heads, tokens // cos_nc.shape[0], cos_nc.shape[0], c // 2, 2)
-    if torch.compiler.is_compiling():  # ONNX has no complex numbers, and PyTorch's compiler makes no code for them
+    if torch.compiler.is_compiling():  # neither ONNX nor PyTorch's compiler supports complex numbers
         even, odd = pairs[..., 0], pairs[..., 1]
         turned = torch.stack((even * cos_nc - odd * sin_nc, even * sin_nc + odd * cos_nc), dim=-1)
         return turned.reshape(b, heads, tokens, c).to(x_bhnc.dtype)
-    # A turn is a product of complex numbers: several times faster than the four real products one by one.
+    # A rotation is a complex product, several times faster than its four real products.
     turned = torch.view_as_real(torch.view_as_complex(pairs) * torch.complex(cos_nc, sin_nc))
     return turned.reshape(b, heads, tokens, c).to(x_bhnc.dtype)

@@ -16,7 +16,7 @@ PAD, NEGATIVE, POSITIVE, BOX_TOP_LEFT, BOX_BOTTOM_RIGHT = -1, 0, 1, 2, 3
 
 @dataclass(frozen=True)
 class PointPrompts:
-    """Clicks and box corners of a batch of objects. A box is two points, placed first, labelled 2 and 3."""
+    """Points and box corners of a batch of objects. A box is two points, placed first, labelled 2 and 3."""
 
     xy_bn2: Tensor  # float32, pixels of the square model input
     labels_bn: Tensor  # int64: -1 pad, 0 negative, 1 positive, 2 box top left, 3 box bottom right
@@ -48,9 +48,9 @@ class PromptEncoder(nn.Module):
         self.no_mask_embed = nn.Embedding(1, dim)
 
     def encode_points(self, points: PointPrompts) -> Tensor:
-        """(B, N + 1, dim): one token a point and a closing pad token."""
+        """(B, N + 1, dim): one token per point and a final pad token."""
         position_bnc = self.pe_layer((points.xy_bn2 + 0.5) / self.image_size)
-        # Row 0 is the pad token, rows 1..4 what is added for labels 0..3.
+        # Row 0 is the pad token, rows 1 to 4 are added for labels 0 to 3.
         kinds = [self.not_a_point_embed, *self.point_embeddings]
         added = torch.cat([next(kind.parameters()) for kind in kinds])
         is_point_bn1 = (points.labels_bn >= 0).unsqueeze(-1)
@@ -59,7 +59,7 @@ class PromptEncoder(nn.Module):
         return torch.cat((tokens_bnc, pad_b1c), dim=1)
 
     def forward(self, points: PointPrompts | None, mask_logits_b1hw: Tensor | None, batch: int) -> EncodedPrompts:
-        """Encode what was given; ``None`` has a learned "nothing" in its place.
+        """Encode a prompt; for ``None`` the learned embedding of "no prompt" is used.
 
         Args:
             points: clicks and boxes, or None (two pad tokens, as the released weights expect).
@@ -78,5 +78,5 @@ class PromptEncoder(nn.Module):
         return EncodedPrompts(tokens_bnc, dense_bchw)
 
     def dense_position(self) -> Tensor:
-        """(1, dim, S/16, S/16): the position encoding of the image features, in the points' own coordinates."""
+        """(1, dim, S/16, S/16): the position encoding of the image features, in the same coordinates as points."""
         return self.pe_layer.grid(self.image_size // 16, self.image_size // 16)

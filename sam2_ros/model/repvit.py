@@ -22,7 +22,7 @@ _SQUEEZE = 0.25  # of the channels in squeeze-and-excite, rounded to a multiple 
 
 
 class SqueezeExcite(nn.Module):
-    """Channels weighted by what the whole map holds (arXiv 1709.01507)."""
+    """Squeeze-and-excite: channels weighted by the mean of the whole map (arXiv 1709.01507)."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class RepViTBlock(nn.Module):
 
 
 class Downsample(nn.Module):
-    """To half the resolution and the next stage's width."""
+    """Halve the resolution and change to the width of the next stage."""
 
     def __init__(self, dim_in: int, dim_out: int) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class Downsample(nn.Module):
 
 
 class Stem(nn.Module):
-    """Images to stride 4."""
+    """Images -> features at stride 4."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class RepViT(nn.Module):
             width = dim
 
     def heavy_parts(self) -> list[nn.Module]:
-        """All of it: there is no sum through the blocks that would stay in float32."""
+        """All layers: there is no residual stream to keep in float32."""
         return [self]
 
     def forward(self, images_bchw: Tensor) -> list[Tensor]:

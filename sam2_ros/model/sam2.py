@@ -23,12 +23,12 @@ from sam2_ros.model.prompt_encoder import EncodedPrompts, PointPrompts, PromptEn
 from sam2_ros.model.spatial_perceiver import MapMemory, SpatialPerceiver
 
 ABSENT_LOGIT = -1024.0  # mask logits of an object that is not in the frame
-_SURE_LOGIT = 10.0  # a mask given by the user has logits of plus or minus this
+_SURE_LOGIT = 10.0  # a mask prompt gets logits of plus or minus this
 
 
 @dataclass(frozen=True)
 class ImageFeatures:
-    """One image (or a batch) as the heads see it."""
+    """The features of one image, or of a batch."""
 
     top_bchw: Tensor  # (B, d_model, S/16, S/16), not conditioned on memory
     stride8_bchw: Tensor  # (B, d_model / 4, S/8, S/8); no channels in a network without fine maps
@@ -43,25 +43,25 @@ class ImageFeatures:
 
 @dataclass(frozen=True)
 class MemoryTokens:
-    """What one step of memory attention looks at: R frames' memories one after another, then pointer tokens."""
+    """The input of memory attention: the memories of R frames one after another, then pointer tokens."""
 
     tokens_bmc: Tensor  # (B, R * config.memory_tokens + num_pointer_tokens, memory_dim)
     position_bmc: Tensor  # same shape or batch 1
     num_pointer_tokens: int
-    # Of each batch element, what the positions were made of: time slots of its maps, ages of its pointers.
+    # For each batch element, what its positions encode: time slots of its maps, ages of its pointers.
     slots: tuple[tuple[int, ...], ...] = ()
     ages: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)
 class MaskPrediction:
-    """The heads' answer for a batch of objects in one frame."""
+    """The prediction for a batch of objects in one frame."""
 
-    logits_b1hw: Tensor  # (B, 1, S/4, S/4) of the chosen mask; ABSENT_LOGIT throughout where the object is absent
+    logits_b1hw: Tensor  # (B, 1, S/4, S/4) of the chosen mask; all ABSENT_LOGIT if the object is absent
     pointer_bc: Tensor  # (B, d_model) object pointer
     object_score_logits_b1: Tensor  # > 0: visible
     iou_b: Tensor  # predicted IoU of the chosen mask
-    candidates_bmhw: Tensor  # logits of every candidate, also where the object is judged absent
+    candidates_bmhw: Tensor  # logits of every candidate, also if the object is absent
     candidate_ious_bm: Tensor
 
 
@@ -72,7 +72,7 @@ class SAM2(nn.Module):
         config: an entry of ``sam2_ros.model.config.MODELS``.
         fallback: swap unstable single masks for the best of three, as the official builder's default does;
             None as in the official benchmark, and for training.
-        binarize_prompted_masks: memories of prompted frames are made from the thresholded mask, as the official
+        binarize_prompted_masks: memories of frames with prompts are encoded from the thresholded mask, as the official
             builder's default does.
     """
 
@@ -103,7 +103,7 @@ class SAM2(nn.Module):
             self.obj_ptr_tpos_proj = nn.Linear(dim, memory_dim)
 
     def compute_in(self, image_encoder: torch.dtype, memory_attention: torch.dtype) -> None:
-        """Let products of the two parts that are nearly all of the work be in a type of their own, such as bfloat16.
+        """Set the type of the products of the two parts that do nearly all of the work, for example bfloat16.
 
         Norms, the sums through the blocks and the heads stay in float32: their rounding would come back with every
         memory. So does what makes or ends such a sum, which is little work: most of the rounding would be there.
@@ -118,11 +118,11 @@ class SAM2(nn.Module):
         return ImageFeatures(top.float(), stride8.float(), stride4.float())
 
     def without_memory(self, features: ImageFeatures) -> Tensor:
-        """(B, d_model, h, w): features for a frame that is to be segmented from its prompt alone."""
+        """(B, d_model, h, w): features of a frame that is segmented from its prompt alone."""
         return features.top_bchw + self.no_mem_embed.transpose(1, 2)[..., None]
 
     def attend_to_memory(self, features: ImageFeatures, memory: MemoryTokens) -> Tensor:
-        """(B, d_model, h, w): features, of batch B or 1, conditioned on what was seen before in B memories."""
+        """(B, d_model, h, w): features, of batch B or 1, conditioned on B memories."""
         return self.attend_to_tokens(
             features.top_bchw, memory.tokens_bmc, memory.position_bmc, memory.num_pointer_tokens
         )
@@ -135,7 +135,7 @@ class SAM2(nn.Module):
         num_pointer_tokens: int,
         valid_bm: Tensor | None = None,
     ) -> Tensor:
-        """``attend_to_memory`` with tensors; ``valid_bm`` marks the tokens of slots that hold something."""
+        """``attend_to_memory`` with tensors; ``valid_bm`` marks the tokens of filled slots."""
         place_1chw = sine_map(self.config.d_model, *top_bchw.shape[2:], top_bchw.device)
         return self.memory_attention(top_bchw, place_1chw, tokens_bmc, position_bmc, num_pointer_tokens, valid_bm)
 
@@ -147,7 +147,7 @@ class SAM2(nn.Module):
         mask_logits_b1hw: Tensor | None = None,
         multimask: bool = True,
     ) -> MaskPrediction:
-        """Segment one object a batch element.
+        """Segment one object per batch element.
 
         Args:
             conditioned_bchw: from ``attend_to_memory`` or ``without_memory``.
@@ -162,7 +162,7 @@ class SAM2(nn.Module):
     def decode_encoded(
         self, conditioned_bchw: Tensor, features: ImageFeatures, prompts: EncodedPrompts, multimask: bool
     ) -> MaskPrediction:
-        """``decode_masks`` from the prompt encoder's output on."""
+        """``decode_masks`` after the prompt encoder."""
         decoded = self.sam_mask_decoder(
             conditioned_bchw,
             self.sam_prompt_encoder.dense_position(),
@@ -186,7 +186,7 @@ class SAM2(nn.Module):
         )
 
     def adopt_mask(self, features: ImageFeatures, mask_b1hw: Tensor) -> MaskPrediction:
-        """Take a mask as given: it is the output; the decoder only makes its object pointer.
+        """Adopt a mask prompt as the prediction; the decoder only computes its object pointer.
 
         Args:
             features: of the frame.
@@ -208,7 +208,7 @@ class SAM2(nn.Module):
     def prepare_mask(self, mask_b1hw: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 1, S, S) float32 of 0 and 1 -> twice (B, 1, S/4, S/4).
 
-        What its pointer is decoded from, and logits as if the decoder had given this mask.
+        The mask input for decoding its pointer, and the logits as if the decoder had predicted this mask.
         """
         size = self.config.image_size // 4
         logits = mask_b1hw * (2 * _SURE_LOGIT) - _SURE_LOGIT
@@ -218,7 +218,7 @@ class SAM2(nn.Module):
     def encode_memory(
         self, features: ImageFeatures, logits_b1hw: Tensor, object_score_logits_b1: Tensor, prompted: bool | Tensor
     ) -> Tensor:
-        """(B, memory_dim, *config.memory_hw): the memory of a frame and the mask found in it.
+        """(B, memory_dim, *config.memory_hw): the memory of a frame and its mask.
 
         Args:
             features: of that frame.
@@ -230,7 +230,7 @@ class SAM2(nn.Module):
         logits = F.interpolate(logits_b1hw.float(), (size, size), mode="bilinear", align_corners=False)
         if isinstance(prompted, Tensor) and self.binarize_prompted_masks:
             mask = torch.where(prompted, (logits > 0).float(), logits.sigmoid())
-        else:  # the setting first: a tensor that is an input of a graph cannot be asked
+        else:  # the setting first, because a graph input cannot be tested
             mask = (logits > 0).float() if self.binarize_prompted_masks and prompted else logits.sigmoid()
         memory_bchw = self.memory_encoder(features.top_bchw, mask * (2 * _SURE_LOGIT) - _SURE_LOGIT)
         if self.config.no_object_memory_embed:
@@ -239,9 +239,9 @@ class SAM2(nn.Module):
         return self.spatial_perceiver(memory_bchw)
 
     def memory_positions(self, slots: tuple[int, ...] | Tensor) -> Tensor:
-        """(1, R * config.memory_tokens, memory_dim): place in the image plus time slot, of R memories in a row.
+        """(1, R * config.memory_tokens, memory_dim): position in the image plus time slot, of R memories in a row.
 
-        Slot 0 is the frame just before, ``num_spatial_memories - 1`` a conditioning frame.
+        Slot 0 is the previous frame, ``num_spatial_memories - 1`` a conditioning frame.
         """
         place_nc = self.spatial_perceiver.places(self.config.feature_size, self.no_mem_embed.device)
         slots_r = torch.as_tensor(slots, device=place_nc.device)

@@ -1,4 +1,4 @@
-"""Softmax attention by whichever way is the fastest for the device and type."""
+"""Softmax attention by the fastest method for the device and type."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MAX_SCORE_BYTES = 30 * 2**20
 
 
 def _largest_power_of_two(limit: float) -> int:
-    """The largest that is at most ``limit``, and 1 if none is."""
+    """The largest power of two that is at most ``limit``, and at least 1."""
     return int(2 ** math.floor(math.log2(max(1, limit))))
 
 
@@ -49,10 +49,10 @@ def softmax_attention(
 
 
 def _by_products(q_gnc: Tensor, k_gmc: Tensor, v_gmd: Tensor, bias_m: Tensor | None) -> Tensor:
-    """As many scores at a time as stay in the cache, in one buffer: fresh memory costs more than what is done in it."""
+    """Compute as many scores at a time as fit in the cache, in one buffer: fresh memory costs more than the work."""
     groups, n, m = q_gnc.shape[0], q_gnc.shape[1], k_gmc.shape[1]
     max_scores = _MAX_SCORE_BYTES // q_gnc.element_size()
-    many = max(1, min(groups, max_scores // (n * m)))  # whole groups together, or one in slices of rows
+    many = max(1, min(groups, max_scores // (n * m)))  # several whole groups, or one group in slices of rows
     rows = n if n * m <= max_scores else _largest_power_of_two(max_scores / m)  # which products are a fifth faster with
     if rows < n and pays_packed(k_gmc[:1], rows):
         return _by_packed_products(q_gnc, k_gmc, v_gmd, bias_m, rows)
@@ -72,7 +72,7 @@ def _by_products(q_gnc: Tensor, k_gmc: Tensor, v_gmd: Tensor, bias_m: Tensor | N
 
 
 def _by_packed_products(q_gnc: Tensor, k_gmc: Tensor, v_gmd: Tensor, bias_m: Tensor | None, rows: int) -> Tensor:
-    """Group after group in slices of ``rows`` queries, which share its packed keys."""
+    """Process each group in slices of ``rows`` queries, which share its packed keys."""
     out_gnd = q_gnc.new_empty(*q_gnc.shape[:2], v_gmd.shape[2])
     for group, (q_nc, k_mc, v_md) in enumerate(zip(q_gnc, k_gmc, v_gmd, strict=True)):
         packed = pack(k_mc, rows)
@@ -80,5 +80,5 @@ def _by_packed_products(q_gnc: Tensor, k_gmc: Tensor, v_gmd: Tensor, bias_m: Ten
             scores = packed_product(q_nc[row : row + rows], packed, bias_m)
             torch.softmax(scores, dim=1, out=scores)
             torch.mm(scores, v_md, out=out_gnd[group, row : row + rows])
-            del scores  # so that the next ones come to lie in the same memory, still in the cache
+            del scores  # the next ones reuse the same memory, which is still in the cache
     return out_gnd

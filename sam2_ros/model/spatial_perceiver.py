@@ -21,7 +21,7 @@ _EXPANSION = 4  # of the feed-forward parts
 
 
 class MapMemory(nn.Module):
-    """SAM 2's own memory: the memory encoder's map as it is."""
+    """SAM 2's memory: the unchanged map of the memory encoder."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -31,12 +31,12 @@ class MapMemory(nn.Module):
         return map_bchw
 
     def places(self, side: int, device: torch.device) -> Tensor:
-        """(side^2, memory_dim): what tells where in the image a token of a map of that side is."""
+        """(side^2, memory_dim): position encoding of the tokens of a map with this side."""
         return sine_map(self.memory_dim, side, side, device)[0].flatten(1).T
 
 
 class LatentCrossAttention(nn.Module):
-    """Latents look at tokens, with one head; positions are added to keys *and* values."""
+    """Latents attend to tokens, with one head; positions are added to keys *and* values."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -129,23 +129,23 @@ class SpatialPerceiver(nn.Module):
         return latents_blc
 
     def places(self, side: int, device: torch.device) -> Tensor:
-        """(2 * grid^2, memory_dim): none for latents of the whole map, the middle of its window for the others.
+        """(2 * grid^2, memory_dim): zero for latents of the whole map, the centre of the window for the others.
 
-        ``side`` does not matter: maps of any side have as many windows.
+        ``side`` is ignored: maps of any side have equally many windows.
         """
         local_nc = sine_map(self.latents.shape[1], self.grid, self.grid, device)[0].flatten(1).T
         return torch.cat((torch.zeros_like(local_nc), local_nc))
 
 
 class LatentRotaryAttention(RotaryAttention):
-    """Memory attention's look at such latents: those of windows are turned by their place in the grid of windows."""
+    """Memory attention over such latents: those of windows are rotated by their position in the grid of windows."""
 
     def __init__(self, config: ModelConfig, spec: PerceiverSpec) -> None:
         super().__init__(config.d_model, 1, config.memory_dim)
         self.grid = spec.grid
 
     def turn_keys(self, k_bhmc: Tensor, grid_hw: Sequence[int], num_unplaced: int) -> Tensor:
-        """Of each frame's keys the first half has no place; ``grid_hw``, that of the queries, does not matter."""
+        """The first half of each frame's keys has no position; ``grid_hw``, which is the queries', is ignored."""
         placed = k_bhmc.shape[2] - num_unplaced
         frames_bhrnc = k_bhmc[:, :, :placed].unflatten(2, (-1, 2 * self.grid**2))
         whole, local = frames_bhrnc.chunk(2, dim=3)

@@ -22,7 +22,7 @@ class TwoWayBlock(nn.Module):
         self.cross_attn_image_to_token = Attention(dim, num_heads, downsample=2)
 
     def forward(self, tokens: Tensor, image: Tensor, token_pe: Tensor, image_pe: Tensor) -> tuple[Tensor, Tensor]:
-        if self.is_first:  # the tokens still are their own position encoding: no need to add it, and no shortcut
+        if self.is_first:  # the tokens still equal their position encoding: not added, and no shortcut
             tokens = self.self_attn(tokens, tokens, tokens)
         else:
             placed = tokens + token_pe

@@ -31,7 +31,7 @@ class Vit(nn.Module):
         self.channels = (dim,)
         self.grid = spec.position_grid
         self.patch_embed = PatchEmbed(dim)
-        # The first is the class token's, which the checkpoints still have.
+        # The first entry is for a class token, which checkpoints still contain.
         self.pos_embed = nn.Parameter(zeros(1, 1 + spec.position_grid**2, dim))
         self.blocks = nn.ModuleList(
             MultiScaleBlock(dim, dim, spec.num_heads, 0 if index in spec.global_blocks else spec.window, pool=False)
@@ -40,11 +40,11 @@ class Vit(nn.Module):
         self._kept = Kept()
 
     def heavy_parts(self) -> list[nn.Module]:
-        """Nearly all of the work: what pays in bfloat16."""
+        """The layers that do nearly all of the work, for which bfloat16 pays."""
         return [part for block in self.blocks for part in (block.get_submodule("attn"), block.get_submodule("mlp"))]
 
     def position_embedding(self, height: int, width: int) -> Tensor:
-        """(1, H, W, C): the learned grid, stretched over the map where that has another size."""
+        """(1, H, W, C): the learned grid, interpolated if the map has another size."""
         grid_1chw = self.pos_embed[:, 1:].unflatten(1, (self.grid, self.grid)).permute(0, 3, 1, 2)
         if (height, width) != (self.grid, self.grid):
             grid_1chw = F.interpolate(grid_1chw, size=(height, width), mode="bicubic")
@@ -84,7 +84,7 @@ class PlainNeck(nn.Module):
         self.convs = nn.ModuleList(NeckConvs(channels, d_model) for channels in trunk_channels)
 
     def forward(self, levels: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Maps at strides 4, 8 and 16, the first two without channels: the decoder of such a network wants none."""
+        """Maps at strides 4, 8 and 16; the first two have no channels, because the decoder does not use them."""
         top_bchw = self.convs[0](levels[0])
         batch, _, height, width = top_bchw.shape
         stride4, stride8 = (top_bchw.new_empty(batch, 0, scale * height, scale * width) for scale in (4, 2))
