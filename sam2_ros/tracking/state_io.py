@@ -29,7 +29,7 @@ _OBJECT = ("object_id", "label", "state", "last_seen_frame", "conditioning", "re
 _PROMPT_ARRAYS = {"points_xy": torch.float32, "labels": torch.int64, "box_xyxy": torch.float32, "mask": torch.bool}
 
 
-class SessionStateError(ValueError):
+class SavedStateError(ValueError):
     """An unusable saved state; the message says what was expected and what came."""
 
 
@@ -64,12 +64,12 @@ def from_plain(model: SAM2, policy: BankPolicy, plain: object) -> StreamState:
     """The saved state, with every value validated.
 
     Raises:
-        SessionStateError: not a saved state, damaged, or of another model.
+        SavedStateError: not a saved state, damaged, or of another model.
     """
     values = _mapping(plain, _HEADER, "state")
     for name, expected in (("format", _FORMAT), ("model", _identity(model)), ("weights", _fingerprint(model))):
         if not isinstance(values[name], str) or values[name] != expected:
-            raise SessionStateError(f"{name}: expected that of this tracker, {expected!r}, got {values[name]!r}")
+            raise SavedStateError(f"{name}: expected that of this tracker, {expected!r}, got {values[name]!r}")
     state = StreamState(
         next_frame=_integer(values["next_frame"], "next_frame", 0, _MAX_FRAME),
         next_label=_integer(values["next_label"], "next_label", 1, MAX_LABEL + 1),
@@ -83,13 +83,13 @@ def from_plain(model: SAM2, policy: BankPolicy, plain: object) -> StreamState:
         entry = _mapping(each, _OBJECT, where)
         object_id = entry["object_id"]
         if not isinstance(object_id, str) or not object_id or object_id in state.tracks:
-            raise SessionStateError(f"{where}: expected an object_id that is a text of its own, got {object_id!r}")
+            raise SavedStateError(f"{where}: expected an object_id that is a text of its own, got {object_id!r}")
         label = _integer(entry["label"], f"{where}: label", last_label + 1, state.next_label - 1)
         track = _track(model, policy, entry, object_id, label, state.next_frame, where)
         waiting = tuple(_given(given, state.prompts_given, where) for given in _list(entry["waiting"], where))
         adds = [given.action is PromptAction.ADD for given in waiting]
         if any(adds[1:]) or track.has_memory == any(adds[:1]):
-            raise SessionStateError(f"{where}: expected either a memory or a first prompt that waits")
+            raise SavedStateError(f"{where}: expected either a memory or a first prompt that waits")
         state.tracks[object_id] = track
         if waiting:
             state.waiting[object_id] = waiting
@@ -136,18 +136,18 @@ def _track(
     try:
         object_state = ObjectState(_integer(entry["state"], f"{where}: state", 0))
     except ValueError as error:
-        raise SessionStateError(f"{where}: expected a state of an object, got {entry['state']!r}") from error
+        raise SavedStateError(f"{where}: expected a state of an object, got {entry['state']!r}") from error
     conditioning = _memories(model, entry["conditioning"], next_frame, f"{where}: conditioning")
     recent = _memories(model, entry["recent"], next_frame, f"{where}: recent")
     if any(memory.spatial_bchw is None for memory in conditioning.values()):
-        raise SessionStateError(f"{where}: expected a spatial memory of every conditioning frame")
+        raise SavedStateError(f"{where}: expected a spatial memory of every conditioning frame")
     surplus = [*policy.expired(next_frame, recent), *policy.surplus_conditioning(conditioning)]
     if surplus or set(conditioning) & set(recent):
-        raise SessionStateError(f"{where}: expected the frames that this tracker keeps, got more")
+        raise SavedStateError(f"{where}: expected the frames that this tracker keeps, got more")
     needed = set(recent) - set(policy.without_spatial(next_frame, recent))
     incomplete = [f for f in sorted(needed) if recent[f].spatial_bchw is None]
     if incomplete:
-        raise SessionStateError(f"{where}: expected spatial memories of the latest frames, got none for {incomplete}")
+        raise SavedStateError(f"{where}: expected spatial memories of the latest frames, got none for {incomplete}")
     last_seen = _integer(entry["last_seen_frame"], f"{where}: last_seen_frame", -1, next_frame - 1)
     return Track(object_id, label, object_state, last_seen, conditioning, recent)
 
@@ -182,7 +182,7 @@ def _given(plain: object, prompts_given: int, where: str) -> AcceptedPrompt:
     try:
         prompt = make_prompt(*tensors)
     except PromptError as error:
-        raise SessionStateError(f"{where}: {error}") from error
+        raise SavedStateError(f"{where}: {error}") from error
     return AcceptedPrompt(number, PromptAction(action), prompt)
 
 
@@ -190,27 +190,27 @@ def _mapping(plain: object, names: tuple[str, ...], where: str) -> Mapping[str, 
     values = _dict(plain, where)
     if set(values) != set(names):
         missing, unknown = sorted(set(names) - set(values)), sorted(map(repr, set(values) - set(names)))
-        raise SessionStateError(f"{where}: missing {missing or 'nothing'}, unexpected {unknown or 'nothing'}")
+        raise SavedStateError(f"{where}: missing {missing or 'nothing'}, unexpected {unknown or 'nothing'}")
     return values
 
 
 def _dict(plain: object, where: str) -> dict[Any, Any]:
     if not isinstance(plain, dict):
-        raise SessionStateError(f"{where}: expected a dict, got {type(plain).__name__}")
+        raise SavedStateError(f"{where}: expected a dict, got {type(plain).__name__}")
     return plain
 
 
 def _list(plain: object, where: str) -> list[Any]:
     if not isinstance(plain, list):
-        raise SessionStateError(f"{where}: expected a list, got {type(plain).__name__}")
+        raise SavedStateError(f"{where}: expected a list, got {type(plain).__name__}")
     return plain
 
 
 def _integer(value: object, where: str, lowest: int, highest: int | None = None) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
-        raise SessionStateError(f"{where}: expected a whole number from {lowest} on, got {value!r}")
+        raise SavedStateError(f"{where}: expected a whole number from {lowest} on, got {value!r}")
     if highest is not None and value > highest:
-        raise SessionStateError(f"{where}: expected at most {highest}, got {value}")
+        raise SavedStateError(f"{where}: expected at most {highest}, got {value}")
     return value
 
 
@@ -219,26 +219,24 @@ def _frame_size(value: object) -> tuple[int, int] | None:
         return None
     sides = [_integer(side, "frame_size", 1) for side in _list(value, "frame_size")]
     if len(sides) != 2:
-        raise SessionStateError(f"frame_size: expected height and width, got {value!r}")
+        raise SavedStateError(f"frame_size: expected height and width, got {value!r}")
     return sides[0], sides[1]
 
 
 def _seconds(value: object) -> float | None:
     if value is not None and (not isinstance(value, float) or not math.isfinite(value)):
-        raise SessionStateError(f"latest_s: expected a finite time in seconds or None, got {value!r}")
+        raise SavedStateError(f"latest_s: expected a finite time in seconds or None, got {value!r}")
     return value
 
 
 def _tensor(value: object, dtype: torch.dtype, shape: tuple[int, ...] | None, where: str) -> Tensor:
     """A validated copy; None allows any shape."""
     if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_meta:
-        raise SessionStateError(
-            f"{where}: expected a dense tensor, got {getattr(value, 'layout', type(value).__name__)}"
-        )
+        raise SavedStateError(f"{where}: expected a dense tensor, got {getattr(value, 'layout', type(value).__name__)}")
     if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-        raise SessionStateError(f"{where}: expected a tensor with all its values, got a few that stand for many")
+        raise SavedStateError(f"{where}: expected a tensor with all its values, got a few that stand for many")
     if value.dtype != dtype or shape not in (None, tuple(value.shape)):
-        raise SessionStateError(f"{where}: expected {dtype} {shape or ''}, got {value.dtype} {tuple(value.shape)}")
+        raise SavedStateError(f"{where}: expected {dtype} {shape or ''}, got {value.dtype} {tuple(value.shape)}")
     if not bool(torch.isfinite(value.float()).all()):
-        raise SessionStateError(f"{where}: expected finite numbers")
+        raise SavedStateError(f"{where}: expected finite numbers")
     return value.detach().clone()

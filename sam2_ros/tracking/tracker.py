@@ -273,7 +273,7 @@ class Tracker:
         """Replace the objects by those of a saved state.
 
         Raises:
-            SessionStateError: damaged, or of another model; nothing has changed.
+            SavedStateError: damaged, or of another model; nothing has changed.
         """
         self._state = from_plain(self._engine.model, self._engine.policy, state)
 

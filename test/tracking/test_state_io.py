@@ -14,7 +14,7 @@ import torch
 from tiny_model import TINY, assert_same_result, noise_frames, tiny_model
 
 from sam2_ros.model.sam2 import SAM2
-from sam2_ros.tracking.state_io import SessionStateError
+from sam2_ros.tracking.state_io import SavedStateError
 from sam2_ros.tracking.tracker import Tracker
 from sam2_ros.tracking.types import PromptAction, PromptError
 
@@ -135,14 +135,14 @@ def test_state_of_another_model_is_rejected(model: SAM2) -> None:
     rounded.compute_in(torch.bfloat16, torch.bfloat16)
     Tracker(rounded).load_state(state)  # the same weights on a machine that computes in another type
     other_weights = Tracker(tiny_model(seed=5))
-    with pytest.raises(SessionStateError, match="weights: expected that of this tracker"):
+    with pytest.raises(SavedStateError, match="weights: expected that of this tracker"):
         other_weights.load_state(state)
     tuned = tiny_model(seed=4)
     tuned.get_parameter("sam_mask_decoder.iou_token.weight").data.add_(0.1)
-    with pytest.raises(SessionStateError, match="weights: expected that of this tracker"):
+    with pytest.raises(SavedStateError, match="weights: expected that of this tracker"):
         Tracker(tuned).load_state(state)
     other_size = Tracker(tiny_model(replace(TINY, image_size=96)))
-    with pytest.raises(SessionStateError, match=r"model: expected .* 'tiny-test at 96 px.* got 'tiny-test at 64 px"):
+    with pytest.raises(SavedStateError, match=r"model: expected .* 'tiny-test at 96 px.* got 'tiny-test at 64 px"):
         other_size.load_state(state)
 
 
@@ -241,12 +241,12 @@ def test_damaged_state_is_rejected_and_nothing_changes(
         each.add_prompt("mug", **NEGATIVE)
     state = copy.deepcopy(saved(tracker))
     damage(state)
-    with pytest.raises(SessionStateError, match=message):
+    with pytest.raises(SavedStateError, match=message):
         tracker.load_state(state)
     assert_same_result(tracker.step(FRAMES[9]), undisturbed.step(FRAMES[9]))
 
 
 @pytest.mark.parametrize("state", [None, [], "state", 7])
 def test_anything_else_is_rejected(model: SAM2, state: object) -> None:
-    with pytest.raises(SessionStateError, match="state: expected a dict, got"):
+    with pytest.raises(SavedStateError, match="state: expected a dict, got"):
         Tracker(model).load_state(state)
