@@ -80,10 +80,10 @@ def test_soft_target_is_learned_best_by_its_own_probability(
     assert float(probabilities[values.index(min(values))]) == pytest.approx(share)
 
 
-def test_total_weighs_20_1_1_1_a_quarter_and_frames_add_up() -> None:
+def test_total_weighs_20_1_1_1_a_half_and_frames_add_up() -> None:
     one = Losses(*(torch.tensor(value) for value in (0.5, 2.0, 3.0, 4.0, 8.0)))
-    assert float(one.total) == pytest.approx(20 * 0.5 + 2 + 3 + 4 + 2)
-    assert float((one + one).total) == pytest.approx(2 * 21)
+    assert float(one.total) == pytest.approx(20 * 0.5 + 2 + 3 + 4 + 4)
+    assert float((one + one).total) == pytest.approx(2 * 23)
 
 
 TARGET = torch.tensor([[1.0, 0.0], [1.0, 0.0]]).view(1, 1, 2, 2)
