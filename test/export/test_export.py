@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +16,11 @@ import torch
 from tiny_model import TINY, noise_frames, tiny_model
 
 from sam2_ros.cli import main
+from sam2_ros.export import onnx_files
 from sam2_ros.export.check import check_export
 from sam2_ros.export.graphs import INPUTS, OUTPUTS, Slots
 from sam2_ros.export.onnx_files import export_onnx, graphs_of
+from sam2_ros.model.config import MODELS
 from sam2_ros.model.mask_decoder import StabilityFallback
 from sam2_ros.model.sam2 import SAM2
 from sam2_ros.tracking.tracker import Tracker
@@ -35,11 +41,29 @@ def model() -> SAM2:
     return tiny_model(TINY, fallback=StabilityFallback(), binarize_prompted_masks=True)
 
 
+@dataclass(frozen=True)
+class Exported:
+    folder: Path
+    status: int
+    summary: dict[str, Any]
+
+
 @pytest.fixture(scope="module")
-def folder(model: SAM2, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("onnx") / "new"
-    export_onnx(model, folder, conditioning_frames=2)
-    return folder
+def exported(model: SAM2, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """By the command; once for all tests, because it is the better part of a minute."""
+    weights, folder = tmp_path_factory.mktemp("weights") / "tiny.pt", tmp_path_factory.mktemp("onnx") / "new"
+    torch.save(model.state_dict(), weights)
+    arguments = ["--checkpoint", str(weights), "--out", str(folder), "--conditioning-frames", "2"]
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
+        patch.setitem(MODELS, TINY.name, TINY)
+        status = main(["export", "--model", TINY.name, *arguments, "--check-frames", "3"])
+    return Exported(folder, status, json.loads(said.getvalue().splitlines()[-1]))
+
+
+@pytest.fixture(scope="module")
+def folder(exported: Exported) -> Path:
+    return exported.folder
 
 
 def test_a_stream_has_the_masks_of_pytorch(model: SAM2, folder: Path) -> None:
@@ -81,6 +105,10 @@ def test_no_room_for_more_prompted_frames_is_said(model: SAM2, folder: Path) -> 
 
 @pytest.mark.parametrize("name", INPUTS)
 def test_each_graph_computes_what_its_module_does(name: str, model: SAM2, folder: Path) -> None:
+    assert_computes_what_its_module_does(name, model, folder)
+
+
+def assert_computes_what_its_module_does(name: str, model: SAM2, folder: Path) -> None:
     (graph,) = (graph for graph in graphs_of(model, Slots.of(model, conditioning_frames=2)) if graph.name == name)
     inputs = [_random_like(example, seed) for seed, example in enumerate(graph.example)]
     with torch.inference_mode():
@@ -88,7 +116,7 @@ def test_each_graph_computes_what_its_module_does(name: str, model: SAM2, folder
     session = onnxruntime.InferenceSession(folder / f"{name}.onnx")
     actual = session.run(None, {n: value.numpy() for n, value in zip(INPUTS[name], inputs, strict=True)})
     for ours, theirs in zip(actual, expected if isinstance(expected, tuple) else (expected,), strict=True):
-        assert theirs.std() > 0 or theirs.numel() == 1
+        assert theirs.numel() == 1 or theirs.std() > 0
         assert np.abs(ours - theirs.numpy()).max() <= TOLERANCE * float(theirs.abs().max())
 
 
@@ -127,12 +155,21 @@ def test_tables_made_while_exporting_are_numbers(folder: Path) -> None:
         assert np.isfinite(tracker.step(image)["a"].low_res_logits).all()
 
 
-def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["export", "--model", "nano", "--image-size", "64", "--out", str(tmp_path), "--check-frames", "3"]
-    assert main(arguments) == 0
-    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+def test_command(exported: Exported) -> None:
+    assert exported.status == 0
+    summary = exported.summary
+    assert summary["model"] == TINY.name
     assert summary["frames"] == 3 and summary["min_iou"] > 0.99
     assert all(Path(path).exists() for path in summary["files"]) and len(summary["files"]) == len(INPUTS) + 1
+
+
+def test_the_embedded_models_trunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its image encoder alone: the other graphs are of the same modules."""
+    nano = tiny_model(replace(TINY, trunk=MODELS["nano"].trunk))
+    (encoder,) = (graph for graph in graphs_of(nano, Slots.of(nano, 1)) if graph.name == "image_encoder")
+    monkeypatch.setattr(onnx_files, "graphs_of", lambda model, slots: [encoder])
+    export_onnx(nano, tmp_path)
+    assert_computes_what_its_module_does(encoder.name, nano, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from sam2_ros import load_image_predictor
 from sam2_ros.evaluation.official import build_official, randomise
 from sam2_ros.tracking.image_predictor import ImagePredictor
 
+pytestmark = pytest.mark.numeric
 TOLERANCE_LOGITS = 1e-3
 HEIGHT, WIDTH = 180, 240
 CLICK = {"points": [(60.0, 90.0)], "labels": [1]}
@@ -42,6 +45,13 @@ class Pair:
     postprocess: bool
 
 
+@lru_cache(maxsize=1)
+def random_official(model: str, image_size: int, postprocess: bool) -> Any:
+    network = build_official(model, image_size, postprocess)
+    randomise(network, seed=7, object_score_bias=-20.0)  # absent throughout: an image predictor does not ask
+    return network
+
+
 def make_pair(
     model: str,
     image_size: int,
@@ -51,9 +61,7 @@ def make_pair(
     max_sprinkle_area: float = 0.0,
     change: Callable[[Any], Any] = lambda network: network,
 ) -> Pair:
-    network = build_official(model, image_size, postprocess)
-    randomise(network, seed=7, object_score_bias=-20.0)  # absent throughout: an image predictor does not ask
-    change(network)
+    network = change(random_official(model, image_size, postprocess))
     checkpoint = folder / "random.pt"
     torch.save({"model": network.state_dict()}, checkpoint)
     predictor_class, _ = import_official_image()
@@ -180,7 +188,7 @@ def test_small_regions(
 
 def test_logits_beyond_the_limit(tmp_path: Path, add_row: Callable[..., None]) -> None:
     """Those that are handed out, to be fed back, are kept within +-32; the masks are made of the whole ones."""
-    pair = make_pair("sam2.1_hiera_tiny", 256, True, tmp_path, change=varied)
+    pair = make_pair("sam2.1_hiera_tiny", 256, True, tmp_path, change=lambda network: varied(deepcopy(network)))
     set_images(pair, synthetic_frames(1, HEIGHT, seed=3, width_px=WIDTH)[0])
     worst, iou, logits = compare(pair, CLICK, None, multimask=True)
     assert np.abs(logits).max() == 32

@@ -16,6 +16,7 @@ from sam2_ros.evaluation.official import build_official, randomise
 from sam2_ros.tracking.loading import load_network
 from sam2_ros.tracking.mask_generator import AutomaticMaskGenerator, GeneratedMask, GeneratorSettings
 
+pytestmark = pytest.mark.numeric
 HEIGHT, WIDTH = 150, 200
 TOLERANCE_IOU = 1e-5  # of predicted ones
 MAX_ODD_PIXELS = 1  # whose logit is at the threshold to within rounding
@@ -92,7 +93,11 @@ def assert_same(ours: GeneratedMask, theirs: dict[str, Any]) -> None:
         assert ours.area_px == theirs["area"]
 
 
-@pytest.fixture(scope="module", params=["sam2.1_hiera_tiny", "sam2_hiera_tiny"], ids=["2.1", "2.0"])
+# Generating does not ask which version the network is of.
+VERSIONS = ["sam2.1_hiera_tiny", pytest.param("sam2_hiera_tiny", marks=pytest.mark.long)]
+
+
+@pytest.fixture(scope="module", params=VERSIONS, ids=["2.1", "2.0"])
 def networks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Networks:
     return Networks(request.param, 256, HEIGHT, WIDTH, tmp_path_factory.mktemp("weights"))
 

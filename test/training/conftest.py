@@ -15,7 +15,16 @@ from sam2_ros.model.config import MODELS
 @pytest.fixture
 def photo_root(tmp_path: Path) -> Path:
     """``photos/{images,masks}``: three noisy photographs with a disc and a box each."""
-    root = tmp_path / "photos"
+    return _with_photos(tmp_path / "photos")
+
+
+@pytest.fixture(scope="session")
+def shared_photo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, for what outlives a test; nobody may change it."""
+    return _with_photos(tmp_path_factory.mktemp("training") / "photos")
+
+
+def _with_photos(root: Path) -> Path:
     for folder in ("images", "masks"):
         (root / folder).mkdir(parents=True)
     for seed in range(3):

@@ -88,16 +88,24 @@ def log_of(out: Path) -> list[dict[str, str]]:
         return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
 
 
-def test_killed_run_goes_on_as_if_it_had_not_been(photo_root: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def whole(shared_photo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a run of one process that nobody disturbed."""
+    out = tmp_path_factory.mktemp("training") / "whole"
+    done = start(shared_photo_root, out)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return out
+
+
+def test_killed_run_goes_on_as_if_it_had_not_been(shared_photo_root: Path, tmp_path: Path, whole: Path) -> None:
     """Killed during its sixth step, two steps into the second stage and one after the last save."""
-    killed, whole = tmp_path / "killed", tmp_path / "whole"
-    assert start(photo_root, killed, kill_at=5).returncode == -signal.SIGKILL
+    killed = tmp_path / "killed"
+    assert start(shared_photo_root, killed, kill_at=5).returncode == -signal.SIGKILL
     assert [row["step"] for row in log_of(killed)] == ["1", "2", "3", "4", "5"]
     assert torch.load(killed / "last.pt", weights_only=True)["step"] == 4
     (killed / "last.part").write_bytes(b"half a checkpoint")
-    for out in (killed, whole):
-        done = start(photo_root, out)
-        assert done.returncode == 0, done.stderr[-3000:]
+    done = start(shared_photo_root, killed)
+    assert done.returncode == 0, done.stderr[-3000:]
     assert len(log_of(whole)) == 7
     for ours, theirs in zip(log_of(killed), log_of(whole), strict=True):
         assert {name: float(value) for name, value in ours.items()} == pytest.approx(
@@ -108,14 +116,13 @@ def test_killed_run_goes_on_as_if_it_had_not_been(photo_root: Path, tmp_path: Pa
 
 
 @pytest.mark.numeric
-def test_two_processes_train_as_one(photo_root: Path, tmp_path: Path) -> None:
-    one, two = tmp_path / "one", tmp_path / "two"
-    for out, processes in ((one, 1), (two, 2)):
-        done = start(photo_root, out, processes=processes)
-        assert done.returncode == 0, done.stderr[-3000:]
+def test_two_processes_train_as_one(shared_photo_root: Path, tmp_path: Path, whole: Path) -> None:
+    two = tmp_path / "two"
+    done = start(shared_photo_root, two, processes=2)
+    assert done.returncode == 0, done.stderr[-3000:]
     assert [row["step"] for row in log_of(two)] == [str(step) for step in range(1, 8)]
     expected, first, second = (
-        torch.load(path, weights_only=True) for path in (one / "rank0.pt", two / "rank0.pt", two / "rank1.pt")
+        torch.load(path, weights_only=True) for path in (whole / "rank0.pt", two / "rank0.pt", two / "rank1.pt")
     )
     assert all(torch.equal(second[name], value) for name, value in first.items()), "the two went apart"
     assert_same_weights(first, expected)
