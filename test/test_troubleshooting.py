@@ -23,7 +23,7 @@ def sources() -> str:
 
 
 def test_every_quote_of_the_page_is_checked_here() -> None:
-    assert len(re.findall(r"^> ", PAGE, re.M)) == 9
+    assert len(re.findall(r"^> ", PAGE, re.M)) == 11
 
 
 @pytest.mark.parametrize(
@@ -63,6 +63,8 @@ def test_the_advice_on_lost_images_is_quoted(monkeypatch: pytest.MonkeyPatch) ->
         " s (a bag that starts again?): tracking is reset",
         "could not load ",
         " (the image is ",
+        " in this ROS domain: services answer from either and outputs come twice",
+        "no parameters of this node, so without effect: ",
     ],
 )
 def test_fixed_parts_of_quotes_are_in_the_code(fragment: str) -> None:

@@ -81,7 +81,7 @@ def foxglove_topics(layout: dict[str, Any]) -> set[str]:
 
 def test_viewers_show_what_is_published(rviz: dict[str, Any], foxglove: dict[str, Any]) -> None:
     shown = {private(topic) for topic in (rviz_topics(rviz) | foxglove_topics(foxglove)) - INPUTS}
-    assert {"~/overlay", "~/label_image"} <= shown
+    assert {"~/overlay", "~/label_image_color"} <= shown
     assert not shown - published(), "nobody publishes these"
 
 
@@ -95,7 +95,7 @@ def test_displays_are_of_the_kind_of_their_topic(rviz: dict[str, Any]) -> None:
     kinds = {part["Topic"]["Value"]: part["Class"].removeprefix("rviz_default_plugins/") for part in rviz_parts(rviz)}
     assert kinds == {
         "/sam2_node/overlay": "Image",
-        "/sam2_node/label_image": "Image",
+        "/sam2_node/label_image_color": "Image",
         "/sam2_node/markers": "MarkerArray",
         "/sam2_node/object_points": "PointCloud2",
         "/sam2_node/target_pose": "Pose",

@@ -54,7 +54,7 @@ TEXT_PARAMETERS = ("cameras", "image_transport", "model", "checkpoint", "device"
 SWITCH_PARAMETERS = ("use_depth", "use_sim_time")
 # What config/sam2.rviz shows and publishes, without a namespace.
 RVIZ_TOPICS = (
-    *(f"/{NODE}/{name}" for name in ("overlay", "label_image", "markers", "object_points", "target_pose")),
+    *(f"/{NODE}/{name}" for name in ("overlay", "label_image_color", "markers", "object_points", "target_pose")),
     "/clicked_point",
 )
 # Fast DDS loses large images with its default shared-memory segment; the profile raises it. Fast DDS 3 (Kilted and

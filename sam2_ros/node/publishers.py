@@ -34,7 +34,7 @@ from sam2_ros.perception.object_geometry import ObjectGeometry
 from sam2_ros.session.events import Event, EventType
 from sam2_ros.session.objects import ObjectView, TrackingView
 from sam2_ros.session.parameters import NodeParameters
-from sam2_ros.tracking.overlay import label_color_rgb
+from sam2_ros.tracking.overlay import color_labels, label_color_rgb
 
 RELIABILITY = {"reliable": ReliabilityPolicy.RELIABLE, "best_effort": ReliabilityPolicy.BEST_EFFORT}
 
@@ -65,6 +65,7 @@ class Publishers:
         reliability = parameters().output_reliability
         image_qos, objects_qos = make_qos(reliability, depth=1), make_qos(reliability, depth=5)
         self._label_image = node.create_lifecycle_publisher(Image, "~/label_image", image_qos)
+        self._label_image_color = node.create_lifecycle_publisher(Image, "~/label_image_color", image_qos)
         self._objects = node.create_lifecycle_publisher(TrackedObjectArray, "~/objects", objects_qos)
         self._overlay = node.create_lifecycle_publisher(Image, "~/overlay", image_qos)
         self._overlay_jpeg = node.create_lifecycle_publisher(CompressedImage, "~/overlay/compressed", image_qos)
@@ -90,6 +91,8 @@ class Publishers:
         parameters = self._parameters()
         if parameters.publish_label_image and self._label_image.get_subscription_count():
             self._label_image.publish(label_image_to_message(view.result.label_image, view.header))
+        if parameters.publish_label_image and self._label_image_color.get_subscription_count():
+            self._label_image_color.publish(array_to_image(color_labels(view.result), "rgb8", view.header))
         scene = self._depth.measure(view)
         now_ns = self._node.get_clock().now().nanoseconds
         message = view_to_message(view, with_masks=parameters.publish_masks, now_ns=now_ns)
@@ -116,7 +119,7 @@ class Publishers:
             self._overlay_jpeg.publish(rgb_to_compressed(drawn, view.header, jpeg_quality=jpeg_quality))
 
     def _publishers(self) -> tuple:
-        return self._label_image, self._objects, self._overlay, self._overlay_jpeg
+        return self._label_image, self._label_image_color, self._objects, self._overlay, self._overlay_jpeg
 
     def destroy(self) -> None:
         for publisher in self._publishers():

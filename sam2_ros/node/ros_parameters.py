@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
+import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
+import rclpy
 from rcl_interfaces.msg import (
     FloatingPointRange,
     IntegerRange,
@@ -22,6 +26,40 @@ def declare(node: Node) -> None:
     """Declare every parameter with its description and range. Values of the wrong type make rclpy raise."""
     for spec in schema():
         node.declare_parameter(spec.name, spec.default, _descriptor(spec))
+    if unknown := unknown_overrides(node):
+        node.get_logger().warning(describe_unknown(unknown))
+
+
+def unknown_overrides(node: Node) -> list[str]:
+    """What parameter files and arguments set for this node and nobody has declared: rclpy ignores it in silence."""
+    given = getattr(node, "_parameter_overrides", {})  # has no public way to it, in any release so far
+    return sorted(name for name in given if not node.has_parameter(name))
+
+
+def describe_unknown(names: list[str]) -> str:
+    """Which names have no effect, and what may have been meant."""
+    known = [spec.name for spec in schema()]
+    shown = []
+    for name in names:
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+        hint = "image_reliability and output_reliability" if name.startswith("qos_overrides.") else "".join(close)
+        shown.append(f"{name} (see {hint})" if hint else name)
+    return f"no parameters of this node, so without effect: {', '.join(shown)}; docs/parameters.md has all"
+
+
+def init_ros(args: list[str] | None) -> bool:
+    """``rclpy.init``; False, with one line on standard error, for an argument that rcl cannot use.
+
+    That is a parameter file, a name or a log level; rcl says which, and where in its source it found out.
+    """
+    try:
+        rclpy.init(args=args)
+    except Exception as error:
+        text = re.sub(r", at \S+:\d+", "", str(error)).replace("failed to initialize rcl: ", "")
+        text = " ".join(text.replace(" Error: error not set", "").split())
+        print(f"sam2_node: {text}", file=sys.stderr, flush=True)
+        return False
+    return True
 
 
 def _descriptor(spec: ParameterSpec) -> ParameterDescriptor:

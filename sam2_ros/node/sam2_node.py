@@ -28,7 +28,7 @@ from sam2_ros.image_io.compressed import compressed_to_rgb
 from sam2_ros.image_io.encodings import image_to_rgb
 from sam2_ros.node import ros_parameters
 from sam2_ros.node.conversions import read_with_cv_bridge
-from sam2_ros.node.diagnostics import DiagnosticsReporter, TopicMonitor, inspect_image_topic
+from sam2_ros.node.diagnostics import DiagnosticsReporter, NameWatch, TopicMonitor, inspect_image_topic
 from sam2_ros.node.publishers import EventPublisher, Publishers
 from sam2_ros.node.ros_logging import RosLogHandler
 from sam2_ros.node.services import Services
@@ -127,7 +127,8 @@ class Sam2Node(LifecycleNode):
         self._depth = DepthSource(self._current_parameters, self._waiting_ns)
         self._guard = ros_parameters.ParameterGuard(self, is_configured=lambda: self._session is not None)
         self._requests = Services(self, self._session_or_reason, self._current_parameters)
-        self._reporter = DiagnosticsReporter(self.get_fully_qualified_name().strip("/"), self._current_parameters)
+        self._full_name = self.get_fully_qualified_name()
+        self._reporter = DiagnosticsReporter(self._full_name.strip("/"), self._current_parameters, NameWatch(self))
         reject_invalid_transitions(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # Steady: also without a /clock. It wakes the executor as well, which can sleep through a SIGTERM otherwise.
@@ -232,6 +233,12 @@ class Sam2Node(LifecycleNode):
         self._release()
         self._log_handler.remove()
 
+    def destroy_node(self) -> None:
+        super().destroy_node()
+        # rclpy's state machine holds the node: others would see it until Python collects its garbage.
+        kept = [name for name in vars(self) if name == "_state_machine" or name.startswith("_service_")]
+        self.__dict__.update(dict.fromkeys(kept))
+
     def _computed(self, task: Callable[[], T]) -> T:
         """What a task of the model's thread returns. Ctrl-C ends the wait: a model can take minutes, or for ever."""
         answer = self._model_thread.submit(task)
@@ -257,7 +264,10 @@ class Sam2Node(LifecycleNode):
         # Who ends the process waits for seconds only, launch for five.
         if self._session is not None and not self._session.stop(30.0 if self.context.ok() else 3.0):
             self.left_behind = True
-            self.get_logger().error("the model is still busy with an image; its thread is left behind")
+            if self.context.ok():
+                self.get_logger().error("the model is still busy with an image; its thread is left behind")
+            else:  # Ctrl-C in the middle of an image: nothing is wrong with that
+                self.get_logger().info("ended while the model was busy with an image")
         if self._outputs is not None:
             self._outputs.destroy()
         if self._events is not None:
@@ -291,7 +301,7 @@ class Sam2Node(LifecycleNode):
             events.put(event)
 
     def _session_or_reason(self) -> Session | str:
-        return self._session or self._trouble or f"not configured: ros2 lifecycle set {self.get_name()} configure"
+        return self._session or self._trouble or f"not configured: ros2 lifecycle set {self._full_name} configure"
 
     def _beat(self) -> None:
         timeout_s = self._guard.current.image_timeout_s
@@ -347,7 +357,8 @@ def main(args: list[str] | None = None) -> int:
     # rclpy's own handler shuts the context down and then calls this one. Python's default would raise in the middle of
     # anything, and under launch Ctrl-C comes twice.
     signal.signal(signal.SIGINT, lambda *_: None)
-    rclpy.init(args=args)
+    if not ros_parameters.init_ros(args):
+        return 1
     nodes: list[Sam2Node] = []
     try:
         _run(nodes)

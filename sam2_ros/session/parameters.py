@@ -220,7 +220,7 @@ class NodeParameters:
     image_timeout_s: float = _parameter(
         5.0, "Warn when no image came for this long [s].", minimum=0.1, maximum=3600.0, live=True
     )
-    publish_label_image: bool = _parameter(True, "Publish `~/label_image` while somebody subscribes to it.", live=True)
+    publish_label_image: bool = _parameter(True, "Publish `~/label_image` and `~/label_image_color`.", live=True)
     publish_overlay: bool = _parameter(True, "Publish `~/overlay` while somebody subscribes to it.", live=True)
     jpeg_quality: int = _parameter(80, "Quality of `~/overlay/compressed`.", minimum=1, maximum=100, live=True)
     publish_masks: bool = _parameter(False, "Put each object's mask, cropped to its roi, into `~/objects`.", live=True)

@@ -191,7 +191,7 @@ def load_network(
     _check_source(weights, checkpoint, sha256)
     config = None if model is None else model_config(model, image_size)  # reject a wrong name before reading a file
     check_device(device)
-    source = EMBEDDED_WEIGHTS if checkpoint is None else Path(checkpoint)
+    source = EMBEDDED_WEIGHTS if checkpoint is None else Path(checkpoint).expanduser()
     if checkpoint is None and weights == "embedded" and config is not None and config.name != "nano":
         raise ValueError(f"{config.name} has no embedded weights: name a checkpoint file, or use the model nano")
     state = read_state_dict(source, sha256) if weights == "embedded" else None

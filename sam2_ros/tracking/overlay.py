@@ -71,6 +71,18 @@ class _TagStyle:
         return width + 3 * self.padding_px, height + baseline + 2 * self.padding_px - 2
 
 
+def color_labels(result: FrameResult) -> NDArray[np.uint8]:
+    """The label image for people, (H, W, 3) uint8 RGB: each object in its colour, black where there is none.
+
+    Viewers show labels as they are, as nearly black grey values.
+    """
+    colors = np.zeros((int(result.label_image.max(initial=0)) + 1, 3), np.uint8)
+    for tracked in result:
+        if tracked.label < len(colors):
+            colors[tracked.label] = label_color_rgb(tracked.label)
+    return colors[result.label_image]
+
+
 def label_color_rgb(label: int) -> tuple[int, int, int]:
     """The colour of a label (1 or more) as (R, G, B) in 0..255; fixed per label.
 

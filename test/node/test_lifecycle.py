@@ -113,7 +113,7 @@ def test_a_caller_who_waits_is_answered_when_the_node_is_cleaned_up(make_ros_rig
     assert rig.node.trigger_deactivate() == OK and rig.node.trigger_cleanup() == OK
     rig.spin_until(future.done, "the caller is answered")
     assert not future.result().success and "stopped" in future.result().message
-    assert "not configured: ros2 lifecycle set sam2_node configure" in rig.call(ListObjects, "list_objects").message
+    assert "not configured: ros2 lifecycle set /sam2_node configure" in rig.call(ListObjects, "list_objects").message
 
 
 def test_an_exception_in_a_transition_is_logged_and_the_node_cleaned_up(

@@ -17,6 +17,7 @@ from std_msgs.msg import Header
 from sam2_ros.msg import TrackedObjectArray
 from sam2_ros.node.conversions import array_to_image, ns_to_stamp
 from sam2_ros.node.diagnostics import TopicMonitor
+from sam2_ros.tracking.overlay import label_color_rgb
 
 SECOND = 1_000_000_000
 
@@ -62,11 +63,27 @@ def test_detections_can_be_switched_off(make_ros_rig: Callable[..., Any], monkey
     assert sent == [2]
 
 
+def test_the_label_image_for_people_has_the_colours_of_the_objects(ros_rig: Any) -> None:
+    labels, colors = ros_rig.collect(Image, "label_image"), ros_rig.collect(Image, "label_image_color")
+    ros_rig.tracker.add_prompt("mug", points=[(4, 4)], labels=[1])
+    ros_rig.publisher(Image, "image", qos_profile_sensor_data).publish(an_image(1))
+    ros_rig.spin_until(lambda: bool(labels and colors), "both come")
+    assert colors[0].header == labels[0].header and colors[0].encoding == "rgb8"
+    label_hw = np.frombuffer(labels[0].data, np.uint8).reshape(8, 10)
+    rgb_hwc = np.frombuffer(colors[0].data, np.uint8).reshape(8, 10, 3)
+    assert set(np.unique(label_hw)) == {0, 1}
+    np.testing.assert_array_equal(rgb_hwc[label_hw == 1], np.broadcast_to(label_color_rgb(1), (9, 3)))
+    assert not rgb_hwc[label_hw == 0].any()
+
+
 @pytest.mark.parametrize("wanted", ["reliable", "best_effort"])
 def test_outputs_are_as_reliable_as_told(make_ros_rig: Callable[..., Any], wanted: str) -> None:
     rig = make_ros_rig(output_reliability=wanted)
     rig.start()
-    topics = [f"/sam2_node/{name}" for name in ("objects", "label_image", "overlay", "markers", "object_points")]
+    topics = [
+        f"/sam2_node/{name}"
+        for name in ("objects", "label_image", "label_image_color", "overlay", "markers", "object_points")
+    ]
     rig.spin_until(lambda: all(map(rig.peer.count_publishers, topics)), "the peer knows the publishers")
     offered = {rig.peer.get_publishers_info_by_topic(topic)[0].qos_profile.reliability for topic in topics}
     assert offered == {ReliabilityPolicy[wanted.upper()]}

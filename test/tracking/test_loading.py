@@ -47,6 +47,12 @@ def test_checkpoint_gives_the_model_it_came_from(tmp_path: Path) -> None:
         assert_same_result(result, expected)
 
 
+def test_a_checkpoint_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(CheckpointError, match=str(tmp_path / "none.pt")):  # no shell expands a parameter's ~
+        load_network(checkpoint="~/none.pt")
+
+
 def test_postprocessing_is_on_unless_turned_off(tmp_path: Path) -> None:
     path = tmp_path / "tiny.pt"
     torch.save(tiny_model(seed=4).state_dict(), path)
