@@ -76,7 +76,7 @@ class TrainConfig:
     reverse_probability: float = 0.5  # clips that run backwards
     mosaic_probability: float = 0.1  # clips tiled 2 x 2, one tile holding the objects and three their doubles
     absence_probability: float = 0.3  # synthetic clips whose objects leave, hide for long, or are cut away from
-    window_probability: float = 0.25  # synthetic clips seen through a window that follows one object, as with ``zoom``
+    window_probability: float = 0.25  # clips seen through a window that follows one object, as with ``zoom``
     init: str | None = None  # checkpoint to start from, or "embedded" for the package's own nano
     steps_before: int = 0  # that made the weights of ``init``; counted on in the learning curve
     hours_before: float = 0.0  # likewise

@@ -13,6 +13,7 @@ from sam2_ros.data.clips.clip_config import ClipConfig
 from sam2_ros.data.clips.photos import PhotoLibrary
 from sam2_ros.data.clips.synthetic import SyntheticClips
 from sam2_ros.data.clips.video_clips import VideoClips, open_training_videos
+from sam2_ros.data.clips.window import WINDOW_DETAIL, WindowedClips
 from sam2_ros.training.batches import CLIPS_PER_STEP
 from sam2_ros.training.config import Stage, TrainConfig
 
@@ -81,7 +82,15 @@ class TrainingData:
         """What a stage learns from."""
         frames = {stage.frames} if not stage.image_share else {stage.frames, 1}
         shapes = [StepShape(size_px, count) for size_px in stage.sizes_px for count in sorted(frames)]
-        return StageClips(stage, {shape: self._mix(stage, shape) for shape in shapes})
+        return StageClips(stage, {shape: self._windowed(stage, shape) for shape in shapes})
+
+    def _windowed(self, stage: Stage, shape: StepShape) -> Callable[[int], Clip]:
+        """The mix, of which some clips are seen through a window."""
+        clips, probability = self._mix(stage, shape), self._config.window_probability
+        if shape.frames == 1 or not probability:
+            return clips
+        larger = self._mix(stage, StepShape(round(WINDOW_DETAIL * shape.size_px), shape.frames))
+        return WindowedClips(clips, larger, shape.size_px, probability)
 
     def _mix(self, stage: Stage, shape: StepShape) -> ClipMix:
         config = self._config
@@ -90,11 +99,7 @@ class TrainingData:
         weights: list[float] = []
         if self._library is not None:
             # Every clip has something to prompt: one that shows its objects later only could not be used.
-            sure = ClipConfig(
-                visible_at_start_prob=1.0,
-                absence_prob=config.absence_probability,
-                window_prob=config.window_probability,
-            )
+            sure = ClipConfig(visible_at_start_prob=1.0, absence_prob=config.absence_probability)
             sources.append(SyntheticClips(self._library, shape.size_px, shape.frames, max(3, max_objects), sure))
             weights.append(config.synthetic_weight)
         for videos, weight in self._videos:

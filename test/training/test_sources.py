@@ -88,9 +88,8 @@ def test_synthetic_clips_are_drawn_by_their_weight(
 
 
 def test_a_runs_clips_are_changed_as_often_as_its_config_says(photo_root: Path) -> None:
-    plain = TrainConfig(
-        "nano", (STAGE,), (PhotoFolder(str(photo_root)),), reverse_probability=0.0, mosaic_probability=0.0
-    )
+    unchanged = {"reverse_probability": 0.0, "mosaic_probability": 0.0, "window_probability": 0.0}
+    plain = TrainConfig("nano", (STAGE,), (PhotoFolder(str(photo_root)),), **unchanged)
     backwards, tiled = replace(plain, reverse_probability=1.0), replace(plain, mosaic_probability=1.0)
     forwards, back, tiles = (TrainingData(config).clips(STAGE) for config in (plain, backwards, tiled))
     # A clip that ends without its objects is not turned round.
@@ -125,13 +124,25 @@ def test_an_image_teaches_more_objects_than_a_clip() -> None:
     assert (objects_of(stage, 1), objects_of(stage, 2)) == (9, 2)
 
 
-@pytest.mark.parametrize(
-    ("name", "of_clips"), [("absence_probability", "absence_prob"), ("window_probability", "window_prob")]
-)
-def test_synthetic_clips_are_drawn_as_the_config_says(
-    photo_root: Path, monkeypatch: pytest.MonkeyPatch, name: str, of_clips: str
-) -> None:
+def test_absence_is_as_frequent_as_the_config_says(photo_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[ClipConfig] = []
     monkeypatch.setattr(sources, "SyntheticClips", lambda *args: given.append(args[4]))
-    TrainingData(TrainConfig("nano", (STAGE,), (PhotoFolder(str(photo_root)),), **{name: 0.125})).clips(STAGE)
-    assert getattr(given[0], of_clips) == 0.125
+    folders = (PhotoFolder(str(photo_root)),)
+    TrainingData(TrainConfig("nano", (STAGE,), folders, absence_probability=0.125)).clips(STAGE)
+    assert given[0].absence_prob == 0.125
+
+
+def test_clips_are_seen_through_windows_as_often_as_the_config_says(
+    photo_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[int, float]] = []
+    make = sources.WindowedClips
+    monkeypatch.setattr(sources, "WindowedClips", lambda *args: given.append(args[2:]) or make(*args))
+    folders = (PhotoFolder(str(photo_root)),)
+    clips = TrainingData(TrainConfig("nano", (STAGE,), folders, window_probability=1.0)).clips(STAGE)
+    assert given == [(SIZE, 1.0)]
+    assert {clips(seed).masks_tnhw.shape[1:] for seed in range(4)} == {(1, SIZE, SIZE)}
+    TrainingData(TrainConfig("nano", (STAGE,), folders, window_probability=0.0)).clips(STAGE)
+    images = replace(STAGE, frames=1)
+    TrainingData(TrainConfig("nano", (images,), folders, window_probability=1.0)).clips(images)
+    assert len(given) == 1

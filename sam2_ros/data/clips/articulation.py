@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam2_ros.data.clips.cutouts import Cutout
-from sam2_ros.data.clips.mesh import Mesh
-from sam2_ros.data.clips.motion import smooth_curve
+from sam2_ros.data.clips.mesh import Mesh, MovingMesh
+from sam2_ros.data.clips.motion import projected, smooth_curve
 
 _CELLS = 22  # along the longer side of the cut-out
 _FAR = 1e6
@@ -91,6 +91,12 @@ def swing(rng: np.random.Generator, body: JointedBody, num_frames: int, strength
     """
     angle_tl = np.stack([smooth_curve(rng, num_frames, strength * rng.uniform(0.4, 1.2)) for _ in body.limbs], axis=1)
     return np.stack([body.bend(angle_l) for angle_l in angle_tl])
+
+
+def placed(joints: JointedBody, corners_tv2: NDArray[np.float64], pose_t33: NDArray[np.float64]) -> MovingMesh:
+    """The bent corners in the scene; all at one depth, so that a later triangle lies over an earlier one."""
+    scene_tv2 = projected(pose_t33, corners_tv2)
+    return MovingMesh(joints.mesh, np.concatenate([scene_tv2, np.zeros((*scene_tv2.shape[:2], 1))], axis=2))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam2_ros.data.clips.actors import card_poses, poses, size_curve
-from sam2_ros.data.clips.articulation import JointedBody, find_joints, swing
+from sam2_ros.data.clips.articulation import JointedBody, find_joints, placed, swing
 from sam2_ros.data.clips.cutouts import (
     Cutout,
     cut_out,
@@ -20,7 +20,6 @@ from sam2_ros.data.clips.cutouts import (
     random_texture,
     shrink,
 )
-from sam2_ros.data.clips.mesh import MovingMesh
 from sam2_ros.data.clips.photos import Photo
 from sam2_ros.data.clips.scene import Layer
 from sam2_ros.data.clips.solids import Solid, Turning, moving_solid, random_solid
@@ -73,7 +72,7 @@ class FlatBody:
         if self.joints is not None:
             pose_t33 = poses(rng, shape_hw, center_t2, scale_t, 0.7 * stage.motion)
             strength = rng.uniform(0.5, 2.2) * np.sqrt(stage.motion)
-            mesh = _placed(self.joints, swing(rng, self.joints, stage.num_frames, strength), pose_t33)
+            mesh = placed(self.joints, swing(rng, self.joints, stage.num_frames, strength), pose_t33)
             return _lit(stage, center_t2, Layer(self.cutout, pose_t33, mesh=mesh, gain_t=stage.gain()))
         make = card_poses if stage.happens(stage.config.tilt_prob) else poses
         pose_t33 = make(rng, shape_hw, center_t2, scale_t, stage.motion)
@@ -167,9 +166,3 @@ def _flat(stage: Stage, cutout: Cutout, share: float) -> FlatBody:
     scale = min(scale, 0.9 / height, 0.9 * stage.aspect / width, MAX_ENLARGEMENT / stage.size_px)
     small = shrink(cutout, scale * stage.size_px * _LARGEST_GROWTH)
     return FlatBody(jitter(small, stage.rng), float(scale * height / small.rgba_hwc.shape[0]))
-
-
-def _placed(joints: JointedBody, corners_tv2: NDArray[np.float64], pose_t33: NDArray[np.float64]) -> MovingMesh:
-    """The bent corners in the scene; all at one depth, so that a later triangle lies over an earlier one."""
-    placed_tv2 = np.einsum("tij,tvj->tvi", pose_t33[:, :2, :2], corners_tv2) + pose_t33[:, None, :2, 2]
-    return MovingMesh(joints.mesh, np.concatenate([placed_tv2, np.zeros((*placed_tv2.shape[:2], 1))], axis=2))

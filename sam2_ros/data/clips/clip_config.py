@@ -10,8 +10,8 @@ class ClipConfig:
     """What synthetic clips show how often; 0 switches a thing off, 1 has it in every clip that can have it."""
 
     moving_photo_prob: float = 0.35  # the photograph's own objects; other clips are composites
+    lift_prob: float = 0.5  # of these: one of them comes off the background and moves by itself
     visible_at_start_prob: float = 0.9  # other clips may show their targets later only
-    window_prob: float = 0.0  # of clips: seen through a window that follows one object (``window.windowed``)
     paste_prob: float = 0.4  # of single images: cut-outs pasted onto the photograph
 
     # What is pasted.

@@ -11,6 +11,7 @@ from sam2_ros.data.clips.actors import covering_offsets, crossing_centers, draw_
 from sam2_ros.data.clips.bodies import Body, cover_body, draw_body
 from sam2_ros.data.clips.clip_config import ClipConfig
 from sam2_ros.data.clips.cutouts import pick_instance, random_texture
+from sam2_ros.data.clips.lifting import Lifted, lifted_layer, without
 from sam2_ros.data.clips.photos import Instance, Photo, PhotoLibrary
 from sam2_ros.data.clips.scene import Backdrop, Layer, Scene
 from sam2_ros.data.clips.stage import Stage, Window, moving_backdrop, others_in, random_window, window_around
@@ -26,8 +27,13 @@ def moving_photo_scene(
     num_frames: int,
     max_objects: int,
     config: ClipConfig,
+    *,
+    absence: bool = False,
 ) -> Scene:
-    """A photograph whose own objects are the targets, seen by a moving camera and bent over time."""
+    """A photograph whose own objects are the targets, seen by a moving camera and bent over time.
+
+    One of them may be lifted off and move by itself; see composite_scene for the arguments.
+    """
     stage = Stage.draw(library, rng, size_px, num_frames, config)
     photo = stage.photo(with_instances=True)
     subject = pick_instance(photo, rng)
@@ -36,7 +42,11 @@ def moving_photo_scene(
     side = np.sqrt(subject.area_px) / window.height_px
     # In proportion to the object, but a large one must not leave for the repeated border.
     limits = stage.camera(float(rng.uniform(0.4, 1.3) * np.clip(side, 0.2, 0.4)))
-    return Scene(stage.aspect, moving_backdrop(photo, window, targets, limits, stage), (), stage.light())
+    if subject.touches_edge or num_frames == 1 or not (absence or stage.happens(config.lift_prob)):
+        return Scene(stage.aspect, moving_backdrop(photo, window, targets, limits, stage), (), stage.light())
+    backdrop = moving_backdrop(without(photo, subject), window, targets[1:], limits, stage)
+    layer = lifted_layer(stage, Lifted(photo, subject), backdrop, absence)
+    return Scene(stage.aspect, backdrop, (layer,), stage.light())
 
 
 def composite_scene(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sam2_ros.data.clips.photos import Instance, Photo
 
 _PAD_PX = 3
+_BORDER_PX = 2
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,16 @@ def cut_out(photo: Photo, instance: Instance) -> Cutout:
     alpha_hw = np.clip((soft_hw - 0.45) / 0.45, 0.0, 1.0) * mask_hw
     rgba = np.dstack([photo.image_hwc[rows, columns], np.round(alpha_hw * 255).astype(np.uint8)])
     # Where the photograph ends at the object, the colours still have to continue beyond the outline.
-    rgba = cv2.copyMakeBorder(rgba, 2, 2, 2, 2, cv2.BORDER_REPLICATE)
-    for edge in (np.s_[:2], np.s_[-2:], np.s_[:, :2], np.s_[:, -2:]):
+    rgba = cv2.copyMakeBorder(rgba, _BORDER_PX, _BORDER_PX, _BORDER_PX, _BORDER_PX, cv2.BORDER_REPLICATE)
+    for edge in (np.s_[:_BORDER_PX], np.s_[-_BORDER_PX:], np.s_[:, :_BORDER_PX], np.s_[:, -_BORDER_PX:]):
         rgba[edge][..., 3] = 0
     return Cutout(rgba)
+
+
+def corner_of(instance: Instance) -> tuple[int, int]:
+    """Where the first pixel of the instance's cut-out lies in the photograph, (x, y) px."""
+    x0, y0 = instance.box_xyxy[:2]
+    return max(0, x0 - _PAD_PX) - _BORDER_PX, max(0, y0 - _PAD_PX) - _BORDER_PX
 
 
 def procedural_cutout(rng: np.random.Generator, texture_hwc: NDArray[np.uint8], size_px: int = 160) -> Cutout:

@@ -71,6 +71,13 @@ def similarity(center_xy: NDArray[np.float64], scale: float, rotation_rad: float
     return matrix
 
 
+def projected(pose_t33: NDArray[np.float64], points_tv2: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(T, V, 2) points under each frame's map; one row of points serves all frames."""
+    points_tv2 = np.broadcast_to(points_tv2, (len(pose_t33), *points_tv2.shape[-2:]))
+    seen = points_tv2 @ pose_t33[:, :, :2].transpose(0, 2, 1) + pose_t33[:, None, :, 2]
+    return seen[..., :2] / np.maximum(seen[..., 2:], 1e-6)
+
+
 def camera_path(rng: np.random.Generator, num_frames: int, aspect: float, limits: CameraRange) -> NDArray[np.float64]:
     """(T, 3, 3) scene -> scene maps of a moving camera about the middle of the scene; the first is the identity.
 

@@ -1,4 +1,4 @@
-"""Training clips made from photographs with instance masks: moving photographs and composites, some cut or zoomed."""
+"""Training clips made from photographs with instance masks: moving photographs and composites, some cut."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ from sam2_ros.data.clips.images import draw_image
 from sam2_ros.data.clips.photometric import Look, apply_look, random_look
 from sam2_ros.data.clips.photos import MIN_AREA_SHARE, PhotoLibrary
 from sam2_ros.data.clips.scene import NOBODY, Rendered, Scene, render
-from sam2_ros.data.clips.window import choose_target, windowed
 
-_WINDOW_DETAIL = 1.5  # clips that will be seen through a window are rendered that much larger
 _EMPTY_PROB = 0.3  # of the other scene of a cut: nothing is in it
 
 
@@ -81,45 +79,40 @@ class SyntheticClips:
         rng = np.random.default_rng(seed)
         # Decided once, so that rejected scenes do not change the shares.
         visible_at_start = rng.random() < self._config.visible_at_start_prob
-        zooms = self._num_frames > 1 and rng.random() < self._config.window_prob
-        size_px = round(self._size_px * _WINDOW_DETAIL) if zooms else self._size_px
         for _ in range(_MAX_TRIES):
-            clip = self._draw(rng, size_px, visible_at_start)
+            clip = self._draw(rng, visible_at_start)
             if clip is not None:
-                return windowed(clip, choose_target(clip, rng), rng, self._size_px) if zooms else clip
+                return clip
         raise RuntimeError(
             f"no visible target in {_MAX_TRIES} scenes (seed {seed}); check that the masks mark objects of "
             f"{MIN_AREA_SHARE:.1%} to 70% of their photograph"
         )
 
-    def _draw(self, rng: np.random.Generator, size_px: int, visible_at_start: bool) -> Clip | None:
+    def _draw(self, rng: np.random.Generator, visible_at_start: bool) -> Clip | None:
         config = self._config
         if self._num_frames == 1:
-            return draw_image(self._library, rng, size_px, self._max_objects, config)
+            return draw_image(self._library, rng, self._size_px, self._max_objects, config)
         absence = rng.random() < config.absence_prob
-        cut = self._cut(rng, size_px) if absence and rng.random() < config.cut_share else None
-        sizes = (size_px, self._num_frames, self._max_objects)
-        if rng.random() < config.moving_photo_prob and (cut or not absence):
-            scene = moving_photo_scene(self._library, rng, *sizes, config)
-        else:
-            scene = composite_scene(self._library, rng, *sizes, config, absence=absence and cut is None)
-        return self._render(scene, cut, rng, size_px, visible_at_start)
+        cut = self._cut(rng) if absence and rng.random() < config.cut_share else None
+        sizes = (self._size_px, self._num_frames, self._max_objects)
+        make = moving_photo_scene if rng.random() < config.moving_photo_prob else composite_scene
+        scene = make(self._library, rng, *sizes, config, absence=absence and cut is None)
+        return self._render(scene, cut, rng, visible_at_start)
 
-    def _cut(self, rng: np.random.Generator, size_px: int) -> _Cut:
+    def _cut(self, rng: np.random.Generator) -> _Cut:
         """A scene without the targets: empty, another photograph, or other objects."""
         gap = draw_gap(rng, self._num_frames, self._config.return_prob)
         count = gap.end - gap.start
         if rng.random() < _EMPTY_PROB:
-            scene = empty_scene(self._library, rng, size_px, count, self._config)
+            scene = empty_scene(self._library, rng, self._size_px, count, self._config)
         else:
             make = moving_photo_scene if rng.random() < self._config.moving_photo_prob else composite_scene
-            scene = make(self._library, rng, size_px, count, self._max_objects, self._config)
-        return _Cut(gap, scene, random_look(rng, count, size_px))
+            scene = make(self._library, rng, self._size_px, count, self._max_objects, self._config)
+        return _Cut(gap, scene, random_look(rng, count, self._size_px))
 
-    def _render(
-        self, scene: Scene, cut: _Cut | None, rng: np.random.Generator, size_px: int, visible_at_start: bool
-    ) -> Clip | None:
+    def _render(self, scene: Scene, cut: _Cut | None, rng: np.random.Generator, visible_at_start: bool) -> Clip | None:
         """Render the clip, or None where its targets do not show as they should."""
+        size_px = self._size_px
         first = render(scene, 0, size_px)
         floor_px = MIN_AREA_SHARE * size_px**2
         at_start = {target: int((first.owner_hw == target).sum()) for target in scene.target_ids}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -9,6 +10,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam2_ros.data.clips.clip import MIN_FIRST_AREA_PX, Clip
+
+WINDOW_DETAIL = 1.5  # clips that will be seen through a window are made that much larger
+
+
+class WindowedClips:
+    """Gives the clip of a seed: of some seeds as it is, of others a larger clip through a window.
+
+    Whatever else is done to clips, running backwards above all, belongs before this: a window knows the frame before.
+    """
+
+    def __init__(
+        self, clips: Callable[[int], Clip], larger_clips: Callable[[int], Clip], size_px: int, probability: float
+    ) -> None:
+        """Keep the sources.
+
+        Args:
+            clips: gives clips of size_px.
+            larger_clips: gives clips about WINDOW_DETAIL times as large.
+            size_px: side of the frames.
+            probability: of a window.
+        """
+        self._clips, self._larger_clips = clips, larger_clips
+        self._size_px, self._probability = size_px, probability
+
+    def __call__(self, seed: int) -> Clip:
+        rng = np.random.default_rng((seed, 3))  # the sources use the plain seed
+        if rng.random() >= self._probability:
+            return self._clips(seed)
+        clip = self._larger_clips(seed)
+        return windowed(clip, choose_target(clip, rng), rng, self._size_px)
 
 
 @dataclass(frozen=True)

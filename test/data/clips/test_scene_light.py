@@ -102,7 +102,7 @@ def photo() -> Photo:
 
 def test_backdrops_bend_and_have_depth_as_often_as_told() -> None:
     def bent(**config: float) -> list[bool]:
-        settings = ClipConfig(**{"deform_prob": 0.0, "parallax_prob": 0.0, **config})
+        settings = ClipConfig(**{"deform_prob": 0.0, "parallax_prob": 0.0, "lift_prob": 0.0, **config})
         library = MemoryPhotos([photo()])
         scenes = [moving_photo_scene(library, np.random.default_rng(s), 48, 4, 1, settings) for s in range(10)]
         return [
@@ -127,7 +127,7 @@ def test_a_bent_backdrop_moves_the_outlines_of_its_objects() -> None:
             SIZE_PX,
             4,
             1,
-            replace(settings, moving_photo_prob=1.0, motion=0.0, motion_spread=0.0, absence_prob=0.0),
+            replace(settings, moving_photo_prob=1.0, lift_prob=0.0, motion=0.0, motion_spread=0.0, absence_prob=0.0),
         )
         masks = [make(seed).masks_tnhw[:, 0] for seed in range(8)]
         return float(np.mean([(mask[0] ^ mask[-1]).mean() for mask in masks]))

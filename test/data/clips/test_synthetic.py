@@ -98,7 +98,7 @@ def test_seed_decides_the_clip(library: PhotoLibrary) -> None:
 
 
 def test_targets_move(library: PhotoLibrary) -> None:
-    make = SyntheticClips(library, SIZE_PX, num_frames=6, config=ClipConfig(motion=0.6))
+    make = SyntheticClips(library, SIZE_PX, num_frames=6, config=ClipConfig(motion=0.6, absence_prob=0.0))
     overlaps = []
     for seed in range(40):
         masks = make(seed).masks_tnhw[:, 0]
@@ -108,7 +108,7 @@ def test_targets_move(library: PhotoLibrary) -> None:
 
 
 def test_no_motion_and_no_bending_keeps_the_photograph_still(library: PhotoLibrary) -> None:
-    config = ClipConfig(moving_photo_prob=1.0, motion=0.0, deform_prob=0.0)
+    config = ClipConfig(moving_photo_prob=1.0, motion=0.0, deform_prob=0.0, absence_prob=0.0)
     masks = SyntheticClips(library, SIZE_PX, num_frames=3, config=config)(3).masks_tnhw
     # A shaking hand is the only motion left: less than a pixel or two along the outline.
     assert (masks[0] & masks[2]).sum() > 0.8 * (masks[0] | masks[2]).sum()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sam2_ros.data.clips.clip import Clip
-from sam2_ros.data.clips.window import WindowRange, choose_target, window_round, windowed
+from sam2_ros.data.clips.window import WindowedClips, WindowRange, choose_target, window_round, windowed
 
 SIZE_PX = 64
 EXACT = WindowRange(jitter=0.0, whole_first_prob=0.0)
@@ -84,3 +84,14 @@ def test_a_smaller_clip_can_be_made_of_a_larger_one() -> None:
 def test_the_chosen_target_is_one_that_the_first_frame_shows() -> None:
     clip = clip_of([None, (30, 30)])
     assert {choose_target(clip, np.random.default_rng(seed)) for seed in range(8)} == {1}
+
+
+def test_some_seeds_are_seen_through_a_window() -> None:
+    plain, larger = clip_of([(30, 30)] * 2), clip_of([(20, 20)] * 2)
+    for probability, low, high in ((0.0, 0, 0), (0.5, 10, 30), (1.0, 40, 40)):
+        clips = WindowedClips(lambda seed: plain, lambda seed: larger, 32, probability)
+        made = [clips(seed) for seed in range(40)]
+        assert low <= sum(clip.images_thwc.shape == (2, 32, 32, 3) for clip in made) <= high
+        assert all(clip is plain for clip in made if clip.masks_tnhw.shape[1] == 2)
+    again = WindowedClips(lambda seed: plain, lambda seed: larger, 32, 1.0)(5)
+    np.testing.assert_array_equal(again.images_thwc, made[5].images_thwc)
