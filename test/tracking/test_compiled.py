@@ -43,7 +43,7 @@ def objects_that_come_and_go(tracker: Tracker, frame: int) -> None:
 
 
 def corrections_in_many_frames(tracker: Tracker, frame: int) -> None:
-    """There are slots for one prompted frame."""
+    """There are slots for one conditioning frame."""
     if frame % 4 == 0:
         tracker.add_prompt("a", points=[(20, 20)], labels=[1])
 
