@@ -153,6 +153,14 @@ class ColourTracker:
         return TrackedMask(object_id, label, ObjectState.TRACKED, 0.9, 0.8, mask, len(xs), box, centroid)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def freed_memory_goes_back() -> Iterator[None]:
+    """A command keeps what it frees for its next step; in a process of tests the most that one took would stay."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sam2_ros.cli.keep_heap", lambda: False)
+        yield
+
+
 @pytest.fixture
 def colour_tracker_class() -> type[ColourTracker]:
     """A tracker class without a network."""

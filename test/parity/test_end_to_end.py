@@ -65,6 +65,13 @@ def pair(setting: Setting, building: Case):  # type: ignore[no-untyped-def]
     return build_pair(setting, building)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def nothing_is_kept_for_other_modules() -> Iterator[None]:
+    yield
+    pair.cache_clear()
+    clip.cache_clear()
+
+
 def as_param(setting: Setting, case: Case):  # type: ignore[no-untyped-def]
     marks = [pytest.mark.long] if setting.image_size == RELEASED_PX else []
     if case.name in SOME and setting.postprocess:

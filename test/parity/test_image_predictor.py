@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
@@ -50,6 +50,12 @@ def random_official(model: str, image_size: int, postprocess: bool) -> Any:
     network = build_official(model, image_size, postprocess)
     randomise(network, seed=7, object_score_bias=-20.0)  # absent throughout: an image predictor does not ask
     return network
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_is_kept_for_other_modules() -> Iterator[None]:
+    yield
+    random_official.cache_clear()
 
 
 def make_pair(
