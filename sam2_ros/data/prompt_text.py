@@ -1,11 +1,11 @@
-"""Prompts as a person types them on a command line.
+"""The syntax of prompts on the command line.
 
 ====================  ==================================================================
-``320,240``           a click: this belongs to the object
+``320,240``           a click on the object
 ``320,240;350,260``   two clicks on one object
-``320,240;-90,400``   a click, and one with a minus: this does not belong to the object
+``320,240;-90,400``   a click on the object, and with a minus one that is not on it
 ``10,20,200,150``     a box: x0,y0,x1,y1
-``10,20,200,150;-40,40``  a box and a click that takes something out of it
+``10,20,200,150;-40,40``  a box and a click that excludes a part of it
 ``mug:320,240``       any of these with a name for the object
 ====================  ==================================================================
 
@@ -24,16 +24,16 @@ SYNTAX = (
 
 
 class PromptSyntaxError(ValueError):
-    """A text that is no prompt; the message quotes it and says what was expected."""
+    """A text that is not a prompt; the message quotes it and says what was expected."""
 
 
 @dataclass(frozen=True)
 class PromptSpec:
     """A prompt for one object, in pixels of the image."""
 
-    object_id: str | None  # None where the text had no name
+    object_id: str | None  # None if the text has no name
     points: tuple[tuple[float, float], ...]  # (x, y)
-    labels: tuple[int, ...]  # one per point: 1 belongs to the object, 0 does not
+    labels: tuple[int, ...]  # one per point: 1 on the object, 0 not on it
     box: tuple[float, float, float, float] | None  # x0, y0, x1, y1
 
 
@@ -76,10 +76,10 @@ def parse_prompt(text: str) -> PromptSpec:
 
 
 def names_of(specs: Sequence[PromptSpec]) -> list[str]:
-    """What each object is called; without a name of its own by its position: "object1", "object2", ...
+    """The name of each object; unnamed ones are numbered by position: "object1", "object2", ...
 
     Raises:
-        PromptSyntaxError: two have the same name.
+        PromptSyntaxError: two objects have the same name.
     """
     names: list[str] = []
     for number, spec in enumerate(specs, 1):
@@ -90,7 +90,7 @@ def names_of(specs: Sequence[PromptSpec]) -> list[str]:
 
 
 def check_new(name: str, taken: Sequence[str]) -> None:
-    """Raises PromptSyntaxError if an object has that name already."""
+    """Raise PromptSyntaxError if an object has this name already."""
     if name in taken:
         raise PromptSyntaxError(f"two prompts for {name!r}; join the clicks of one object with ';', or name them apart")
 

@@ -1,4 +1,4 @@
-"""Images that are encoded before their turn, and the thread that does it."""
+"""The model thread serves in turn, and prefetched images give the same results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a name and a file to a tracker, and what is said when they do not go together."""
+"""From a name and a file to a tracker, errors if they do not fit, the choice of precision, and the embedded weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Segment everything with a tiny random network: what each setting does. Against the official code: test/parity."""
+"""Segment everything with a tiny random network: each setting, crops, the grid of points and the suppression of
+duplicates. ``test/parity`` compares with the official code.
+"""
 
 from __future__ import annotations
 

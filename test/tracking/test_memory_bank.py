@@ -1,4 +1,4 @@
-"""Which frames are attended to, written out by hand, and that what is dropped would never have been."""
+"""The memory bank: which frames are attended to, that no dropped frame would have been, and the order of tokens."""
 
 from __future__ import annotations
 

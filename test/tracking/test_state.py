@@ -1,4 +1,4 @@
-"""One object's memory stays small, and its state follows what was seen."""
+"""The memory of one object is bounded, and its state follows its visibility."""
 
 from __future__ import annotations
 

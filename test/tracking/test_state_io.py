@@ -1,4 +1,4 @@
-"""A tracker that was saved and loaded goes on as if nothing had happened; what is damaged is not loaded."""
+"""A saved and loaded tracker continues unchanged; a damaged state is rejected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Camera pixels as the model sees them."""
+"""Camera images as model input, and masks as boxes, centroids, label images and without small regions."""
 
 from __future__ import annotations
 
