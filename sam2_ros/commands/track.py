@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``sam2-ros track``."""
     parser.add_argument(
-        "source", help="video file, folder of images, index of a camera (0, 1, ...), or rosbag2 recording"
+        "source", help="video file, folder of images, camera (0, 1, ... or rtsp://...), or rosbag2 recording"
     )
     parser.add_argument(
         "--prompt",
@@ -154,6 +154,8 @@ def _loop(
 ) -> None:
     from sam2_ros.tracking.concurrency import prefetch_images
 
+    known = source.info.frame_count
+    total = min(known, max_frames) if known and max_frames else max_frames or known
     for count, image in enumerate(prefetch_images(tracker, source), 1):
         result = tracker.step(image)
         tally.add(result)
@@ -161,7 +163,7 @@ def _loop(
             raise ValueError("; ".join(f"prompt of {object_id}: {why}" for object_id, why in result.rejected))
         for output in outputs:
             output.write(image.image_rgb, result, tally.fps)
-        progress("", count, source.info.frame_count)
+        progress("", count, total)
         if count == max_frames:
             return
 

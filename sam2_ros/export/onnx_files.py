@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +73,26 @@ def graphs_of(model: SAM2, slots: Slots) -> list[Graph]:
     ]
 
 
+def write_graph(graph: Graph, module: nn.Module, path: Path) -> None:
+    """One graph as a file."""
+    with torch.no_grad(), warnings.catch_warnings():
+        # Of PyTorch's exporter about its own code and about axes that it names by itself: a page of them at each graph,
+        # and nothing that a user could act on. What fails raises.
+        warnings.simplefilter("ignore")
+        module(*graph.example)  # tables that are kept for later must be made of numbers, not while it is traced
+        torch.onnx.export(
+            module,
+            graph.example,
+            path,
+            input_names=INPUTS[graph.name],
+            output_names=OUTPUTS[graph.name],
+            dynamic_shapes=graph.dynamic,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+
+
 def export_onnx(
     model: SAM2, folder: Path, conditioning_frames: int = 1, progress: Callable[[str], None] = lambda _: None
 ) -> list[Path]:
@@ -103,19 +124,7 @@ def export_onnx(
         progress(f"{graph.name} of {model.config.name}")
         path = folder / f"{graph.name}.onnx"
         module = graph.module.eval()
-        with torch.no_grad():
-            module(*graph.example)  # tables that are kept for later must be made of numbers, not while it is traced
-        torch.onnx.export(
-            module,
-            graph.example,
-            path,
-            input_names=INPUTS[graph.name],
-            output_names=OUTPUTS[graph.name],
-            dynamic_shapes=graph.dynamic,
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
+        write_graph(graph, module, path)
         written.append(path)
     (folder / DESCRIPTION).write_text(json.dumps(describe(model, slots), indent=2) + "\n")
     return [*written, folder / DESCRIPTION]

@@ -10,6 +10,7 @@ import pytest
 
 import sam2_ros
 from sam2_ros.cli import main
+from sam2_ros.commands.progress import Progress
 from sam2_ros.data.files.masks import decode_rle, read_index_png, write_index_png
 from sam2_ros.data.files.video import open_source
 from sam2_ros.model.config import Approximations
@@ -179,3 +180,14 @@ def test_interrupt_keeps_what_was_tracked(
     assert len(json.loads((tmp_path / "out" / "masks.json").read_text())["frames"]) == 2
     with open_source(tmp_path / "out" / "overlay.mp4") as video:
         assert len(list(video)) == 2
+
+
+@pytest.mark.parametrize(("max_frames", "total"), [(3, 3), (5, 5), (9, 5), (None, 5)])
+def test_progress_counts_to_where_it_ends(
+    max_frames: int | None, total: int, images: Path, tmp_path: Path, made: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[tuple[int, int]] = []
+    monkeypatch.setattr(Progress, "__call__", lambda self, text, done, total: shown.append((done, total)))
+    limit = [] if max_frames is None else ["--max-frames", str(max_frames)]
+    assert main(["track", str(images), "--prompt", "6,6", "--out", str(tmp_path / "out"), *limit]) == 0
+    assert shown[-1] == (total, total), "with its rate tqdm makes the time to go of the total"

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import sys
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -193,3 +194,14 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     with pytest.raises(ImportError, match="pip install onnx onnxscript"):
         export_onnx(model, tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+def test_the_exporters_warnings_are_not_the_users(
+    model: SAM2, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    def noisy(*_arguments: object, **_options: object) -> None:
+        warnings.warn("treespec is deprecated", FutureWarning, stacklevel=1)
+
+    monkeypatch.setattr(torch.onnx, "export", noisy)
+    export_onnx(model, tmp_path)
+    assert not [warning for warning in recwarn if "treespec" in str(warning.message)]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
@@ -26,10 +28,10 @@ class SourceError(RuntimeError):
 class SourceInfo:
     """Properties of a source, before its frames are read."""
 
-    name: str  # file name, folder name, or "camera0"
+    name: str  # file name, folder name, "camera0", or the last part of a URL
     fps: float | None  # frames per second; None for a folder of images or if the camera does not report it
     frame_count: int | None  # None for a camera, or if the file does not say
-    live: bool  # True for a camera: endless, and frames not read in time are lost
+    live: bool  # True for a camera or a stream: endless, and frames not read in time are lost
 
 
 class FrameSource:
@@ -82,7 +84,7 @@ class FrameSource:
 
 
 def open_source(source: str | Path | int) -> FrameSource:
-    """Open a video file, a folder of images, or a camera by its index (0 or "0").
+    """Open a video file, a folder of images, or a camera by its index (0 or "0") or URL ("rtsp://...").
 
     Raises:
         SourceError: there is no such source, or it cannot be opened.
@@ -90,7 +92,9 @@ def open_source(source: str | Path | int) -> FrameSource:
     text = str(source)
     if isinstance(source, int) or text.isdecimal():
         return _open_camera(int(text))
-    path = Path(source)
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
+        return _open_url(text)
+    path = Path(source).expanduser()
     if path.is_dir():
         try:
             paths = list_images(path)
@@ -98,7 +102,9 @@ def open_source(source: str | Path | int) -> FrameSource:
             raise SourceError(str(error)) from error
         return FrameSource(SourceInfo(path.resolve().name, None, len(paths), live=False), paths=paths)
     if not path.is_file():
-        raise SourceError(f"expected a video file, a folder of images or a camera index; there is nothing at {text!r}")
+        raise SourceError(
+            f"expected a video file, a folder of images, a camera's index or a URL; there is nothing at {text!r}"
+        )
     capture = cv2.VideoCapture(str(path))
     if not capture.isOpened():
         raise SourceError(f"{path} cannot be opened as a video; is it one, and of a kind that OpenCV decodes?")
@@ -116,6 +122,21 @@ def _open_camera(index: int) -> FrameSource:
         )
     fps = _known(capture.get(cv2.CAP_PROP_FPS))
     return FrameSource(SourceInfo(f"camera{index}", fps, None, live=True), capture=capture)
+
+
+def _open_url(url: str) -> FrameSource:
+    """A stream, or a video file on a server; the name of the source has no user and no password in it."""
+    parts = urlsplit(url)
+    name = Path(parts.path).name or parts.hostname or parts.scheme
+    capture = cv2.VideoCapture(url)
+    if not capture.isOpened():
+        raise SourceError(
+            f"{name} cannot be opened from {parts.scheme}://{parts.hostname or ''}; is it reachable, and a video "
+            "stream or file that OpenCV decodes? A web page of a video is none: download the video first"
+        )
+    count = _known(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    fps = _known(capture.get(cv2.CAP_PROP_FPS))
+    return FrameSource(SourceInfo(name, fps, int(count) if count else None, live=not count), capture=capture)
 
 
 def _known(value: float) -> float | None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -111,3 +115,34 @@ def test_source_that_cannot_be_opened_is_named(tmp_path: Path, name: str, why: s
 def test_camera_that_is_not_there_is_named_by_its_index() -> None:
     with pytest.raises(SourceError, match="no camera with index 9876"):
         open_source("9876")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """The URL of a server of the files in ``tmp_path``."""
+    handler = functools.partial(QuietHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as made:
+        thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread.start()
+        yield f"http://somebody:secret@127.0.0.1:{made.server_address[1]}"
+        made.shutdown()
+        thread.join()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_arguments: object) -> None:
+        """No line per request."""
+
+
+def test_a_url_is_opened_and_no_password_is_shown(tmp_path: Path, server: str) -> None:
+    with VideoWriter(tmp_path / "clip.mp4", 10.0) as writer:
+        for value in (10, 200):
+            writer.write(np.full((32, 48, 3), value, np.uint8))
+    with open_source(f"{server}/clip.mp4") as source:
+        assert (source.info.name, source.info.live) == ("clip.mp4", False)
+        assert [bool(image.mean() > 100) for image in source] == [False, True]
+    with pytest.raises(
+        SourceError, match=r"none\.mp4 cannot be opened from http://127\.0\.0\.1; is it reachable"
+    ) as error:
+        open_source(f"{server}/none.mp4")
+    assert "secret" not in str(error.value)
