@@ -40,6 +40,12 @@ ARGUMENTS = (
     ("depth_topic", "", "depth images aligned with the camera images; given: use_depth is true unless you say no"),
     ("click_topic", "", "clicks in pixels of that image, such as <image>_mouse_left of rqt_image_view; default click"),
     ("detections_topic", "", "a detector's boxes (vision_msgs/Detection2DArray); default detections"),
+    (
+        "follow",
+        "",
+        "classes of a detector, such as person or person,dog: the first one that it sees is tracked and its pose is "
+        "<node>/target_pose; needs vision_msgs, depth images and detections_topic",
+    ),
     ("model", "", "name of the model, such as nano or sam2.1_hiera_tiny"),
     ("checkpoint", "", "file with the model's weights; not needed for nano"),
     ("device", "", "where the model runs, such as cpu or cuda:0"),
@@ -90,10 +96,12 @@ def programs(value: Values, ros_namespace: str, is_installed: Callable[[str], bo
     """
     value = complete(value, ros_namespace)
     cameras = cameras_of(value)
+    check_follow(value)
     found = [_node(value, cameras)]
     for camera in cameras:
         found += _viewers(camera)
-    for package in dict.fromkeys(program.package for program in found):
+    needed = [program.package for program in found] + ["vision_msgs"] * bool(value["follow"])
+    for package in dict.fromkeys(needed):
         if not is_installed(package):
             raise LaunchArgumentError(_missing(package))
     return found
@@ -131,6 +139,21 @@ def preset_of(value: Values) -> CameraPreset | None:
             f"camera:={name} is one camera and cameras:={value['cameras']} several: give image_topic with {{camera}}"
         )
     return CAMERAS[name]
+
+
+def check_follow(value: Values) -> None:
+    """Refuse a ``follow:=`` that could never come to a pose; of ``complete`` arguments."""
+    if not value["follow"]:
+        return
+    has_depth = value["depth_topic"] and (not value["use_depth"] or is_on("use_depth", value["use_depth"]))
+    if not has_depth:
+        raise LaunchArgumentError(
+            f"follow:={value['follow']} needs depth images for a pose: give depth_topic, or a camera that has depth"
+        )
+    if not value["detections_topic"]:
+        raise LaunchArgumentError(
+            f"follow:={value['follow']} needs a detector: give detections_topic (vision_msgs/Detection2DArray)"
+        )
 
 
 def is_on(name: str, text: str) -> bool:
@@ -200,6 +223,8 @@ def parameter_overrides(value: Values) -> Parameters:
     """The node's parameters that the arguments set; the others are not named, so the params file keeps its say."""
     overrides: Parameters = {name: value[name] for name in TEXT_PARAMETERS if value[name]}
     overrides |= {name: is_on(name, value[name]) for name in SWITCH_PARAMETERS if value[name]}
+    if value["follow"]:
+        overrides |= {"detection_mode": "add", "detection_classes": value["follow"]}
     if value["depth_topic"]:
         overrides.setdefault("use_depth", True)
     return overrides
@@ -297,7 +322,7 @@ def _missing(package: str) -> str:
     """What to do about a package that is not there."""
     if package == "sam2_ros":
         return "the package sam2_ros is not in this environment: source the workspace's install/setup.bash"
-    argument = {"rviz2": "rviz:=true", "rqt_image_view": "rqt_click:=true"}[package]
+    argument = {"rviz2": "rviz:=true", "rqt_image_view": "rqt_click:=true", "vision_msgs": "follow:="}[package]
     distribution = os.environ.get("ROS_DISTRO", "<your ROS release>")
     return (
         f"{argument} needs the package {package}, which is not installed: "

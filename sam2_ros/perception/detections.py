@@ -63,7 +63,7 @@ def prompts_for(
             taken.append(box)
     missing = [item for item in view.objects if item.tracked.state in (ObjectState.OCCLUDED, ObjectState.LOST)]
     prompts = []
-    for detection in sorted(detections, key=lambda item: -item.score):
+    for detection in sorted(wanted(detections, parameters.detection_classes), key=lambda item: -item.score):
         inside = _inside(detection.box_xyxy, width, height)
         if inside is None or not detection.score >= parameters.detection_min_score:  # NaN is not
             continue
@@ -80,6 +80,12 @@ def prompts_for(
         elif not candidates and parameters.detection_mode == "add":
             prompts.append(_prompt("", detection.class_id, PromptAction.ADD, inside, stamp_ns))
     return prompts
+
+
+def wanted(detections: Iterable[Detection], classes: str) -> list[Detection]:
+    """Those of the named classes, which are joined by commas; all of them without a name. Capitals do not matter."""
+    names = {name.strip().casefold() for name in classes.split(",") if name.strip()}
+    return [detection for detection in detections if not names or detection.class_id.casefold() in names]
 
 
 def _the_lost_one(candidates: list[ObjectView]) -> ObjectView | None:

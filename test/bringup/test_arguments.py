@@ -188,6 +188,10 @@ def test_a_window_without_its_package_starts_nothing(
         ({"checkpoint": "~/no such file.pt"}, "checkpoint:=~/no such file.pt: No such file"),
         ({"checkpoint": "/dev/zero"}, "checkpoint:=/dev/zero: expected a file, this is a device"),
         ({"params_file": "/nope.yaml"}, "params_file:=/nope.yaml: No such file"),
+        ({"follow": "person", "detections_topic": "/boxes"}, "follow:=person needs depth images"),
+        ({"follow": "person", "camera": "usb", "detections_topic": "/b"}, "follow:=person needs depth images"),
+        ({"follow": "person", "camera": "oak", "use_depth": "no"}, "follow:=person needs depth images"),
+        ({"follow": "person", "camera": "oak"}, "follow:=person needs a detector"),
         ({"camera": "kinect"}, "camera:=kinect: expected one of realsense, orbbec, zed, oak, usb"),
         ({"camera": "zed", "cameras": "left,right"}, "camera:=zed is one camera and cameras:=left,right several"),
         *(({name: "maybe"}, f"{name}:=maybe: expected true") for name in (*SWITCH_PARAMETERS, "rviz", "rqt_click")),
@@ -210,6 +214,16 @@ def test_two_cameras_cannot_share_a_topic() -> None:
     with pytest.raises(LaunchArgumentError, match=r"put \{camera\} into it"):
         check_shared_topics(value)
     check_shared_topics({**value, "cameras": "only"})
+
+
+def test_following_needs_the_detectors_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROS_DISTRO", "jazzy")
+    given = {"follow": "person,dog", "camera": "realsense", "detections_topic": "/boxes"}
+    with pytest.raises(LaunchArgumentError, match=r"follow:= needs .*sudo apt install ros-jazzy-vision-msgs$"):
+        started(is_installed=lambda name: name != "vision_msgs", **given)
+    settings = overrides(node(**given))
+    assert (settings["detection_mode"], settings["detection_classes"]) == ("add", "person,dog")
+    assert settings["use_depth"] is True
 
 
 # Paths -------------------------------------------------------------------------------------------------------------

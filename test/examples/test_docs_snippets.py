@@ -5,11 +5,16 @@ from __future__ import annotations
 import ast
 import re
 import sys
+import time
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import Image
 
 from sam2_ros.msg import TrackedObject
 
@@ -84,3 +89,42 @@ def test_a_lost_object_is_removed_and_an_occluded_one_stays(collision_object: An
     assert (lost.id, lost.operation) == ("sam2/mug", StandIn.REMOVE)
     assert collision_object(TrackedObject(state=TrackedObject.OCCLUDED, has_pose=True), None) is None
     assert collision_object(TrackedObject(state=TrackedObject.TRACKED, has_pose=False), None) is None
+
+
+def test_the_synchroniser_receives_from_a_best_effort_camera(ros_domain: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The snippet of docs/perception.md; of message_filters, which has no wheel, only what it hands to rclpy counts."""
+    made: list[Any] = []
+
+    def subscriber(node: Any, message_type: Any, topic: str, qos_profile: Any = 10) -> Any:  # the real one's default
+        made.append(node.create_subscription(message_type, topic, received.append, qos_profile))
+        return made[-1]
+
+    received: list[Any] = []
+    filters = ModuleType("message_filters")
+    filters.__dict__.update(
+        Subscriber=subscriber, TimeSynchronizer=lambda *_args, **_options: SimpleNamespace(registerCallback=id)
+    )
+    monkeypatch.setitem(sys.modules, "message_filters", filters)
+    text = (DOCS / "perception.md").read_text(encoding="utf-8")
+    (block,) = (code for code in re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S) if "Synchronizer" in code)
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=ros_domain)
+    node = rclpy.create_node("snippet", context=context)
+    try:
+        exec(compile(block, "perception.md", "exec"), {"node": node, "on_frame": None})
+        camera = node.create_publisher(Image, "/camera/image_raw", qos_profile_sensor_data)
+        executor = SingleThreadedExecutor(context=context)
+        executor.add_node(node)
+        end_s = time.monotonic() + 20.0
+        while not camera.get_subscription_count():
+            assert time.monotonic() < end_s, "the snippet's subscription does not match a best-effort camera"
+            time.sleep(0.02)
+        camera.publish(Image())
+        while not received:
+            assert time.monotonic() < end_s, "nothing arrives"
+            executor.spin_once(timeout_sec=0.1)
+        executor.shutdown()
+        assert [item.topic_name for item in made][1:] == ["/sam2_node/label_image", "/sam2_node/objects"]
+    finally:
+        node.destroy_node()
+        context.try_shutdown()

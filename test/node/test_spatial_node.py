@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,13 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker, MarkerArray
 
+from sam2_ros.bringup.arguments import ARGUMENTS, programs
 from sam2_ros.demo.camera import FRAME_ID, DemoCamera
 from sam2_ros.demo.stream import StreamFrame, StreamInfo
 from sam2_ros.demo.tabletop.scene import Tabletop
 from sam2_ros.msg import Prompt, TrackedObject, TrackedObjectArray
 from sam2_ros.node.conversions import array_to_image, ns_to_stamp
+from sam2_ros.node.subscriptions import DetectionSubscription
 from sam2_ros.perception.depth import DEPTH_IMAGES_KEPT
 from sam2_ros.perception.object_geometry import POINT_DTYPE
 from sam2_ros.srv import AddObjects, Reset
@@ -300,3 +303,44 @@ def test_use_depth_takes_effect_when_configured(make_bench: Callable[..., Bench]
         ("jpeg_quality", 9),
     ):
         assert bench.rig.node.set_parameters([Parameter(name, value=value)])[0].successful
+
+
+def stand_in_detections(header: Header, **centres: tuple[float, float]) -> Any:
+    """A ``Detection2DArray``, whose package has no wheel: a box of 8 x 8 px around the centre of each class."""
+
+    def one(class_id: str, x: float, y: float) -> Any:
+        centre = SimpleNamespace(position=SimpleNamespace(x=x, y=y))
+        hypothesis = SimpleNamespace(class_id=class_id, score=0.9)
+        box = SimpleNamespace(center=centre, size_x=8.0, size_y=8.0)
+        return SimpleNamespace(results=[SimpleNamespace(hypothesis=hypothesis)], bbox=box)
+
+    return SimpleNamespace(header=header, detections=[one(name, *centre) for name, centre in centres.items()])
+
+
+def test_from_a_detectors_word_to_the_pose_of_what_is_followed(make_ros_rig: Callable[..., Any]) -> None:
+    """With the parameters that ``follow:=person`` of the launch file sets, and a stand-in for the detector."""
+    given = {name: default for name, default, _ in ARGUMENTS}
+    given |= {"follow": "person", "depth_topic": "/depth", "detections_topic": "/boxes"}
+    (program,) = programs(given, "", lambda _package: True)
+    parameters = program.parameters[-1]
+    assert isinstance(parameters, dict)
+    rig = make_ros_rig(**parameters)
+    rig.tracker = TruthTracker(rig.tracker)
+    rig.tracker.masks["object_1"] = np.zeros((24, 32), bool)
+    rig.tracker.masks["object_1"][6:18, 10:22] = True
+    bench = Bench(rig)
+    poses = rig.collect(PoseStamped, "target_pose")
+    depths = rig.publisher(Image, "depth", qos_profile_sensor_data)
+    bench.calibrate()
+    header = bench.header()
+    bench.show_depth(depths, bench._stamp_ns)
+    bench.show()
+    rig.node._detections = DetectionSubscription(rig.node, rig.node._session, rig.node._current_parameters, Image)
+    rig.node._detections.observe(rig.node._session.view)
+    rig.node._detections._on_detections(stand_in_detections(header, chair=(26.0, 5.0), Person=(16.0, 12.0)))
+    bench.show_depth(depths, bench._stamp_ns)
+    (followed,) = bench.show().objects
+    assert followed.class_id == "Person", "the chair is nobody's word"
+    rig.spin_until(lambda: bool(poses), "its pose comes")
+    assert poses[-1].header.frame_id == FRAME
+    assert poses[-1].pose.position.z == pytest.approx(2.0, abs=0.01)

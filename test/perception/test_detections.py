@@ -55,6 +55,15 @@ def test_a_box_on_a_visible_object_tells_nothing() -> None:
     assert prompts(Detection("cup", 0.9, (24.0, 24.0, 44.0, 44.0)), objects=(an_object("mug"),))  # hardly on it
 
 
+@pytest.mark.parametrize(
+    ("classes", "looked_at"),
+    [("", ["bowl", "cup"]), ("cup", ["cup"]), ("Cup , dog", ["cup"]), ("dog", []), (" , ", ["bowl", "cup"])],
+)
+def test_only_the_named_classes_are_looked_at(classes: str, looked_at: list[str]) -> None:
+    found = prompts(Detection("cup", 0.9, HERE), Detection("bowl", 0.8, THERE), detection_classes=classes)
+    assert sorted(prompt.class_id for prompt in found) == looked_at
+
+
 def test_how_sure_a_box_must_be_and_how_far_on_an_object_is_for_the_parameters_to_say() -> None:
     unsure = Detection("cup", 0.3, HERE)
     assert not prompts(unsure) and prompts(unsure, detection_min_score=0.3)
