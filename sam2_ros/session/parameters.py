@@ -283,9 +283,7 @@ class NodeParameters:
         choices=("off", "recover", "add"),
         live=True,
     )
-    detection_classes: str = _parameter(
-        "", "Classes of detections looked at, joined by commas; empty = all.", live=True
-    )
+    detection_classes: str = _parameter("", "Classes of detections that count, with commas; empty = all.", live=True)
     detection_min_score: float = _parameter(
         0.5, "Detections with a lower score are not looked at.", minimum=0.0, maximum=1.0, live=True
     )
