@@ -138,8 +138,7 @@ def compare_latency(
         image_size: side of the model's input in px; None: the model's own.
         device: "cpu", "cuda", ... On a GPU the official compiled predictor is included.
         threads: of the CPU; None: PyTorch's default.
-        size_hw: of the camera image, px.
-        with_official: False times our code alone.
+        size_hw, with_official: of the camera image, px; False times our code alone.
         emulated: include bfloat16 without hardware support, which is a hundred times slower.
         approximations: include our default with these.
         with_compiled: include our compiled default; on a GPU it is always included.
