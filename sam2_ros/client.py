@@ -62,7 +62,7 @@ def _blocking(start: Callable[Concatenate[Sam2Client, P], Future[T]]) -> Callabl
 
     @functools.wraps(start)
     def call(self: Sam2Client, *args: P.args, **kwargs: P.kwargs) -> T:
-        self._refuse_to_wait_for_itself(start.__name__)
+        self._check_thread(start.__name__)
         return start(self, *args, **kwargs).result()
 
     return call
@@ -286,7 +286,7 @@ class Sam2Client:
         self, object_id: str, state: ObjectState = ObjectState.TRACKED, timeout_s: float | None = None
     ) -> TrackedMask:
         """The object in the next image in which it has this state; Sam2Error when none came in time."""
-        self._refuse_to_wait_for_itself("wait_for")
+        self._check_thread("wait_for")
         end_s = time.monotonic() + self._limit_s(timeout_s)
         seen = "no result came"
         stream = self._open_stream(masks=True)
@@ -325,7 +325,7 @@ class Sam2Client:
     def _limit_s(self, timeout_s: float | None) -> float:
         return self._timeout_s if timeout_s is None else float(timeout_s)
 
-    def _refuse_to_wait_for_itself(self, what: str) -> None:
+    def _check_thread(self, what: str) -> None:
         if threading.current_thread() is self._thread:
             raise RuntimeError(f"{what} in a callback of the client's future waits for itself: use the _async call")
 

@@ -162,7 +162,7 @@ def test_what_the_node_rejects_is_an_error_with_its_reason_and_changes_nothing(s
         ({"points": "left"}, "could not convert"),
     ],
 )
-def test_values_of_no_shape_are_refused_before_they_are_sent(values: dict[str, Any], reason: str) -> None:
+def test_values_of_no_shape_are_rejected_before_they_are_sent(values: dict[str, Any], reason: str) -> None:
     given = {"points": None, "labels": None, "box": None, "mask": None, **values}
     with pytest.raises(ValueError, match=reason):
         make_prompt("mug", **given, normalized=False, stamp=None)

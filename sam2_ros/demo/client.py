@@ -233,7 +233,7 @@ class DemoRun:
         request = SetParameters.Request(parameters=[Parameter(RATE_PARAMETER, value=rate_hz).to_parameter_msg()])
         answer = self._call(self._client.set_camera, request, 10.0, "set_parameters of the camera").results[0]
         if not answer.successful:
-            raise DemoError(f"the camera refuses {rate_hz:g} Hz: {answer.reason}")
+            raise DemoError(f"the camera rejects {rate_hz:g} Hz: {answer.reason}")
 
     def follow(self, frame_count: int | None) -> Recording:
         """Let the camera run, and listen until it is gone and the last answer is there."""

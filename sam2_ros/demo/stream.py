@@ -23,6 +23,8 @@ from sam2_ros.demo.tabletop.scene import Tabletop
 TABLETOP_FRAMES = 150
 # A stamp counts in steps of this; what is left over is the number of the frame.
 _STAMP_STEP_NS = 100_000
+MAX_RATE_HZ = 15.0
+MIN_SIDE_PX = 48
 
 
 @dataclass(frozen=True)
@@ -178,10 +180,6 @@ class Prefetcher:
             return 3
         size = frame.image_rgb.nbytes + (frame.depth_mm.nbytes if frame.depth_mm is not None else 0)
         return max(self._memory_bytes // size, 3)
-
-
-MAX_RATE_HZ = 15.0
-MIN_SIDE_PX = 48
 
 
 @dataclass(frozen=True)

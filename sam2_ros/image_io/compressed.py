@@ -15,7 +15,7 @@ COMPRESSED_SUFFIX = "/compressed"  # of an image topic's name, as image_transpor
 JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
 PNG_START = b"\x89PNG\r\n\x1a\n"
 SUFFIXES = {"jpeg": ".jpg", "png": ".png"}
-MAX_PIXELS = 100_000_000  # no camera sends more; a flipped bit in a size must not take all memory
+MAX_PIXELS = 100_000_000  # more than any camera sends; a flipped bit in the size must not allocate all memory
 JPEG_QUALITY = 80  # image_transport's default
 
 
@@ -36,7 +36,7 @@ def compressed_to_rgb(message: CompressedMessage) -> NDArray[np.uint8]:
     content = bytes(message.data)
     _check_content(content, message.format)
     try:
-        # Not turned by a note in the file (EXIF): the camera's calibration holds for the pixels as they are stored.
+        # EXIF rotation is ignored: the camera's calibration is for the pixels as they are stored.
         pixels = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         raise ImageError(f"compressed image is damaged ({len(content)} bytes, {error})") from None
@@ -49,7 +49,7 @@ def compressed_to_rgb(message: CompressedMessage) -> NDArray[np.uint8]:
 
 def _check_content(content: bytes, stated_format: str) -> None:
     if content.startswith(JPEG_START):
-        # A decoder fills what is missing with gray and says nothing. Within a scan these markers cannot occur, and
+        # A decoder silently fills missing data with gray. Within a scan these markers cannot occur, and
         # behind the end some drivers leave the rest of their buffer.
         complete = content.rfind(JPEG_END) > content.rfind(JPEG_SCAN) > 0
     elif content.startswith(PNG_START):

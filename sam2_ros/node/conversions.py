@@ -1,4 +1,4 @@
-"""Our messages to numpy and back, and nothing else. (Images from cameras: ``encodings`` and ``compressed``.)"""
+"""Messages to numpy and back, and nothing else. (Camera images are read in ``image_io``.)"""
 
 from __future__ import annotations
 
@@ -28,6 +28,15 @@ from sam2_ros.tracking.types import PromptError
 # Default service QoS with a deeper queue: the middleware silently drops concurrent requests beyond its depth.
 SERVICE_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=200, reliability=ReliabilityPolicy.RELIABLE)
 NANOSECONDS = 1_000_000_000
+FIELD_TYPES = {
+    "<f4": PointField.FLOAT32,
+    "<u4": PointField.UINT32,
+    "<u2": PointField.UINT16,
+    "|u1": PointField.UINT8,
+}
+BOX_OPACITY = 0.4
+TEXT_HEIGHT_M = 0.05
+MIN_MARKER_M = 0.001  # RViz warns about sizes of zero
 
 
 def array_to_image(pixels: NDArray[np.uint8] | NDArray[np.uint16], encoding: str, header: Header) -> Image:
@@ -53,7 +62,7 @@ def label_image_to_message(label_image: NDArray[np.uint8] | NDArray[np.uint16], 
 
 
 def stamp_to_ns(stamp: Time) -> int:
-    """A second's nanoseconds are cut off at its end, where some drivers' are not: a message can hold every time."""
+    """Nanoseconds of the stamp; its nanosec field is limited to a second, which some drivers exceed."""
     return int(stamp.sec) * NANOSECONDS + min(int(stamp.nanosec), NANOSECONDS - 1)
 
 
@@ -68,7 +77,7 @@ def read_prompt(message: Prompt) -> PromptRequest:
     except ValueError:
         known = ", ".join(f"{a.name}={int(a)}" for a in PromptAction)
         raise PromptError(f"unknown action {message.action}; expected {known}") from None
-    with np.errstate(over="ignore"):  # infinite then, and refused as such
+    with np.errstate(over="ignore"):  # infinite then, and rejected as such
         points_xy = np.array([(p.x, p.y) for p in message.points], dtype=np.float32).reshape(-1, 2)
     labels = np.array(message.point_labels, dtype=np.int32)
     if len(points_xy) != len(labels):
@@ -225,17 +234,6 @@ def rgb_to_compressed(
     data.frombytes(encoded.data.cast("B"))
     message.data = data  # assigned, not passed above: the constructor would copy it again
     return message
-
-
-FIELD_TYPES = {
-    "<f4": PointField.FLOAT32,
-    "<u4": PointField.UINT32,
-    "<u2": PointField.UINT16,
-    "|u1": PointField.UINT8,
-}
-BOX_OPACITY = 0.4
-TEXT_HEIGHT_M = 0.05
-MIN_MARKER_M = 0.001  # RViz complains of sizes of zero
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""``/diagnostics`` once a second: rates, drops, ages, latencies, memory and objects by state, or why there are none."""
+"""``/diagnostics`` once a second, and what is probably wrong when no images arrive (``TopicMonitor``)."""
 
 from __future__ import annotations
 
@@ -23,6 +23,13 @@ from sam2_ros.session.stats import TOO_OLD_S, SessionStats, describe_too_old
 from sam2_ros.tracking.types import ObjectState
 
 PERCENTILES = (50, 95)
+REPEAT_WARNING_S = 30.0
+LOSS_WINDOW_S = 5.0
+LEAST_LOST = 5  # per window; fewer are not reported
+LOST_SHARE = 0.1
+PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+IMAGE_TYPES = {"raw": "sensor_msgs/msg/Image", "compressed": "sensor_msgs/msg/CompressedImage"}
+RELIABILITY = {ReliabilityPolicy.RELIABLE: "reliable", ReliabilityPolicy.BEST_EFFORT: "best_effort"}
 
 
 class DiagnosticsReporter:
@@ -72,7 +79,7 @@ class DiagnosticsReporter:
         return status
 
     def _compare(self, status: DiagnosticStatus, what: str, value: float | None, parameter: str) -> None:
-        """Raise the level to what the thresholds say; what is worse already stays."""
+        """Raise the level to what the thresholds say; never lower it."""
         for level, prefix in ((DiagnosticStatus.ERROR, "error"), (DiagnosticStatus.WARN, "warn")):
             limit = getattr(self._parameters(), f"{prefix}_{parameter}")
             if limit and value is not None and value > limit and status.level < level:
@@ -162,7 +169,7 @@ def process_memory_mb() -> float | None:
 
 def device_memory_mb() -> float | None:
     """What PyTorch holds of a GPU's memory in MiB; None where it uses none."""
-    torch = sys.modules.get("torch")  # a node that has not loaded a model need not import it for this
+    torch = sys.modules.get("torch")  # imported only once a model is loaded
     if torch is None or not torch.cuda.is_initialized():
         return None
     return sum(float(torch.cuda.memory_reserved(index)) for index in range(torch.cuda.device_count())) / 2**20
@@ -176,16 +183,9 @@ def _one_decimal(value: float | None) -> str:
     return "" if value is None else f"{value:.1f}"
 
 
-REPEAT_WARNING_S = 30.0
-LOSS_WINDOW_S = 5.0
-LEAST_LOST = 5  # per window; fewer are not worth a word
-LOST_SHARE = 0.1
-PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
-
-
 @dataclass(frozen=True)
 class Publisher:
-    """Somebody who publishes on the image topic."""
+    """A publisher on the image topic."""
 
     node_name: str
     reliability: str  # best_effort, reliable, or what the middleware calls it
@@ -203,7 +203,7 @@ class ImageTopic:
 
 
 class TopicMonitor:
-    """Counts the images that came and those that the middleware says it lost on the way."""
+    """Counts the images that arrived and those that the middleware reports as lost."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -222,11 +222,11 @@ class TopicMonitor:
 
     @property
     def silent_s(self) -> float:
-        """Time since the latest image, or since the watch began."""
+        """Time since the latest image, or since the monitor was made."""
         return self._clock() - self._latest_s
 
     def diagnose(self, timeout_s: float, ask: Callable[[], ImageTopic]) -> str:
-        """What is wrong with the images, and what to do; empty when all is well or it was said a moment ago."""
+        """What is wrong with the images and what to do; empty when nothing is, or when the same was said recently."""
         silent_s = self.silent_s
         lost_share = self._lost_share()
         if silent_s < timeout_s and lost_share < LOST_SHARE:
@@ -253,7 +253,7 @@ class TopicMonitor:
 
 
 def explain_silence(topic: ImageTopic, silent_s: float, lost: int = 0) -> str:
-    """Why no image came, as far as the middleware's graph tells."""
+    """Why no image arrived, as far as the ROS graph shows."""
     start = f"no image on {topic.name} for {silent_s:.0f} s: "
     if not topic.publishers and topic.other_transport:
         return f"{start}nobody publishes there, but {topic.other_transport} images: set image_transport to that"
@@ -289,12 +289,8 @@ def profile_advice() -> str:
     )
 
 
-IMAGE_TYPES = {"raw": "sensor_msgs/msg/Image", "compressed": "sensor_msgs/msg/CompressedImage"}
-RELIABILITY = {ReliabilityPolicy.RELIABLE: "reliable", ReliabilityPolicy.BEST_EFFORT: "best_effort"}
-
-
 def inspect_image_topic(node: LifecycleNode, parameters: NodeParameters) -> ImageTopic:
-    """Who publishes where the node listens, and where else images are to be had."""
+    """Who publishes on the image topic, and which other image topics exist."""
     transport = parameters.image_transport
     base = node.resolve_topic_name("image")
     names = {"raw": base, "compressed": f"{base}{COMPRESSED_SUFFIX}"}
@@ -319,5 +315,5 @@ def inspect_image_topic(node: LifecycleNode, parameters: NodeParameters) -> Imag
 
 
 def is_output(topic: str, node_name: str) -> bool:
-    """Whether one of these nodes publishes the topic, this or another one: nothing to track in."""
+    """Whether the topic is an output of this node or of another sam2_node, and so no camera."""
     return any(f"/{name}/" in topic for name in (node_name, "sam2_node"))

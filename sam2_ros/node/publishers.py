@@ -37,6 +37,15 @@ from sam2_ros.session.parameters import NodeParameters
 from sam2_ros.tracking.overlay import color_labels, label_color_rgb
 
 RELIABILITY = {"reliable": ReliabilityPolicy.RELIABLE, "best_effort": ReliabilityPolicy.BEST_EFFORT}
+MASK_THRESHOLD = 0.5  # a pixel belongs to an object from this probability on
+LARGEST_CLASS_ID = 65534  # uint16, whose last value means "unlabelled"
+EVENTS_QOS = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=50,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+)
+DELIVERY_S = 0.2  # time for a RESET to reach its subscribers before latched events are discarded
 
 
 def make_qos(reliability: str, depth: int) -> QoSProfile:
@@ -50,7 +59,7 @@ def make_qos(reliability: str, depth: int) -> QoSProfile:
 
 
 class Publishers:
-    """The node's lifecycle publishers; they are silent until the node is activated."""
+    """The node's lifecycle publishers; they publish nothing until the node is activated."""
 
     def __init__(
         self,
@@ -77,17 +86,17 @@ class Publishers:
         return names + (self._vision.topic_names() if self._vision is not None else [])
 
     def publish(self, view: TrackingView) -> None:
-        """Publish one result; images only to somebody. Called on the session's worker."""
+        """Publish one result; images only while they have subscribers. Called on the publishing thread."""
         try:
             self._publish(view)
         except Exception:
             if self._node.context.ok():
                 raise
-            # Ctrl-C takes the middleware away in the middle of an image: nobody is there to miss it.
+            # Ctrl-C shut the middleware down while we published: no subscriber is left.
 
     def _publish(self, view: TrackingView) -> None:
         if view.result is None or view.image_rgb is None or not self._objects.is_activated:
-            return  # also without a word to TF, which knows no lifecycle
+            return  # nothing to TF either, whose broadcaster is no lifecycle publisher
         parameters = self._parameters()
         if parameters.publish_label_image and self._label_image.get_subscription_count():
             self._label_image.publish(label_image_to_message(view.result.label_image, view.header))
@@ -130,7 +139,7 @@ class Publishers:
 
 
 class SpatialPublishers:
-    """Lifecycle publishers that speak only of images with depth, each to its subscribers only."""
+    """Lifecycle publishers for images with depth; each publishes only while it has subscribers."""
 
     def __init__(
         self,
@@ -160,7 +169,7 @@ class SpatialPublishers:
         if not parameters.use_depth:
             return
         if parameters.publish_markers and self._markers.get_subscription_count():
-            # Also without any: what was drawn before is wrong by now.
+            # Also when there are none: the markers drawn before are outdated.
             self._markers.publish(markers_to_message(marked_objects(view, scene), view.header))
         if scene.depth is None:
             return
@@ -189,7 +198,7 @@ def marked_objects(view: TrackingView, scene: Scene) -> list[MarkedObject]:
 
 
 def _frame(prefix: str, object_id: str, geometry: ObjectGeometry, header: Header) -> TransformStamped:
-    """The object's frame, below the camera's; its name holds the node's, so that two cameras' objects stay apart."""
+    """The object's frame, a child of the camera's; prefixed with the node's name, so that cameras do not collide."""
     pose = object_pose(geometry)
     message = TransformStamped(header=header, child_frame_id=f"{prefix}/{object_id}")
     message.transform.translation.x = pose.position.x
@@ -197,10 +206,6 @@ def _frame(prefix: str, object_id: str, geometry: ObjectGeometry, header: Header
     message.transform.translation.z = pose.position.z
     message.transform.rotation = pose.orientation
     return message
-
-
-MASK_THRESHOLD = 0.5  # a pixel belongs to an object from this probability on
-LARGEST_CLASS_ID = 65534  # uint16, whose last value means "unlabelled"
 
 
 def make_vision_publishers(node: LifecycleNode, qos: QoSProfile) -> VisionPublishers | None:
@@ -245,7 +250,7 @@ class VisionPublishers:
             self._label_info.publish(
                 self._msg.LabelInfo(header=view.header, class_map=classes, threshold=MASK_THRESHOLD)
             )
-            if self._label_info.is_activated:  # else nobody was told
+            if self._label_info.is_activated:  # an inactive publisher sends nothing
                 self._said = names
         if self._detections.get_subscription_count():
             message = self._msg.Detection2DArray(header=view.header)
@@ -273,15 +278,6 @@ class VisionPublishers:
         return message
 
 
-QOS = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST,
-    depth=50,
-    reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.TRANSIENT_LOCAL,
-)
-DELIVERY_S = 0.2  # that a RESET has to reach its subscribers before the latch is emptied
-
-
 class EventPublisher:
     """Takes events on any thread; the executor publishes them, in order.
 
@@ -295,7 +291,7 @@ class EventPublisher:
         self._wake = node.create_guard_condition(self._publish_waiting)
 
     def _make_publisher(self) -> Any:
-        return self._node.create_publisher(TrackEvent, "~/events", QOS)
+        return self._node.create_publisher(TrackEvent, "~/events", EVENTS_QOS)
 
     def topic_name(self) -> str:
         return str(self._publisher.topic_name)
@@ -307,20 +303,20 @@ class EventPublisher:
         except Exception:
             if self._node.context.ok():
                 raise
-            # Ctrl-C has taken the middleware away: nobody is there to hear of it.
+            # Ctrl-C shut the middleware down: no subscriber is left.
 
     def _publish_waiting(self) -> None:
         while self._waiting:
             event = self._waiting.popleft()
             self._publisher.publish(event_to_message(event))
             if event.type is EventType.RESET:
-                # The middleware forgets what is latched with its publisher, and only so.
+                # The middleware discards latched messages only together with their publisher.
                 self._publisher.wait_for_all_acked(Duration(seconds=DELIVERY_S))
                 self._node.destroy_publisher(self._publisher)
                 self._publisher = self._make_publisher()
 
     def destroy(self) -> None:
-        """Publish what waits and end."""
+        """Publish the events that wait, then destroy the publisher."""
         if self._node.context.ok():
             self._publish_waiting()
         self._node.destroy_guard_condition(self._wake)

@@ -22,7 +22,7 @@ class RosLogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         text = self.format(record)
-        # rclpy wants one line of code per severity: it refuses a severity that changes at the same call site.
+        # rclpy wants one line of code per severity: it rejects a severity that changes at the same call site.
         if record.levelno >= logging.CRITICAL:
             self._ros_logger.fatal(text)
         elif record.levelno >= logging.ERROR:

@@ -1,4 +1,4 @@
-"""The schema of ``parameters`` on a ROS node: declaration, reading, and refusing changes that cannot take effect."""
+"""The schema of ``parameters`` on a ROS node: declaration, reading, and rejecting changes that cannot take effect."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def read(node: Node) -> NodeParameters:
 
 
 class ParameterGuard:
-    """Keeps ``current`` in step with the node and refuses changes that are wrong or would have no effect.
+    """Keeps ``current`` in step with the node and rejects changes that are wrong or would have no effect.
 
     ``is_configured`` tells whether the node holds a model; then only *live* parameters may change.
     """

@@ -1,7 +1,8 @@
 """``sam2_node``: the tracking session as a ROS 2 lifecycle node.
 
-configure loads the model and makes the publishers; activate subscribes; deactivate unsubscribes and keeps model and
-objects; cleanup lets go of both. The services are there all along and answer why when there is nothing to serve.
+configure loads the model and creates the publishers, activate creates the subscriptions, deactivate destroys the
+subscriptions and keeps model and objects, cleanup releases both. The services exist from construction on; while the
+node is not configured they answer with the reason.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ Transition = Callable[["Sam2Node", LifecycleState], TransitionCallbackReturn]
 
 
 def logs_exceptions(transition: Transition) -> Transition:
-    """Log what a transition raises: rclpy swallows it and goes to the ERROR state without a word."""
+    """Log what a transition raises: rclpy catches the exception and enters the ERROR state without logging it."""
 
     @functools.wraps(transition)
     def logged(node: Sam2Node, state: LifecycleState) -> TransitionCallbackReturn:
@@ -88,7 +89,7 @@ def reject_invalid_transitions(node: LifecycleNode) -> None:
                 raise  # the middleware has gone: no question of states
             wanted = request.transition.label or f"number {request.transition.id}"
             state = node._state_machine.current_state[1]
-            node.get_logger().warning(f"transition {wanted} refused: there is none from state {state!r}")
+            node.get_logger().warning(f"transition {wanted} rejected: there is none from state {state!r}")
             response.success = False
             return response
 
@@ -96,9 +97,10 @@ def reject_invalid_transitions(node: LifecycleNode) -> None:
 
 
 class Sam2Node(LifecycleNode):
-    """The node. ``tracker_factory`` makes the tracker from the parameters; tests pass one without a network.
+    """The node.
 
-    ``model_thread``: for nodes whose trackers share a network.
+    ``tracker_factory`` makes the tracker from the parameters; tests pass one without a network. ``model_thread`` is
+    shared by nodes whose trackers share a network.
     """
 
     def __init__(
@@ -123,7 +125,7 @@ class Sam2Node(LifecycleNode):
         self._transforms = Transforms(self)
         self._watch: TopicMonitor | None = None  # there while active
         self._trouble = ""  # why the node is not configured, if it should be
-        self.left_behind = False  # a thread, in the middle of what the model computes
+        self.left_behind = False  # whether a thread still computes at shutdown
         self._depth = DepthSource(self._current_parameters, self._waiting_ns)
         self._guard = ros_parameters.ParameterGuard(self, is_configured=lambda: self._session is not None)
         self._requests = Services(self, self._session_or_reason, self._current_parameters)
@@ -131,7 +133,7 @@ class Sam2Node(LifecycleNode):
         self._reporter = DiagnosticsReporter(self._full_name.strip("/"), self._current_parameters, NameWatch(self))
         reject_invalid_transitions(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        # Steady: also without a /clock. It wakes the executor as well, which can sleep through a SIGTERM otherwise.
+        # A steady clock runs without /clock. The timer also wakes the executor, which could sleep through a SIGTERM.
         self._heartbeat = self.create_timer(HEARTBEAT_S, self._beat, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     # Lifecycle -------------------------------------------------------------------------------------------------------
@@ -141,7 +143,7 @@ class Sam2Node(LifecycleNode):
         try:
             parameters = ros_parameters.read(self)
         except ParameterError as error:
-            return self._refuse_to_configure(f"bad parameter: {error}")
+            return self._fail_to_configure(f"bad parameter: {error}")
         wanted = describe_model(parameters)
         compiling = ", then compiling it, which takes minutes" if parameters.compile else ""
         self.get_logger().info(f"loading {wanted} for device {parameters.device}{compiling} ...")
@@ -150,7 +152,7 @@ class Sam2Node(LifecycleNode):
             warm_up_s = self._computed(lambda: warm_up(tracker))
         except Exception as error:  # whatever the loader raises: a missing file, wrong keys, no such device
             if self.context.ok():
-                return self._refuse_to_configure(f"could not load {wanted}: {type(error).__name__}: {error}")
+                return self._fail_to_configure(f"could not load {wanted}: {type(error).__name__}: {error}")
         if not self.context.ok():  # Ctrl-C while the model was loading
             return TransitionCallbackReturn.FAILURE
         decode = (
@@ -202,7 +204,7 @@ class Sam2Node(LifecycleNode):
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._unsubscribe()
         if self._session is not None:
-            self._session.forget_images()  # what waits would be published as if it were new, once active again
+            self._session.forget_images()  # or they would be processed as if they were new, once active again
         return super().on_deactivate(state)
 
     @logs_exceptions
@@ -229,7 +231,7 @@ class Sam2Node(LifecycleNode):
             self.trigger_activate()
 
     def close(self) -> None:
-        """End the worker. To be called before ``destroy_node``."""
+        """End the session. To be called before ``destroy_node``."""
         self._release()
         self._log_handler.remove()
 
@@ -240,7 +242,7 @@ class Sam2Node(LifecycleNode):
         self.__dict__.update(dict.fromkeys(kept))
 
     def _computed(self, task: Callable[[], T]) -> T:
-        """What a task of the model's thread returns. Ctrl-C ends the wait: a model can take minutes, or for ever."""
+        """The result of a task on the model thread. Ctrl-C ends the wait: loading can take minutes, or hang."""
         answer = self._model_thread.submit(task)
         while not wait((answer,), SIGNALS_SEEN_EVERY_S).done:
             if not self.context.ok():
@@ -248,7 +250,7 @@ class Sam2Node(LifecycleNode):
                 raise InterruptedError("the process is to end")
         return answer.result()
 
-    def _refuse_to_configure(self, reason: str) -> TransitionCallbackReturn:
+    def _fail_to_configure(self, reason: str) -> TransitionCallbackReturn:
         self._trouble = f"not configured: {reason}"
         self.get_logger().error(f"{reason}. Correct the parameters and configure again")
         return TransitionCallbackReturn.FAILURE
@@ -261,7 +263,7 @@ class Sam2Node(LifecycleNode):
 
     def _release(self) -> None:
         self._unsubscribe()
-        # Who ends the process waits for seconds only, launch for five.
+        # On shutdown, give up sooner: launch escalates to SIGTERM after 5 s.
         if self._session is not None and not self._session.stop(30.0 if self.context.ok() else 3.0):
             self.left_behind = True
             if self.context.ok():
@@ -274,7 +276,7 @@ class Sam2Node(LifecycleNode):
             self._events.destroy()
         self._session = self._outputs = self._events = None
 
-    # What the parts ask for ------------------------------------------------------------------------------------------
+    # What the parts call -------------------------------------------------------------------------------------------
 
     def _current_parameters(self) -> NodeParameters:
         return self._guard.current
@@ -283,7 +285,7 @@ class Sam2Node(LifecycleNode):
         return self._session.waiting_ns if self._session is not None else ()
 
     def _publish(self, view: TrackingView) -> None:
-        """Runs on the session's worker."""
+        """Runs on the session's publishing thread."""
         outputs, detections = self._outputs, self._detections
         if outputs is not None:
             outputs.publish(view)
@@ -291,8 +293,8 @@ class Sam2Node(LifecycleNode):
             detections.observe(view)
 
     def _on_event(self, event: Event) -> None:
-        if event.type is EventType.RESET:  # before anybody hears of it
-            if event.time_went_back:  # depth notices by its own stamps, and may be of the new round already
+        if event.type is EventType.RESET:  # before the event is published
+            if event.time_went_back:  # depth images show the jump by their own stamps
                 self._transforms.forget()
             else:
                 self._depth.forget()
@@ -322,7 +324,11 @@ class Sam2Node(LifecycleNode):
 
 
 def make_nodes(context: Context | None = None) -> list[Sam2Node]:
-    """Make what the process' arguments ask for. ParameterError when ``cameras`` makes no sense."""
+    """The nodes that the process' arguments ask for: one, or one for each of ``cameras``, which share the weights.
+
+    Raises:
+        ParameterError: ``cameras`` cannot be used.
+    """
     namespace, text = _read_arguments(context)
     names = camera_names(text)
     if not names:
@@ -330,7 +336,7 @@ def make_nodes(context: Context | None = None) -> list[Sam2Node]:
     load = functools.partial(load_configured_tracker, networks=SharedNetworks())
     model_thread = TaskThread()
     return [
-        # As arguments, because those of the process (__ns) come before what the constructor says, but behind these.
+        # As arguments: the process' own (__ns) override the constructor's namespace, and these override those.
         Sam2Node(
             tracker_factory=load,
             model_thread=model_thread,
@@ -342,7 +348,7 @@ def make_nodes(context: Context | None = None) -> list[Sam2Node]:
 
 
 def _read_arguments(context: Context | None) -> tuple[str, str]:
-    """The process' namespace and ``cameras``, by a node that is gone again at once."""
+    """The process' namespace and the parameter ``cameras``, read by a temporary node."""
     probe = rclpy.create_node("sam2_node", context=context, enable_rosout=False, start_parameter_services=False)
     try:
         text = probe.declare_parameter("cameras", parse({}).cameras).value
@@ -354,8 +360,8 @@ def _read_arguments(context: Context | None) -> tuple[str, str]:
 def main(args: list[str] | None = None) -> int:
     """Run the node until Ctrl-C or SIGTERM. Exit status 0, or 1 when it could not be made."""
     keep_heap()
-    # rclpy's own handler shuts the context down and then calls this one. Python's default would raise in the middle of
-    # anything, and under launch Ctrl-C comes twice.
+    # rclpy's handler shuts the context down and then calls this one. Python's default handler would raise
+    # KeyboardInterrupt anywhere, and under launch Ctrl-C arrives twice.
     signal.signal(signal.SIGINT, lambda *_: None)
     if not ros_parameters.init_ros(args):
         return 1
@@ -368,13 +374,13 @@ def main(args: list[str] | None = None) -> int:
     except Exception:
         if rclpy.ok():
             raise
-        # After a signal whatever touches the middleware raises, also in the middle of a transition: that is no error.
+        # After a signal every call into the middleware raises, also within a transition: not an error.
     finally:
         rclpy.try_shutdown()
     if any(node.left_behind for node in nodes):
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(0)  # Python's own end stops such a thread inside native code, which aborts the process
+        os._exit(0)  # normal exit stops such a thread inside native code, which aborts the process
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The node's services. They exist from construction on; while there is no session they answer why.
+"""The node's services. They exist from construction on; while there is no session they answer with the reason.
 
 A handler that must wait for the worker is a coroutine on a reentrant group: the executor goes on meanwhile, also a
 single-threaded one. Nothing that goes wrong in a handler reaches the executor.
@@ -52,10 +52,11 @@ from sam2_ros.tracking.transforms import tight_box_xyxy
 from sam2_ros.tracking.types import PromptError
 
 T = TypeVar("T")
+MAX_TIMEOUT_S = 3600.0
 
 
 class Services:
-    """All that the node serves.
+    """The node's service servers.
 
     ``session`` returns the running session, or the reason why there is none.
     """
@@ -105,18 +106,18 @@ class Services:
         if not future.done():
             if future.cancel():
                 return None
-            await self._done_within(future, MAX_TIMEOUT_S)  # it has begun, and can take its time
+            await self._done_within(future, MAX_TIMEOUT_S)  # it has begun: wait until it is done
         return future.result()
 
     async def _done_within(self, future: Future[Any], limit_s: float) -> None:
-        """Return when it is done, or at the limit; the executor goes on meanwhile."""
+        """Return when the future is done, or after the limit; the executor keeps running meanwhile."""
         executor = self._node.executor
         woken = rclpy.task.Future(executor=executor)
 
         def wake(_: object = None) -> None:
             if not woken.done():
                 woken.set_result(None)
-                executor.wake()  # a task that awaits is only looked at when the executor turns
+                executor.wake()  # an awaiting task is resumed only when the executor spins
 
         timer = threading.Timer(max(limit_s, 0.0), wake)
         timer.daemon = True
@@ -138,7 +139,7 @@ class Services:
     async def _add_objects(self, session: Session, request: Any, response: Any) -> None:
         if not request.prompts:
             raise NoAnswerError("no prompts: expected at least one in `prompts`")
-        read = [read_or_refuse(message) for message in request.prompts]
+        read = [read_or_reject(message) for message in request.prompts]
         outcomes = await self._prompt(session, read, request, response)
         response.results = [outcome_to_message(outcome) for outcome in outcomes]
 
@@ -149,13 +150,13 @@ class Services:
     async def _prompt(
         self, session: Session, read: Sequence[PromptRequest | PromptOutcome], request: Any, response: Any
     ) -> list[PromptOutcome]:
-        """Hand prompts to the session and, with ``wait``, wait for their image; all of the response but the results."""
+        """Hand prompts to the session and, with ``wait``, wait for their image; sets all but the results."""
         limit_s = self._timeout_s(request.timeout_s)
         if not request.wait:
             limit_s = self._parameters().service_timeout_s
         deadline_s = time.monotonic() + limit_s
-        for refused in (item for item in read if isinstance(item, PromptOutcome)):
-            session.events.refused(refused.object_id, refused.error)
+        for rejected in (item for item in read if isinstance(item, PromptOutcome)):
+            session.events.rejected(rejected.object_id, rejected.error)
         ticket = session.prompt([item for item in read if isinstance(item, PromptRequest)], wait=request.wait)
         answered = await self._until(ticket.outcomes, limit_s)
         if answered is None:
@@ -166,7 +167,7 @@ class Services:
         if request.wait and any(outcome.accepted for outcome in outcomes):
             view = await self._until(ticket.first_view, deadline_s - time.monotonic())
             if view is not None:
-                outcomes = [refused_by_image(outcome, view) for outcome in outcomes]
+                outcomes = [rejected_by_image(outcome, view) for outcome in outcomes]
             else:
                 view, hint = session.view, why_pending(session, limit_s)
             accepted_ids = {outcome.object_id for outcome in outcomes if outcome.accepted}
@@ -226,14 +227,14 @@ class Services:
             raise NoAnswerError("no path: expected that of a file that ~/save_session wrote")
         path = session_path(request.path)
         saved = await self._until(in_thread(lambda: read_session(path)), MAX_TIMEOUT_S)
-        assert saved is not None, "it takes no hour"
+        assert saved is not None, "reading takes less than MAX_TIMEOUT_S"
         view = await self._answer_of(session.load(saved, str(path)))
         response.objects = self._to_message(view, with_masks=False)
         response.success, response.message = True, f"{len(view.objects)} object(s) read from {path}"
 
 
 def in_thread(run: Callable[[], T]) -> Future[T]:
-    """Run something slow beside the executor and the model."""
+    """Run file access on a thread of its own, so that neither executor nor model waits for it."""
     future: Future[T] = Future()
     future.set_running_or_notify_cancel()
 
@@ -245,9 +246,6 @@ def in_thread(run: Callable[[], T]) -> Future[T]:
 
     threading.Thread(target=work, name="sam2_file", daemon=True).start()
     return future
-
-
-MAX_TIMEOUT_S = 3600.0
 
 
 class NoAnswerError(RuntimeError):
@@ -266,7 +264,7 @@ def busy(waited_s: float) -> str:
 
 
 def why_pending(session: Session, waited_s: float) -> str:
-    """For a caller who waited in vain for a first mask."""
+    """Why no first mask came in time, for the caller."""
     behind = session.view.frames_behind
     if behind and session.enabled:
         frames = ", ".join(f"{object_id} by {count}" for object_id, count in behind.items())
@@ -280,7 +278,7 @@ def why_pending(session: Session, waited_s: float) -> str:
     return f"{reason}; the latest error: {stats.last_error}" if stats.last_error else reason
 
 
-def read_or_refuse(message: Prompt) -> PromptRequest | PromptOutcome:
+def read_or_reject(message: Prompt) -> PromptRequest | PromptOutcome:
     try:
         return read_prompt(message)
     except PromptError as error:
@@ -288,28 +286,28 @@ def read_or_refuse(message: Prompt) -> PromptRequest | PromptOutcome:
 
 
 def read_correction(message: Prompt) -> PromptRequest | PromptOutcome:
-    """As ``read_or_refuse``, for a known object."""
-    read = read_or_refuse(message)
+    """As ``read_or_reject``, for a known object."""
+    read = read_or_reject(message)
     if isinstance(read, PromptRequest) and read.action is PromptAction.ADD:
         error = "expected action REFINE, REPLACE or UNDO, got ADD; ~/add_objects adds objects"
         return PromptOutcome(accepted=False, error=error, object_id=message.object_id, label=0)
     return read
 
 
-def refused_by_image(outcome: PromptOutcome, view: TrackingView) -> PromptOutcome:
-    """An accepted prompt becomes a refused one where it did not fit the first image, or where its object is gone."""
-    refused = dict(view.result.rejected) if view.result is not None else {}
+def rejected_by_image(outcome: PromptOutcome, view: TrackingView) -> PromptOutcome:
+    """An accepted prompt becomes a rejected one where it did not fit the first image, or where its object is gone."""
+    rejected = dict(view.result.rejected) if view.result is not None else {}
     is_there = any(item.tracked.object_id == outcome.object_id for item in view.objects)
-    if not outcome.accepted or (is_there and outcome.object_id not in refused):
+    if not outcome.accepted or (is_there and outcome.object_id not in rejected):
         return outcome
-    error = refused.get(outcome.object_id, "the object was removed before an image came; add it again")
+    error = rejected.get(outcome.object_id, "the object was removed before an image came; add it again")
     return PromptOutcome(accepted=False, error=error, object_id=outcome.object_id, label=0)
 
 
 def summarize(outcomes: list[PromptOutcome]) -> str:
     accepted = sum(outcome.accepted for outcome in outcomes)
-    refused = [f"{o.object_id or 'a new object'}: {o.error}" for o in outcomes if not o.accepted]
-    return "; ".join([f"{accepted} of {len(outcomes)} prompt(s) accepted", *refused])
+    rejected = [f"{o.object_id or 'a new object'}: {o.error}" for o in outcomes if not o.accepted]
+    return "; ".join([f"{accepted} of {len(outcomes)} prompt(s) accepted", *rejected])
 
 
 def read_request(message: Any) -> SegmentRequest:

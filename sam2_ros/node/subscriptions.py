@@ -1,4 +1,4 @@
-"""What the node subscribes to while it is active: images, prompts, clicks. No callback waits for anything."""
+"""What the node subscribes to while it is active: images, prompts, clicks, depth, detections. No callback blocks."""
 
 from __future__ import annotations
 
@@ -31,8 +31,12 @@ from sam2_ros.tracking.types import FrameResult, ObjectState, PromptError
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
-except ImportError:  # the module's name in Humble
+except ImportError:  # its name in Humble
     from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
+REPEAT_LOG_S = 5.0  # a detector says the same thing in every image
+SAME_MOMENT_NS = 100_000_000  # an object has hardly moved in this time
+IMAGES_KEPT = 300  # 10 s at 30 Hz, as far back as a prompt may be for; boxes only
+MESSAGES_KEPT = 200  # detections of images that are still to be tracked
 
 
 class Subscriptions:
@@ -58,7 +62,7 @@ class Subscriptions:
         events = SubscriptionEventCallbacks(message_lost=lambda info: self._watch.note_lost(info.total_count_change))
         try:
             return self._image_subscription(qos, event_callbacks=events)
-        except UnsupportedEventTypeError:  # a middleware that does not count what it loses
+        except UnsupportedEventTypeError:  # this middleware does not count lost messages
             return self._image_subscription(qos)
 
     def _image_subscription(self, qos: QoSProfile, **options: Any) -> Any:
@@ -91,7 +95,7 @@ class Subscriptions:
         try:
             request = read_prompt(message)
         except PromptError as error:
-            self._refuse("prompt", message.object_id, str(error))
+            self._reject("prompt", message.object_id, str(error))
             return
         self._submit(request, "prompt")
 
@@ -99,29 +103,29 @@ class Subscriptions:
         self.click(message.x, message.y)
 
     def click(self, x_px: float, y_px: float) -> None:
-        """Somebody pointed at this pixel of the image."""
+        """Turn a click on this pixel into a prompt, by ``click_mode``."""
         if not (math.isfinite(x_px) and math.isfinite(y_px)):
-            self._refuse("click", "", f"expected pixels, got x {x_px}, y {y_px}")
+            self._reject("click", "", f"expected pixels, got x {x_px}, y {y_px}")
             return
         known_ids = tuple(item.tracked.object_id for item in self._session.view.objects)
         try:
             request = click_to_prompt(x_px, y_px, self._parameters(), known_ids)
         except PromptError as error:
-            self._refuse("click", self._parameters().selected_object, str(error))
+            self._reject("click", self._parameters().selected_object, str(error))
             return
         self._submit(request, "click")
 
-    def _refuse(self, what: str, object_id: str, why: str) -> None:
-        """What did not get as far as the session."""
-        self._node.get_logger().warning(f"{what} for {object_id or 'a new object'} refused: {why}")
-        self._session.events.refused(object_id, why)
+    def _reject(self, what: str, object_id: str, why: str) -> None:
+        """Report a prompt that was rejected before it reached the session."""
+        self._node.get_logger().warning(f"{what} for {object_id or 'a new object'} rejected: {why}")
+        self._session.events.rejected(object_id, why)
 
     def _submit(self, request: PromptRequest, what: str) -> None:
         ticket = self._session.prompt([request])
         ticket.outcomes.add_done_callback(lambda done: self._report(done, what))
 
     def _report(self, done: Future[tuple[PromptOutcome, ...]], what: str) -> None:
-        """Nobody waits for the answer to a topic: it goes to the log. Runs on the session's worker."""
+        """Log the answer: a topic has no other way to return one. Runs on the model thread."""
         error: Any = done.exception()
         outcomes = done.result() if error is None else ()
         for outcome in outcomes:
@@ -130,7 +134,7 @@ class Subscriptions:
             else:
                 error = outcome.error
         if error is not None:
-            self._node.get_logger().warning(f"{what} refused: {error}")
+            self._node.get_logger().warning(f"{what} rejected: {error}")
 
 
 def click_to_prompt(x_px: float, y_px: float, parameters: NodeParameters, known_ids: tuple[str, ...]) -> PromptRequest:
@@ -144,14 +148,14 @@ def click_to_prompt(x_px: float, y_px: float, parameters: NodeParameters, known_
     return PromptRequest(
         object_id="" if parameters.click_mode == "add" else selected,
         action=PromptAction.REFINE if parameters.click_mode == "refine" else PromptAction.ADD,
-        refine_if_known=parameters.click_mode == "auto",  # a click before this one may still wait for the model
+        refine_if_known=parameters.click_mode == "auto",  # an earlier click may still be queued
         points_xy=np.array([[x_px, y_px]], dtype=np.float32),
         point_labels=np.array([1], dtype=np.int32),
     )
 
 
 class SpatialSubscriptions:
-    """Subscriptions that only store, and ``clicked_point``, which becomes ``on_click(x, y)`` in pixels."""
+    """Depth and calibration, which are only stored, and ``clicked_point``, which calls ``on_click(x, y)`` in pixels."""
 
     def __init__(
         self,
@@ -189,7 +193,7 @@ class SpatialSubscriptions:
         try:
             x_px, y_px = self._project(message)
         except (PromptError, GeometryError) as error:
-            self._node.get_logger().warning(f"clicked_point refused: {error}")
+            self._node.get_logger().warning(f"clicked_point rejected: {error}")
             return
         self._on_click(x_px, y_px)
 
@@ -220,12 +224,6 @@ class SpatialSubscriptions:
         return max(x_px, 0.0), max(y_px, 0.0)
 
 
-REPEAT_LOG_S = 5.0  # a detector says the same thing in every image
-SAME_MOMENT_NS = 100_000_000  # an object is nearly where it was so long ago
-IMAGES_KEPT = 300  # 10 s at 30 Hz, as far back as a prompt may be for; boxes only
-MESSAGES_KEPT = 200  # of images that are still to be tracked; fewer but for a detector that floods the topic
-
-
 def make_detection_subscription(
     node: LifecycleNode, session: Session, parameters: Callable[[], NodeParameters]
 ) -> DetectionSubscription | None:
@@ -237,8 +235,8 @@ def make_detection_subscription(
 
 
 class DetectionSubscription:
-    """The subscription. One image's detections at a time: what came of the last ones must be seen first, or the next
-    image's would ask for the same again.
+    """Detections of one image at a time: the result of the last ones must be seen first, or the detections of the next
+    image would prompt for the same objects again.
 
     A box says where something was in the detector's image, so it is compared with where the objects were in the image
     that was tracked next to it in time, and left out without one. When that image is still to be tracked, it waits.
@@ -250,7 +248,7 @@ class DetectionSubscription:
         self._node = node
         self._session = session
         self._parameters = parameters
-        self._lock = threading.Lock()  # guards all below: messages come on the executor, images on the session's worker
+        self._lock = threading.Lock()  # guards all below: messages on the executor, results on the publishing thread
         self._pending: Future[tuple[PromptOutcome, ...]] | None = None
         self._prompted_at: FrameResult | None = None
         self._seen: StampedBuffer[dict[str, Box | None]] = StampedBuffer(IMAGES_KEPT)
@@ -266,9 +264,9 @@ class DetectionSubscription:
         self._node.destroy_subscription(self._subscription)
 
     def observe(self, view: TrackingView) -> None:
-        """An image has been tracked. Called on the session's worker, image by image."""
+        """An image has been tracked. Called on the publishing thread, image by image."""
         with self._lock:
-            if view.stamp_ns < self._newest_ns - JUMP_BACK_S * 1e9:  # a bag that starts again
+            if view.stamp_ns < self._newest_ns - JUMP_BACK_S * 1e9:  # a bag was restarted
                 self._seen.clear()
                 self._waiting.clear()
             self._newest_ns = view.stamp_ns
@@ -305,15 +303,15 @@ class DetectionSubscription:
             self._pending.add_done_callback(self._report)
 
     def _report(self, done: Future[tuple[PromptOutcome, ...]]) -> None:
-        """Runs on the session's worker."""
+        """Runs on the model thread."""
         if done.exception() is not None:
-            return  # the session has ended, and says so itself
+            return  # the session has ended and logged why
         for outcome in done.result():
             if outcome.accepted:
                 self._node.get_logger().info(f"detection for {outcome.object_id!r} (label {outcome.label})")
             else:
                 self._node.get_logger().warning(
-                    f"detection refused: {outcome.error}", throttle_duration_sec=REPEAT_LOG_S
+                    f"detection rejected: {outcome.error}", throttle_duration_sec=REPEAT_LOG_S
                 )
 
 

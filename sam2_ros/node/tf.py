@@ -12,7 +12,7 @@ from rclpy.time import Time
 
 
 class Transforms:
-    """A node's way to TF. Both directions begin with their first use: listening to a robot's TF costs CPU time."""
+    """A node's TF broadcaster and listener, created on first use: listening to a robot's TF costs CPU time."""
 
     def __init__(self, node: LifecycleNode) -> None:
         self._node = node
@@ -34,12 +34,12 @@ class Transforms:
         self._broadcaster.sendTransform(transforms)
 
     def forget(self) -> None:
-        """Use no transform that came until now: they are of a time that will come again."""
+        """Drop all transforms received so far: after a time jump their stamps will occur again."""
         if self._buffer is not None:
             self._buffer.clear()
 
     def move_point(self, point: NDArray[np.float64], from_frame: str, to_frame: str) -> NDArray[np.float64] | str:
-        """The (3,) point as ``to_frame`` sees it, by the newest transforms, or the reason why that is not known."""
+        """The (3,) point in ``to_frame`` by the newest transforms, or the reason why there is none."""
         try:
             import tf2_ros
         except Exception as error:

@@ -1,4 +1,4 @@
-"""The pinhole camera: pixels and depth to points in the camera's optical frame, and back. ROS-free.
+"""The pinhole camera: pixels and depth to points in the camera's optical frame, and back.
 
 Optical frame as in REP-103: x to the right, y down, z forward, metres. A pixel's centre has whole-number coordinates.
 Lens distortion is not undone: for exact points use rectified images (``image_rect``) and say so.

@@ -1,4 +1,8 @@
-"""Depth images to metres on the grid of the colour image. ROS-free: a message is any object with ``Image``'s fields."""
+"""Depth images in metres on the grid of the colour image, paired by stamp, and the objects of an image in space.
+
+Depth and calibration come by topics of their own and are only stored; the publishing thread asks for what belongs to an
+image when its masks are there. An image never waits for them. A message is any object with ``Image``'s fields.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +24,9 @@ from sam2_ros.session.work_queue import JUMP_BACK_S
 from sam2_ros.tracking.types import ObjectState
 
 MILLIMETRE = 0.001  # REP-118: 16UC1 is in mm, 32FC1 in m
-# mono16 is what some drivers call the same bytes.
+# mono16 is another name for the same bytes, used by some drivers.
 DEPTH_TYPES: dict[str, type[np.generic]] = {"16UC1": np.uint16, "mono16": np.uint16, "32FC1": np.float32}
+DEPTH_IMAGES_KEPT = 10  # beside the one nearest to each image that waits or is worked on
 
 
 def read_depth(message: ImageMessage, scale_m: float = MILLIMETRE) -> NDArray[np.float32]:
@@ -86,14 +91,14 @@ class StampedBuffer(Generic[Item]):
         if capacity < 1:
             raise ValueError(f"expected room for at least one item, got capacity {capacity}")
         self._capacity = capacity
-        self._items: list[tuple[int, Item]] = []  # by arrival, not by stamp: bags start again
+        self._items: list[tuple[int, Item]] = []  # by arrival, not by stamp: bags are restarted
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._items)
 
     def put(self, stamp_ns: int, item: Item, wanted_ns: Collection[int] = ()) -> None:
-        """Add an item. ``wanted_ns``: stamps whose nearest items are not let go."""
+        """Add an item. ``wanted_ns``: stamps whose nearest items are kept."""
         with self._lock:
             self._items.append((stamp_ns, item))
             surplus = len(self._items) - self._capacity
@@ -125,8 +130,6 @@ class StampedBuffer(Generic[Item]):
 
 logger = logging.getLogger(__name__)
 
-DEPTH_IMAGES_KEPT = 10  # beside the one nearest to each image that waits or is worked on
-
 
 @dataclass(frozen=True)
 class SceneDepth:
@@ -138,7 +141,7 @@ class SceneDepth:
 
 @dataclass(frozen=True)
 class Scene:
-    """The objects of one image in space: nothing without depth."""
+    """The objects of one image in space; empty without depth."""
 
     depth: SceneDepth | None = None
     geometry: Mapping[str, ObjectGeometry] = field(default_factory=dict)  # by object id; TRACKED ones with enough depth
@@ -166,7 +169,7 @@ class DepthSource:
         self._told: set[str] = set()
 
     def forget(self) -> None:
-        """Use no depth that came until now. The calibration stays: it is the camera's, and may be sent only once."""
+        """Drop the depth images received so far. The calibration stays: the camera may send it only once."""
         self._depth.clear()
         self._newest_ns = 0
         self._trouble = ""
@@ -174,7 +177,7 @@ class DepthSource:
 
     def put_depth(self, stamp_ns: int, message: Any) -> None:
         if stamp_ns < self._newest_ns - JUMP_BACK_S * 1e9:
-            self._depth.clear()  # of a time that will come again
+            self._depth.clear()  # after a time jump their stamps will occur again
         self._newest_ns = stamp_ns
         self._depth.put(stamp_ns, message, self._waiting_ns())
 
@@ -198,7 +201,7 @@ class DepthSource:
         return read_intrinsics(self._camera_info, width, height, rectified=self._parameters().rectified)
 
     def measure(self, view: TrackingView) -> Scene:
-        """The objects of an image in space. What is wrong is told once, and ``trouble`` says it as long as it lasts."""
+        """The objects of an image in space. A problem is logged once; ``trouble`` names it as long as it lasts."""
         if not self._parameters().use_depth or view.image_rgb is None:
             self._trouble = ""
             return Scene()
@@ -207,7 +210,7 @@ class DepthSource:
             depth = self._depth_of(view, height, width)
         except (ImageError, GeometryError, NoDepthError) as error:
             self._trouble = str(error)
-            if any(item.tracked.state is ObjectState.TRACKED for item in view.objects):  # else nobody misses it
+            if any(item.tracked.state is ObjectState.TRACKED for item in view.objects):  # else it has no effect
                 self._complain(error)
             return Scene()
         self._trouble = ""
@@ -238,7 +241,7 @@ class DepthSource:
         )
 
     def _complain(self, error: ValueError) -> None:
-        # What differs from image to image does not make it another complaint.
+        # Numbers that differ from image to image do not make it another warning.
         kind = type(error).__name__ if isinstance(error, NoDepthError) else str(error)
         self._tell_once(f"no positions, sizes and points: {error}", kind)
 
@@ -259,7 +262,7 @@ def measure_objects(objects: Collection[ObjectView], depth: SceneDepth) -> dict[
 
 
 def is_ignored(item: ObjectView, parameters: NodeParameters) -> bool:
-    """Whether the object's class is one of ``ignore_classes``: it is to be kept out of what robots act on."""
+    """Whether the object's class is one of ``ignore_classes``, which robots must not act on."""
     return item.class_id != "" and item.class_id in (name.strip() for name in parameters.ignore_classes.split(","))
 
 

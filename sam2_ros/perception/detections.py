@@ -1,4 +1,4 @@
-"""A detector's boxes as prompts: it knows what a mug is, the tracker knows which one. ROS-free."""
+"""A detector's boxes as prompts: the detector knows classes, the tracker knows identities."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def prompts_for(
     stamp_ns: int,
     then: Mapping[str, Box | None],
 ) -> list[PromptRequest]:
-    """What the detections of one image tell the tracker, under ``detection_mode``.
+    """The prompts that follow from the detections of one image, by ``detection_mode``.
 
     A box on a visible object tells nothing: the tracker's outline is better. Another one shows where the LOST object of
     its class is, if there is just one; or with ``add``, that there is something new, unless an object of its class is
@@ -89,7 +89,7 @@ def wanted(detections: Iterable[Detection], classes: str) -> list[Detection]:
 
 
 def _the_lost_one(candidates: list[ObjectView]) -> ObjectView | None:
-    """Which of them was detected; None when it could be several, or one that is about to come back by itself."""
+    """The LOST object that was detected; None when several could be meant, or an OCCLUDED one that may reappear."""
     return candidates[0] if len(candidates) == 1 and candidates[0].tracked.state is ObjectState.LOST else None
 
 
@@ -104,7 +104,7 @@ def _prompt(object_id: str, class_id: str, action: PromptAction, box: Box, stamp
 
 
 def _inside(box: Box, width: int, height: int) -> Box | None:
-    """The part of the box that lies in the image: detectors guess a little beyond. None when nothing does."""
+    """The part of the box inside the image, which detectors may exceed a little; None when there is none."""
     x0, y0, x1, y1 = max(box[0], 0.0), max(box[1], 0.0), min(box[2], float(width)), min(box[3], float(height))
     return (x0, y0, x1, y1) if np.isfinite(box).all() and x0 < x1 and y0 < y1 else None
 

@@ -1,4 +1,4 @@
-"""Where an object is and how large: from its mask and the depth image. ROS-free.
+"""Where an object is and how large: from its mask and the depth image; and clouds of all objects.
 
 Masks are off by a pixel or two, and depth cameras invent points between an object and what lies behind it. So the
 mask's border is left out, and then every point whose depth is unusual for the object.
@@ -21,8 +21,10 @@ MIN_POINTS = 20
 MAX_POINTS = 10_000  # evenly picked from large masks, so that the time is bounded
 OUTLIER_DEVIATIONS = 3.5  # a surface that slopes away evenly stays whole: its ends are at 1.35 deviations
 MAD_TO_DEVIATION = 1.4826  # of a normal distribution
-MIN_DEVIATION_M = 0.005  # a surface that faces the camera has next to no spread; the camera's noise has
+MIN_DEVIATION_M = 0.005  # sensor noise: a surface that faces the camera has almost no spread of its own
 EXTENT_PERCENTILES = (1, 99)
+# `rgb` as RViz and PCL take it: 0x00RRGGBB in the bytes of a float.
+POINT_DTYPE = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("rgb", "<f4"), ("label", "<u4")])
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def surface_points(
     depth = depth_m[y0:y1, x0:x1]
     whole = mask[y0:y1, x0:x1]
     rows, columns = np.nonzero(without_border(whole, border_px(mask.shape[1])) & ~np.isnan(depth))
-    if len(rows) < MIN_POINTS:  # a thin or small object is all border: better with it than not at all
+    if len(rows) < MIN_POINTS:  # a thin or small object is all border: use it rather than nothing
         rows, columns = np.nonzero(whole & ~np.isnan(depth))
     every = -(-len(rows) // MAX_POINTS) or 1
     rows, columns = rows[::every], columns[::every]
@@ -137,10 +139,6 @@ def rotation_to_quaternion(rotation: NDArray[np.float64]) -> tuple[float, float,
     quaternion = np.linalg.eigh(symmetric)[1][:, 3]
     x, y, z, w = (quaternion if quaternion[3] >= 0 else -quaternion).tolist()
     return x, y, z, w
-
-
-# `rgb` as RViz and PCL take it: 0x00RRGGBB in the bytes of a float.
-POINT_DTYPE = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("rgb", "<f4"), ("label", "<u4")])
 
 
 def object_cloud(

@@ -1,4 +1,4 @@
-"""What happened to objects, told once: from commands and from one image's view to the next. ROS-free."""
+"""What happened to objects, each reported once: derived from commands and from how states change between images."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Event:
     object_id: str = ""  # "" when it is about all objects
     label: int = 0  # 0 when it is about all objects, or the object never had one
     header: Any = None  # of the image at which it happened
-    time_went_back: bool = False  # a RESET that nobody asked for: what has come since then is of the new time
+    time_went_back: bool = False  # a RESET by a time jump: what came since belongs to the new time
 
 
 _BY_ACTION = {
@@ -57,24 +57,24 @@ class _Known:
 
 
 class EventSource:
-    """Hands events to ``emit`` as it is told what happens. The worker's own, but for ``refused`` and ``saved``."""
+    """Makes events and hands them to ``emit``. On the model thread; ``rejected`` and ``saved`` on any thread."""
 
     def __init__(self, emit: Callable[[Event], None]) -> None:
         self._emit = emit
         self._known: dict[str, _Known] = {}
 
     def prompted(self, requests: Sequence[PromptRequest], outcomes: Sequence[PromptOutcome]) -> None:
-        """Prompts were taken or refused."""
+        """Prompts were accepted or rejected."""
         for request, outcome in zip(requests, outcomes, strict=True):
             if not outcome.accepted:
-                self.refused(outcome.object_id, outcome.error)
+                self.rejected(outcome.object_id, outcome.error)
                 continue
             self._known.setdefault(outcome.object_id, _Known(outcome.label))
             kind, text = _BY_ACTION[request.action]
             self._emit(Event(kind, text, outcome.object_id, outcome.label))
 
-    def refused(self, object_id: str, why: str, header: Any = None) -> None:
-        """A prompt was refused. From any thread."""
+    def rejected(self, object_id: str, why: str, header: Any = None) -> None:
+        """A prompt was rejected. From any thread."""
         known = self._known.get(object_id)
         self._emit(Event(EventType.PROMPT_REJECTED, why, object_id, known.label if known else 0, header))
 
@@ -105,7 +105,7 @@ class EventSource:
     def observed(self, view: TrackingView) -> None:
         """An image was processed."""
         for object_id, why in view.result.rejected if view.result is not None else ():
-            self.refused(object_id, why, view.header)
+            self.rejected(object_id, why, view.header)
         for item in view.objects:
             tracked = item.tracked
             known = self._known.setdefault(tracked.object_id, _Known(tracked.label))

@@ -19,7 +19,7 @@ WARM_UP_HEIGHT_PX, WARM_UP_WIDTH_PX = 480, 640
 
 
 class SharedNetworks:
-    """One network for all trackers that ask for the same; it is let go of when the last of them is."""
+    """One network for all trackers that ask for the same; freed together with the last of them."""
 
     def __init__(self) -> None:
         self._known: weakref.WeakValueDictionary[tuple[Any, ...], Any] = weakref.WeakValueDictionary()
@@ -54,7 +54,7 @@ def load_configured_tracker(parameters: NodeParameters, networks: SharedNetworks
     from sam2_ros.tracking.tracker import Tracker
 
     default = _threads_by_default()  # before the first change
-    if parameters.num_threads or networks is None:  # else another camera may have asked for its number
+    if parameters.num_threads or networks is None:  # else another camera may have set its own number
         torch.set_num_threads(parameters.num_threads or default)
     return Tracker(
         (networks or SharedNetworks()).load(parameters),
@@ -67,7 +67,7 @@ def load_configured_tracker(parameters: NodeParameters, networks: SharedNetworks
 
 @functools.cache
 def _threads_by_default() -> int:
-    """As many threads as PyTorch liked when it was first asked."""
+    """PyTorch's default number of threads, read before it is first changed."""
     import torch
 
     return torch.get_num_threads()
@@ -92,7 +92,7 @@ def resolve_device(device: str) -> str:
 
 
 def warm_up(tracker: Any) -> float:
-    """Run every network once, so that the first image is not the slow one; the tracker is reset. Returns seconds."""
+    """Run every network once, so that the first image is not slow; resets the tracker. Returns seconds."""
     start_s = time.perf_counter()
     image_rgb = np.zeros((WARM_UP_HEIGHT_PX, WARM_UP_WIDTH_PX, 3), dtype=np.uint8)
     point = np.array([[WARM_UP_WIDTH_PX / 2, WARM_UP_HEIGHT_PX / 2]], dtype=np.float32)
@@ -106,13 +106,13 @@ def warm_up(tracker: Any) -> float:
 def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError):
         return True
-    # By name: torch's class has had two homes, and what is tested without a network has no torch.
+    # By name: torch's class has moved between modules, and tests without a network do not import torch.
     names = {kind.__name__ for kind in type(error).__mro__}
     return "OutOfMemoryError" in names or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
 
 
 def free_cached_memory() -> None:
-    """Give back device memory that torch keeps for later; memory in pieces too small is whole again."""
+    """Return the device memory that torch caches, so that fragments become usable again."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()

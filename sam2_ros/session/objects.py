@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PromptRequest:
-    """One hint about one object. None stands for "not given"."""
+    """One prompt for one object. None means "not given"."""
 
-    object_id: str = ""  # "" with ADD: the node chooses one
+    object_id: str = ""  # "" with ADD: the session chooses one
     class_id: str = ""
     action: PromptAction = PromptAction.ADD
     points_xy: NDArray[np.float32] | None = None  # (P, 2) px, or 0..1 of the image size when normalized
@@ -67,16 +67,16 @@ class PromptRequest:
 
 @dataclass(frozen=True)
 class PromptOutcome:
-    """What became of one prompt."""
+    """Whether one prompt was accepted, and why not."""
 
     accepted: bool
     error: str  # "" when accepted
-    object_id: str  # "" when a nameless prompt was refused
-    label: int  # 0 when refused
+    object_id: str  # "" when a nameless prompt was rejected
+    label: int  # 0 when rejected
 
 
 class TrackerLike(Protocol):
-    """The part of ``sam2_ros.tracking.tracker.Tracker`` that the node uses."""
+    """The part of ``sam2_ros.tracking.tracker.Tracker`` that a session uses."""
 
     @property
     def object_ids(self) -> tuple[str, ...]: ...
@@ -109,7 +109,7 @@ class TrackerLike(Protocol):
 
 @dataclass(frozen=True)
 class ObjectView:
-    """One object as of the latest image, with what only the node knows."""
+    """One object as of the latest image, with what only the session knows."""
 
     tracked: TrackedMask
     class_id: str
@@ -121,7 +121,7 @@ class ObjectView:
 class TrackingView:
     """All objects as of one image; without one (``result`` None) they are all PENDING."""
 
-    header: Any  # of the image message, handed through; None before the first image
+    header: Any  # of the image message, passed on unchanged; None before the first image
     stamp_ns: int
     image_rgb: NDArray[np.uint8] | None  # (H, W, 3)
     result: FrameResult | None
@@ -195,14 +195,14 @@ class ObjectRegistry:
                 stamp_s=request.stamp_s if self._prompts_have_stamps else None,
                 frame_size=frame_size,
             )
-        if not request.object_id:  # chosen names are not given twice, not even after a removal
+        if not request.object_id:  # chosen names are never reused, not even after a removal
             self._next_number = int(object_id.rsplit("_", 1)[1]) + 1
         record = self._records.setdefault(object_id, _Record(request.class_id))
         record.class_id = request.class_id or record.class_id
         return object_id, label
 
     def resolve_action(self, request: PromptRequest) -> PromptRequest:
-        """The request with the action that it means now."""
+        """The request with ADD replaced by REFINE where it asks for that and the object is known."""
         if request.refine_if_known and request.object_id in self._tracker.object_ids:
             return replace(request, action=PromptAction.REFINE)
         return request
@@ -256,7 +256,7 @@ class ObjectRegistry:
         return removed
 
     def update(self, result: FrameResult, stamp_ns: int) -> None:
-        """Note what one processed image showed."""
+        """Record the states of one processed image."""
         for tracked in result.objects:
             record = self._records.setdefault(tracked.object_id, _Record(""))
             record.latest = tracked

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-LARGEST_BYTES = 4 << 30  # a file may take so much memory when it is read
+LARGEST_BYTES = 4 << 30  # largest memory that reading a file may take
 FORMAT = "sam2_ros session 1"
 # The stamps that a message can hold [ns].
 EARLIEST, LARGEST = -(1 << 31) * 1_000_000_000, (1 << 31) * 1_000_000_000 - 1
@@ -52,7 +52,7 @@ class SessionSnapshot:
 
     @staticmethod
     def from_plain(plain: object) -> SessionSnapshot:
-        """The session again. SessionFileError when it is not one, or says other things than its tracker's state."""
+        """The snapshot of plain values. SessionFileError when they are none, or contradict the tracker's state."""
         values = _mapping(plain, {"format", "tracker", "next_number", "objects"}, "session")
         if values["format"] != FORMAT:
             raise SessionFileError(f"format: expected {FORMAT!r}, got {values['format']!r}")
@@ -68,7 +68,7 @@ class SessionSnapshot:
 
 
 def session_path(wanted: str) -> Path:
-    """The absolute path that a request means; without one, a name with the time in it."""
+    """The absolute path of a request; an empty one becomes a name with the current time."""
     name = wanted or time.strftime("sam2_session_%Y%m%d_%H%M%S.pt")
     if "\0" in name:
         raise SessionFileError(f"path: expected the name of a file, got {name!r}")
@@ -79,7 +79,7 @@ def session_path(wanted: str) -> Path:
 
 
 def write_session(path: Path, saved: Mapping[str, Any], *, overwrite: bool) -> None:
-    """Write the file, or leave what is there as it was.
+    """Write the file at once, or leave an existing one unchanged.
 
     Raises:
         SessionFileError: there is such a file and ``overwrite`` is not set, or it cannot be written.
@@ -168,7 +168,7 @@ def _object(plain: object, where: str) -> SavedObject:
 
 
 def _can_be_sent(text: str) -> bool:
-    """Whether a message can hold it whole: half characters have no UTF-8, and a zero would end it."""
+    """Whether a ROS string can hold it: lone surrogates have no UTF-8 encoding, and a zero byte would end it."""
     return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 

@@ -1,4 +1,4 @@
-"""Single images between two camera images: what is asked, what is answered, and how it is cut into slices. ROS-free.
+"""Segmentation of single images between two camera images, in slices that each take one turn at the model.
 
 What has torch in it is imported on first use: the messages' side of the node is also imported by programs without it.
 """
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class SegmentRequest:
-    """One image and what is wanted of it."""
+    """One image and what to segment in it."""
 
     header: Any  # of the image message, handed through
     image_rgb: NDArray[np.uint8] | None  # (H, W, 3); None = the newest processed camera image, with its header

@@ -272,7 +272,7 @@ class Session:
         try:
             image_rgb = self._decode(image.message)
         except ValueError as error:
-            self._stats.note_failure(f"image refused: {error}", with_traceback=False)
+            self._stats.note_failure(f"image rejected: {error}", with_traceback=False)
             return None
         except Exception as error:
             self._stats.note_failure(f"image could not be read: {type(error).__name__}: {error}")

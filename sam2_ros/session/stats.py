@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 logger = logging.getLogger(__name__)
 
 REPEAT_ERROR_S = 5.0  # the same error is logged at most this often
-TOO_OLD_S = 5.0  # images that are all too old for so long are no passing jam
+TOO_OLD_S = 5.0  # images that are too old for longer than this are not a passing jam
 LATENCIES_KEPT = 300
 
 
@@ -80,7 +80,7 @@ class StatsCollector:
             self._skipped += 1
 
     def note_too_old(self, age_s: float, limit_s: float) -> None:
-        """Skipped for its age. Logged when all are, for that is the clocks' fault rather than the model's."""
+        """Skipped for its age. Logged when all images are: then the clocks disagree; the model is not just slow."""
         now_s = self._clock()
         with self._lock:
             self._skipped += 1
@@ -98,7 +98,7 @@ class StatsCollector:
             self._dropped = 0
 
     def now_s(self) -> float:
-        """The clock that arrivals are told by."""
+        """Now, by the clock of the arrival times."""
         return self._clock()
 
     def note_processed(self, arrival_s: float, inferred_s: float, inference_ms: float, age_ms: float | None) -> None:

@@ -147,7 +147,7 @@ def test_a_camera_that_nobody_starts_gives_up(make_camera: Callable[..., CameraT
     assert isinstance(result, TimeoutError) and "demo_camera/start" in str(result)
 
 
-def test_a_refused_prompt_is_told_with_the_nodes_reason(
+def test_a_rejected_prompt_is_told_with_the_nodes_reason(
     ros_rig: Any, make_camera: Callable[..., CameraThread], tmp_path: Path
 ) -> None:
     make_camera()

@@ -39,6 +39,6 @@ def test_typed_prompts_on_the_scene_are_not_judged() -> None:
     assert make_wish(TABLETOP, ["10,20"], (80, 60)).truth is None
 
 
-def test_two_objects_of_one_name_are_refused() -> None:
+def test_two_objects_of_one_name_are_rejected() -> None:
     with pytest.raises(ValueError, match="a different name for each object"):
         make_wish(VIDEO, ["arm:1,2", "arm:3,4"], (640, 480))

@@ -69,12 +69,12 @@ def test_mean_is_over_objects_and_there_is_none_without_frames() -> None:
     assert tally.mean() == pytest.approx(0.5)
 
 
-def test_objects_that_do_not_match_are_refused() -> None:
+def test_objects_that_do_not_match_are_rejected() -> None:
     with pytest.raises(ValueError, match="same objects"):
         IouTally({"a": 1}, {"b": 1})
 
 
-def test_a_label_image_of_another_size_is_refused() -> None:
+def test_a_label_image_of_another_size_is_rejected() -> None:
     with pytest.raises(ValueError, match=r"expected a label image of \(2, 4\), got \(3, 4\)"):
         IouTally({"a": 1}, {"a": 1}).add(EMPTY, np.zeros((3, 4), np.uint8))
 

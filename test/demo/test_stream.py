@@ -37,7 +37,7 @@ def test_a_stamp_carries_the_number_of_its_frame(index: int) -> None:
     assert abs(stamp_ns - now_ns) <= 100_000  # 0.1 ms
 
 
-def test_more_frames_than_a_stamp_can_number_are_refused() -> None:
+def test_more_frames_than_a_stamp_can_number_are_rejected() -> None:
     with pytest.raises(ValueError, match="use fewer frames"):
         stamp_with_index(0, 100_000)
 
@@ -69,7 +69,7 @@ def test_frames_limits_a_source(folder: Path) -> None:
     assert len(list(stream)) == 2
 
 
-def test_a_source_that_is_not_there_is_refused_at_once() -> None:
+def test_a_source_that_is_not_there_is_rejected_at_once() -> None:
     with pytest.raises(SourceError, match="nothing at"):
         CameraStream(StreamSpec(source="no/such/video.mp4"))
 

@@ -1,4 +1,4 @@
-"""Checkpoints damaged in every way: refused with the one error and the model as it was, or taken whole."""
+"""Checkpoints damaged in every way: rejected with the one error and the model as it was, or taken whole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images, depth and calibration of every kind: read, or refused with a reason, and the tracking goes on."""
+"""Images, depth and calibration of every kind: read, or rejected with a reason, and the tracking goes on."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def check_pixels(pixels: np.ndarray) -> None:
 
 
 @given(images())
-def test_an_image_is_read_or_refused(message: Image) -> None:
+def test_an_image_is_read_or_rejected(message: Image) -> None:
     try:
         pixels = image_to_rgb(message)
     except ImageError as error:
@@ -62,7 +62,7 @@ def test_an_image_is_read_or_refused(message: Image) -> None:
 
 
 @given(compressed_images())
-def test_a_compressed_image_is_read_or_refused(message: CompressedImage) -> None:
+def test_a_compressed_image_is_read_or_rejected(message: CompressedImage) -> None:
     try:
         check_pixels(compressed_to_rgb(message))
     except ImageError as error:
@@ -87,7 +87,7 @@ class ImageRig(SessionRig):
             check_serialises(view_to_message(view, with_masks=True))
             check_serialises(label_image_to_message(view.result.label_image, view.header))
             return True
-        assert "image refused: " in after.last_error, after.last_error
+        assert "image rejected: " in after.last_error, after.last_error
         return False
 
 
@@ -122,7 +122,7 @@ def test_a_session_goes_on_after_any_image(model: SAM2, message: Image | Compres
 
 
 @given(message=depth_images, scale_m=st.sampled_from([0.001, 1e-9, 1.0]))
-def test_depth_is_read_or_refused(message: Image, scale_m: float) -> None:
+def test_depth_is_read_or_rejected(message: Image, scale_m: float) -> None:
     try:
         depth_m = on_image_grid(read_depth(message, scale_m), HEIGHT, WIDTH)
     except (ImageError, GeometryError) as error:
@@ -134,7 +134,7 @@ def test_depth_is_read_or_refused(message: Image, scale_m: float) -> None:
 
 
 @given(camera_infos)
-def test_a_calibration_is_read_or_refused(message: CameraInfo) -> None:
+def test_a_calibration_is_read_or_rejected(message: CameraInfo) -> None:
     with suppress(GeometryError):
         found = read_intrinsics(message, WIDTH, HEIGHT)
         assert np.isfinite([found.fx, found.fy, found.cx, found.cy]).all() and found.fx > 0 and found.fy > 0

@@ -1,4 +1,4 @@
-"""Prompts of every kind through the path of ``~/add_objects``: taken, or refused with a reason and nothing changed."""
+"""Prompts of every kind through the path of ``~/add_objects``: taken, or rejected with a reason and nothing changed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tiny_model import noise_frames, tiny_model
 from sam2_ros.model.sam2 import SAM2
 from sam2_ros.msg import Prompt
 from sam2_ros.node.conversions import outcome_to_message, view_to_message
-from sam2_ros.node.services import fill_response, read_or_refuse, read_request
+from sam2_ros.node.services import fill_response, read_or_reject, read_request
 from sam2_ros.session.objects import PromptOutcome
 from sam2_ros.srv import SegmentImage
 from sam2_ros.tracking.tracker import Tracker
@@ -51,12 +51,12 @@ def show(rig: SessionRig, index: int) -> None:
 
 
 def answer(rig: SessionRig, message: Prompt) -> PromptOutcome:
-    read = read_or_refuse(message)
+    read = read_or_reject(message)
     return read if isinstance(read, PromptOutcome) else rig.prompt(read)[0]
 
 
 @given(message=prompts(STAMPS), shown=st.integers(0, 2))
-def test_a_prompt_is_taken_or_refused_with_nothing_changed(model: SAM2, message: Prompt, shown: int) -> None:
+def test_a_prompt_is_taken_or_rejected_with_nothing_changed(model: SAM2, message: Prompt, shown: int) -> None:
     with closing(a_rig(model, shown=shown)) as rig:
         before = session_snapshot(rig.session)
         outcome = answer(rig, message)

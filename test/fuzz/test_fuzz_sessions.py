@@ -1,4 +1,4 @@
-"""Session files damaged in every way: refused with the one error and nothing changed, or loaded and tracked on with."""
+"""Session files damaged in every way: rejected with the one error and nothing changed, or loaded and tracked on."""
 
 from __future__ import annotations
 

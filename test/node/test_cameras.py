@@ -97,7 +97,7 @@ def test_a_node_for_each_camera(make_process: Callable[..., Process], arguments:
     assert {node.get_parameter("lost_after_frames").value for node in nodes} == {7}
 
 
-def test_bad_names_are_refused_before_there_is_a_node(make_process: Callable[..., Process]) -> None:
+def test_bad_names_are_rejected_before_there_is_a_node(make_process: Callable[..., Process]) -> None:
     with pytest.raises(ParameterError, match="left,left"):
         make_process("-p", "cameras:=left,left").make_nodes()
 

@@ -71,7 +71,7 @@ def test_read_prompt_with_everything() -> None:
     assert request.mask is not None and request.mask.tolist() == [[False, True], [True, False]]
 
 
-def test_read_prompt_with_nothing_is_left_to_the_tracker_to_refuse() -> None:
+def test_read_prompt_with_nothing_is_left_to_the_tracker_to_reject() -> None:
     request = read_prompt(Prompt())
     assert request.points_xy is request.point_labels is request.box_xyxy is request.mask is None
 
@@ -157,6 +157,6 @@ def test_label_images_are_read_as_they_were_meant(encoding: str, data: bytes, st
     assert image_to_labels(message).tolist() == [[1, 2], [3, 4]]
 
 
-def test_a_label_image_of_another_encoding_is_refused() -> None:
+def test_a_label_image_of_another_encoding_is_rejected() -> None:
     with pytest.raises(ImageError, match="mono8 or mono16, got 'rgb8'"):
         image_to_labels(Image(encoding="rgb8", width=1, height=1))

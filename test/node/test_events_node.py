@@ -19,7 +19,7 @@ from std_srvs.srv import SetBool
 
 from sam2_ros.msg import Prompt, TrackedObject, TrackedObjectArray, TrackEvent
 from sam2_ros.node.conversions import array_to_image, ns_to_stamp
-from sam2_ros.node.publishers import QOS
+from sam2_ros.node.publishers import EVENTS_QOS
 from sam2_ros.srv import (
     AddObjects,
     Clear,
@@ -65,7 +65,7 @@ def types(events: list[TrackEvent]) -> list[int]:
 
 
 def test_the_life_of_an_object_as_events(ros_rig: Any) -> None:
-    events: list[TrackEvent] = ros_rig.collect(TrackEvent, "events", QOS)
+    events: list[TrackEvent] = ros_rig.collect(TrackEvent, "events", EVENTS_QOS)
     camera = Camera(ros_rig)
     ros_rig.call(AddObjects, "add_objects", prompts=[click("mug"), click("bad", x=-5.0), click("")])
     camera.show(1.0)
@@ -91,20 +91,20 @@ def test_the_life_of_an_object_as_events(ros_rig: Any) -> None:
 def test_who_comes_late_hears_of_the_last_events_until_a_reset(ros_rig: Any) -> None:
     for number in range(60):
         assert ros_rig.call(AddObjects, "add_objects", prompts=[click(f"a{number}")]).success
-    late: list[TrackEvent] = ros_rig.collect(TrackEvent, "events", QOS)
+    late: list[TrackEvent] = ros_rig.collect(TrackEvent, "events", EVENTS_QOS)
     ros_rig.spin_until(lambda: len(late) >= 50, "the latched events come")
     assert [event.object_id for event in late] == [f"a{number}" for number in range(10, 60)]
     assert ros_rig.call(Reset, "reset").success
     ros_rig.spin_until(lambda: late[-1].type == TrackEvent.RESET, "who was there hears of the reset")
     ros_rig.call(AddObjects, "add_objects", prompts=[click("new")])
     ros_rig.spin_until(lambda: late[-1].object_id == "new", "and of what comes after it")
-    later: list[TrackEvent] = ros_rig.collect(TrackEvent, "events", QOS)
+    later: list[TrackEvent] = ros_rig.collect(TrackEvent, "events", EVENTS_QOS)
     ros_rig.spin_until(lambda: bool(later), "the latched event comes")
     assert [event.object_id for event in later] == ["new"]
 
 
 def test_prompts_that_do_not_get_as_far_as_the_session_are_events_too(ros_rig: Any) -> None:
-    events: list[TrackEvent] = ros_rig.collect(TrackEvent, "events", QOS)
+    events: list[TrackEvent] = ros_rig.collect(TrackEvent, "events", EVENTS_QOS)
     ros_rig.publisher(Prompt, "prompt").publish(Prompt(object_id="x", action=9))
     ros_rig.publisher(Point, "click").publish(Point(x=float("nan")))
     ros_rig.call(AddObjects, "add_objects", prompts=[Prompt(object_id="y", points=[Point()])])
@@ -147,7 +147,7 @@ def test_refine_object(ros_rig: Any) -> None:
         (Prompt(object_id="mug", action=77), "unknown action 77"),
     ],
 )
-def test_refused_corrections(ros_rig: Any, prompt: Prompt, reason: str) -> None:
+def test_rejected_corrections(ros_rig: Any, prompt: Prompt, reason: str) -> None:
     ros_rig.call(AddObjects, "add_objects", prompts=[click("mug")])
     response = ros_rig.call(RefineObject, "refine_object", prompt=prompt)
     assert not response.success and not response.result.accepted
@@ -184,7 +184,7 @@ def test_out_of_sight_an_object_has_no_mask_and_no_box(ros_rig: Any) -> None:
 def test_save_and_load_as_services(make_ros_rig: Callable[..., Any], tmp_path: Path) -> None:
     rig = make_ros_rig()
     rig.start()
-    events: list[TrackEvent] = rig.collect(TrackEvent, "events", QOS)
+    events: list[TrackEvent] = rig.collect(TrackEvent, "events", EVENTS_QOS)
     path = str(tmp_path / "s.pt")
     rig.call(AddObjects, "add_objects", prompts=[click("mug", class_id="cup"), click("")])
     saved = rig.call(SaveSession, "save_session", path=path)
@@ -199,8 +199,8 @@ def test_save_and_load_as_services(make_ros_rig: Callable[..., Any], tmp_path: P
         ("object_1", 2, "", TrackedObject.PENDING),
     ]
     for bad, reason in (("", "no path"), (str(tmp_path / "none.pt"), "could not be read"), (__file__, "not a session")):
-        refused = rig.call(LoadSession, "load_session", path=bad)
-        assert not refused.success and reason in refused.message
+        rejected = rig.call(LoadSession, "load_session", path=bad)
+        assert not rejected.success and reason in rejected.message
     assert len(rig.call(ListObjects, "list_objects").objects.objects) == 2
     rig.spin_until(lambda: len(events) >= 5, "events come")
     assert types(events)[2:] == [TrackEvent.SESSION_SAVED, TrackEvent.CLEARED, TrackEvent.SESSION_LOADED]
@@ -208,7 +208,7 @@ def test_save_and_load_as_services(make_ros_rig: Callable[..., Any], tmp_path: P
 
 
 def test_out_of_memory_is_an_event_and_in_the_diagnostics(ros_rig: Any) -> None:
-    events: list[TrackEvent] = ros_rig.collect(TrackEvent, "events", QOS)
+    events: list[TrackEvent] = ros_rig.collect(TrackEvent, "events", EVENTS_QOS)
     statuses: list[DiagnosticArray] = []
     ros_rig.peer.create_subscription(DiagnosticArray, "/diagnostics", statuses.append, 10)
     camera = Camera(ros_rig)
@@ -281,7 +281,7 @@ def test_a_bag_that_is_faster_than_the_model_is_processed_image_by_image(make_ro
         ("service_timeout_s", float("inf")),
     ],
 )
-def test_parameters_set_to_nonsense_are_refused_and_the_node_goes_on(ros_rig: Any, name: str, value: Any) -> None:
+def test_parameters_set_to_nonsense_are_rejected_and_the_node_goes_on(ros_rig: Any, name: str, value: Any) -> None:
     before = ros_rig.node.get_parameter(name).value
     result = ros_rig.node.set_parameters([Parameter(name, value=value)])[0]
     assert not result.successful and result.reason

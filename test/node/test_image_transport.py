@@ -36,13 +36,13 @@ def test_compressed_images_are_tracked_in(make_ros_rig: Callable[..., Any]) -> N
     assert rig.tracker.calls == ["step 90"]
 
 
-def test_a_damaged_image_is_refused_and_the_next_one_taken(make_ros_rig: Callable[..., Any]) -> None:
+def test_a_damaged_image_is_rejected_and_the_next_one_taken(make_ros_rig: Callable[..., Any]) -> None:
     rig = make_ros_rig(image_transport="compressed")
     rig.start()
     objects = rig.collect(TrackedObjectArray, "objects")
     images = rig.publisher(CompressedImage, "image/compressed", qos_profile_sensor_data)
     images.publish(CompressedImage(header=header(1), format="jpeg", data=b"\xff\xd8\xff no more"))
-    rig.spin_until(lambda: rig.node._session.stats().failed == 1, "the image is refused")
+    rig.spin_until(lambda: rig.node._session.stats().failed == 1, "the image is rejected")
     assert "compressed image is cut off" in rig.node._session.stats().last_error
     images.publish(rgb_to_compressed(GRAY, header(2)))
     rig.spin_until(lambda: bool(objects), "objects come")

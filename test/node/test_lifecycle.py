@@ -85,8 +85,8 @@ def test_only_live_parameters_change_while_configured(make_ros_rig: Callable[...
     rig = make_ros_rig()
     assert set_parameter(rig, "num_threads", 2).successful
     rig.start()
-    refused = set_parameter(rig, "num_threads", 1)
-    assert not refused.successful and "num_threads: takes effect when the node is configured" in refused.reason
+    rejected = set_parameter(rig, "num_threads", 1)
+    assert not rejected.successful and "num_threads: takes effect when the node is configured" in rejected.reason
     assert rig.node.get_parameter("num_threads").value == 2
     assert set_parameter(rig, "num_threads", 2).successful  # what it is already: as when a whole file is loaded
     assert set_parameter(rig, "publish_masks", True).successful
@@ -152,7 +152,7 @@ def test_an_exception_in_a_transition_is_logged_and_the_node_cleaned_up(
     ],
     ids=["configured already", "active already", "no such number", "label", "no such label"],
 )
-def test_an_impossible_transition_is_refused_and_tracking_goes_on(
+def test_an_impossible_transition_is_rejected_and_tracking_goes_on(
     make_ros_rig: Callable[..., Any], transition: Transition
 ) -> None:
     rig = make_ros_rig()

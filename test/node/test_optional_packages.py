@@ -81,7 +81,7 @@ def sent_on(node: StandInNode, topic: str) -> list[Any]:
 
 
 def message_type(**defaults: Callable[[], Any]) -> Any:
-    """A stand-in for a generated message: refuses fields that it does not have."""
+    """A stand-in for a generated message: rejects fields that it does not have."""
 
     class Message:
         __slots__ = tuple(defaults)
@@ -257,7 +257,7 @@ def test_transforms_of_a_time_that_comes_again_are_forgotten(tf2_ros: Any) -> No
     assert isinstance(transforms.move_point(np.zeros(3), "camera", "map"), str)
 
 
-def test_without_tf2_points_of_other_frames_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_tf2_points_of_other_frames_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tf2_ros", None)
     node: Any = StandInNode()
     moved = Transforms(node).move_point(np.zeros(3), "map", "camera")

@@ -1,4 +1,4 @@
-"""The node over real middleware, in this process: services, topics, refusals. No network; nothing sleeps."""
+"""The node over real middleware, in this process: services, topics, rejections. No network; nothing sleeps."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_waiting_in_vain_leaves_the_object_pending_and_says_why(ros_rig: Any) ->
     assert listed(ros_rig) == [("mug", 1, TrackedObject.PENDING)]
 
 
-def test_a_prompt_that_does_not_fit_the_first_image_comes_back_refused(ros_rig: Any) -> None:
+def test_a_prompt_that_does_not_fit_the_first_image_comes_back_rejected(ros_rig: Any) -> None:
     images = ros_rig.publisher(Image, "image", qos_profile_sensor_data)
     future = ros_rig.call_async(AddObjects, "add_objects", prompts=[click("a"), click("b", x=99.0)], wait=True)
     ros_rig.spin_until(lambda: "prompt b" in ros_rig.tracker.calls, "both are queued")
@@ -153,7 +153,7 @@ def test_a_command_that_has_begun_and_takes_long_holds_nobody_else_up(make_ros_r
         (click("new", x=0.5, y=0.5, normalized=True), "no image has come yet"),
     ],
 )
-def test_refused_prompts_say_why_and_change_nothing(ros_rig: Any, prompt: Prompt, reason: str) -> None:
+def test_rejected_prompts_say_why_and_change_nothing(ros_rig: Any, prompt: Prompt, reason: str) -> None:
     add(ros_rig, click("known"))
     before = listed(ros_rig)
     response = add(ros_rig, prompt)
@@ -173,7 +173,7 @@ def test_refused_prompts_say_why_and_change_nothing(ros_rig: Any, prompt: Prompt
         (RemoveObjects, "remove_objects", {"object_ids": ["known", "x"]}, "'x'; known: known"),
     ],
 )
-def test_refused_requests_say_why_and_change_nothing(
+def test_rejected_requests_say_why_and_change_nothing(
     ros_rig: Any, kind: Any, name: str, fields: dict[str, Any], reason: str
 ) -> None:
     add(ros_rig, click("known"))
@@ -211,7 +211,7 @@ def test_enable_stops_and_resumes_with_the_same_objects(ros_rig: Any) -> None:
 
 def test_prompts_by_topic(ros_rig: Any) -> None:
     prompts = ros_rig.publisher(Prompt, "prompt")
-    prompts.publish(click("known", action=Prompt.REFINE))  # refused, into the log
+    prompts.publish(click("known", action=Prompt.REFINE))  # rejected, into the log
     prompts.publish(Prompt(action=9))  # likewise
     prompts.publish(click("known"))
     ros_rig.spin_until(lambda: ros_rig.tracker.calls == ["prompt known"], "the good one is taken")
@@ -226,7 +226,7 @@ def test_clicks_add_or_refine_as_the_parameters_say(ros_rig: Any) -> None:
         )
         assert all(result.successful for result in done)
         ros_rig.tracker.calls.clear()
-        clicks.publish(Point(x=float("nan")))  # refused, into the log
+        clicks.publish(Point(x=float("nan")))  # rejected, into the log
         clicks.publish(Point(x=4.0, y=3.0))
         ros_rig.spin_until(lambda: ros_rig.tracker.calls == expected_calls, f"click with {mode} on {selected!r}")
 
@@ -251,11 +251,11 @@ def test_overlay_and_masks_on_demand(ros_rig: Any) -> None:
     assert bytes(objects[0].objects[0].mask.data) == b"\xff" * 9
 
 
-def test_an_image_of_unknown_encoding_is_refused_and_the_next_one_tracked(ros_rig: Any) -> None:
+def test_an_image_of_unknown_encoding_is_rejected_and_the_next_one_tracked(ros_rig: Any) -> None:
     images = ros_rig.publisher(Image, "image", qos_profile_sensor_data)
     objects = ros_rig.collect(TrackedObjectArray, "objects")
     images.publish(an_image(encoding="nv24"))
-    ros_rig.spin_until(lambda: ros_rig.node._session.stats().failed == 1, "the image is refused")
+    ros_rig.spin_until(lambda: ros_rig.node._session.stats().failed == 1, "the image is rejected")
     assert "'nv24' is not supported" in ros_rig.node._session.stats().last_error
     images.publish(an_image(stamp_s=2.0))
     ros_rig.spin_until(lambda: bool(objects), "the next one is tracked")

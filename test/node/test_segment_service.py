@@ -48,8 +48,8 @@ def test_masks_are_those_of_the_image_predictor(ros_rig: Any) -> None:
 
 
 def test_the_newest_camera_image_is_taken_without_one(ros_rig: Any) -> None:
-    refused = segment(ros_rig, click())
-    assert not refused.success and "no camera image has been processed yet" in refused.message
+    rejected = segment(ros_rig, click())
+    assert not rejected.success and "no camera image has been processed yet" in rejected.message
     label_images = ros_rig.collect(Image, "label_image")
     camera = ros_rig.publisher(Image, "image", qos_profile_sensor_data)
     camera.publish(array_to_image(PIXELS, "rgb8", HEADER))
@@ -72,8 +72,8 @@ def test_a_busy_model_is_waited_for_no_longer_than_asked(ros_rig: Any) -> None:
     camera.publish(array_to_image(PIXELS, "rgb8", HEADER))
     ros_rig.spin_until(ros_rig.tracker.in_step.is_set, "the model is at work")
     image = array_to_image(PIXELS, "rgb8", HEADER)
-    refused = ros_rig.call(SegmentImage, "segment_image", image=image, prompts=[click()], timeout_s=0.05)
-    assert not refused.success and "not done within 0.05 s" in refused.message
+    rejected = ros_rig.call(SegmentImage, "segment_image", image=image, prompts=[click()], timeout_s=0.05)
+    assert not rejected.success and "not done within 0.05 s" in rejected.message
     ros_rig.tracker.gate.set()
     assert segment(ros_rig, click(), image=image).success
 
@@ -93,7 +93,7 @@ def test_a_busy_model_is_waited_for_no_longer_than_asked(ros_rig: Any) -> None:
         ),
     ],
 )
-def test_bad_requests_are_refused_with_the_reason(ros_rig: Any, fields: dict[str, Any], why: str) -> None:
+def test_bad_requests_are_rejected_with_the_reason(ros_rig: Any, fields: dict[str, Any], why: str) -> None:
     image = array_to_image(PIXELS, "rgb8", HEADER)
     response = ros_rig.call(SegmentImage, "segment_image", **{"image": image, "timeout_s": 20.0, **fields})
     assert not response.success and why in response.message

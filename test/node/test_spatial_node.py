@@ -270,8 +270,8 @@ def test_a_point_of_rviz_becomes_a_click(
     x, y, z = point
     clicks.publish(PointStamped(header=Header(frame_id=where), point=Point(x=x, y=y, z=z)))
     if reason:
-        bench.rig.spin_until(lambda: bool(said), "a refusal")
-        assert said[0].startswith("clicked_point refused: ") and reason in said[0]
+        bench.rig.spin_until(lambda: bool(said), "a rejection")
+        assert said[0].startswith("clicked_point rejected: ") and reason in said[0]
         return
     bench.rig.spin_until(lambda: "prompt object_1" in bench.rig.tracker.calls, "the click arrives")
     (item,) = bench.show().objects
@@ -279,14 +279,14 @@ def test_a_point_of_rviz_becomes_a_click(
     assert (item.centroid.x, item.centroid.y) == pytest.approx((17.5, 11.5), abs=0.51)
 
 
-def test_a_point_before_the_first_image_is_refused(
+def test_a_point_before_the_first_image_is_rejected(
     make_bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench = make_bench()
     said = warnings_of(bench.rig, monkeypatch)
     clicks = bench.rig.publisher(PointStamped, "clicked_point")
     clicks.publish(PointStamped(header=Header(frame_id=FRAME), point=Point(z=1.0)))
-    bench.rig.spin_until(lambda: bool(said), "a refusal")
+    bench.rig.spin_until(lambda: bool(said), "a rejection")
     assert "no image was processed yet" in said[0]
 
 
@@ -294,8 +294,8 @@ def test_use_depth_takes_effect_when_configured(make_bench: Callable[..., Bench]
     bench = make_bench()
     assert bench.rig.peer.count_subscribers("/depth") == 0
     for name, value in (("use_depth", True), ("image_transport", "compressed")):
-        refused = bench.rig.node.set_parameters([Parameter(name, value=value)])[0]
-        assert not refused.successful and f"{name}: takes effect when the node is configured" in refused.reason
+        rejected = bench.rig.node.set_parameters([Parameter(name, value=value)])[0]
+        assert not rejected.successful and f"{name}: takes effect when the node is configured" in rejected.reason
     for name, value in (
         ("depth_scale", 1e-4),
         ("keep_out_margin_px", 0),

@@ -84,6 +84,6 @@ def test_almost_the_same_aspect_will_do() -> None:
         (camera_info(1280, 720), "camera_info is for 1280 x 720 px and the image has 640 x 480: expected the same"),
     ],
 )
-def test_calibrations_that_are_refused(message: CameraInfo, reason: str) -> None:
+def test_calibrations_that_are_rejected(message: CameraInfo, reason: str) -> None:
     with pytest.raises(GeometryError, match=reason):
         read_intrinsics(message, 640, 480)

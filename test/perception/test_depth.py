@@ -77,6 +77,6 @@ def test_finer_depth_is_picked_where_the_centres_fall() -> None:
     np.testing.assert_array_equal(on_image_grid(depth_m, 2, 3), depth_m[[1, 4]][:, [1, 4, 7]])
 
 
-def test_depth_of_another_shape_is_refused() -> None:
+def test_depth_of_another_shape_is_rejected() -> None:
     with pytest.raises(GeometryError, match="the depth image is for 9 x 6 px and the image has 6 x 6"):
         on_image_grid(np.ones((6, 9), dtype=np.float32), 6, 6)

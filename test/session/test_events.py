@@ -98,7 +98,7 @@ def test_prompts(told: Told, action: PromptAction, expected: EventType) -> None:
     assert [(event.label, event.message) for event in told.events[2:]] == [(1, "no such thing"), (0, "unknown object")]
 
 
-def test_a_prompt_that_its_image_refuses(told: Told) -> None:
+def test_a_prompt_that_its_image_rejects(told: Told) -> None:
     told.prompt("mug")
     told.show(rejected=[("mug", "outside the image")], header="header 1")
     told.prompt("mug")  # it is gone, so this is a new one

@@ -47,7 +47,7 @@ def test_values_are_taken_over() -> None:
         ({"checkpoint_sha256": "0" * 64}, "checkpoint_sha256 is set without a checkpoint"),
     ],
 )
-def test_refusals_name_the_parameter_and_what_is_allowed(values: dict[str, Any], reason: str) -> None:
+def test_rejections_name_the_parameter_and_what_is_allowed(values: dict[str, Any], reason: str) -> None:
     with pytest.raises(ParameterError, match=reason):
         parse(values)
 

@@ -192,7 +192,7 @@ def saved_as(plain: object, **options: Any) -> bytes:
         (lambda path: saved_as({"mask": torch.zeros(3, 3).to_sparse()}), "damaged"),
     ],
 )
-def test_other_files_are_refused(
+def test_other_files_are_rejected(
     tmp_path: Path, saved: dict[str, Any], monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], bytes], why: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -204,13 +204,13 @@ def test_other_files_are_refused(
     assert names_in(tmp_path) == ["s.pt"]
 
 
-def test_a_flipped_bit_anywhere_is_refused_or_changes_nothing(tmp_path: Path, saved: dict[str, Any]) -> None:
+def test_a_flipped_bit_anywhere_is_rejected_or_changes_nothing(tmp_path: Path, saved: dict[str, Any]) -> None:
     path = tmp_path / "s.pt"
     write_session(path, saved, overwrite=False)
     whole = path.read_bytes()
     random = np.random.default_rng(0)
     registry, _ = a_registry()
-    refused = 0
+    rejected = 0
     for place in random.integers(0, len(whole), 100):
         damaged = bytearray(whole)
         damaged[place] ^= 1 << int(random.integers(8))
@@ -218,12 +218,12 @@ def test_a_flipped_bit_anywhere_is_refused_or_changes_nothing(tmp_path: Path, sa
         try:
             registry.load(read_session(path))
         except SessionFileError:
-            refused += 1
+            rejected += 1
             assert registry.views() == ()
         else:  # in the padding between the parts, or a date
             assert [view.tracked.object_id for view in registry.views()] == ["mug", "object_1"]
             registry.clear()
-    assert refused > 70
+    assert rejected > 70
 
 
 def _broken(change: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, Any]], dict[str, Any]]:
@@ -260,7 +260,7 @@ def _broken(change: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, A
         (_broken(lambda p: p["tracker"]["objects"][0].update(conditioning={})), "does not fit"),
     ],
 )
-def test_values_that_make_no_sense_are_refused_and_nothing_changes(
+def test_values_that_make_no_sense_are_rejected_and_nothing_changes(
     saved: dict[str, Any], break_: Callable[[dict[str, Any]], dict[str, Any]], why: str
 ) -> None:
     registry, tracker = a_registry()
@@ -297,7 +297,7 @@ def places_in(value: Any) -> list[tuple[Any, Any]]:
     return [place for key in keys for place in ((value, key), *places_in(value[key]))]
 
 
-def test_junk_anywhere_is_refused_with_the_one_error_and_changes_nothing(saved: dict[str, Any]) -> None:
+def test_junk_anywhere_is_rejected_with_the_one_error_and_changes_nothing(saved: dict[str, Any]) -> None:
     random = np.random.default_rng(1)
     registry, tracker = a_registry()
     registry.accept_prompts([click("waits", x=10)], SIZE)
@@ -318,7 +318,7 @@ def test_junk_anywhere_is_refused_with_the_one_error_and_changes_nothing(saved: 
     assert taken < 30
 
 
-def test_a_session_of_other_weights_is_refused(saved: dict[str, Any]) -> None:
+def test_a_session_of_other_weights_is_rejected(saved: dict[str, Any]) -> None:
     registry, tracker = a_registry(seed=1)
     with pytest.raises(SessionFileError, match="weights: expected that of this tracker"):
         registry.load(saved)

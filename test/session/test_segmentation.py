@@ -1,4 +1,4 @@
-"""Single images between camera images, without ROS: slices, refusals, and that tracking goes on."""
+"""Single images between camera images, without ROS: slices, rejections, and that tracking goes on."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_everything_takes_a_slice_between_two_images(
         (request(click(2, 2, normalized=True)), r"prompts\[0\]: normalized points must lie in 0..1"),
     ],
 )
-def test_bad_requests_are_refused_and_change_nothing(
+def test_bad_requests_are_rejected_and_change_nothing(
     session: Session, fake_tracker: Any, bad: SegmentRequest, why: str
 ) -> None:
     with pytest.raises(PromptError, match=why):

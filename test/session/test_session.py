@@ -121,7 +121,7 @@ def test_giving_up_while_the_model_is_busy_withdraws_the_prompt(rig: SessionRig)
         (click("new", x=float("nan"), normalized=True), "must lie in 0..1"),
     ],
 )
-def test_refused_prompt_says_why_and_changes_nothing(rig: SessionRig, request_: PromptRequest, reason: str) -> None:
+def test_rejected_prompt_says_why_and_changes_nothing(rig: SessionRig, request_: PromptRequest, reason: str) -> None:
     rig.prompt(click("known"))
     rig.offer(1)
     rig.wait_for(1)

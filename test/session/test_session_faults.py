@@ -203,7 +203,7 @@ def test_a_camera_of_200_hz(make_rig: Callable[..., SessionRig], caplog: pytest.
     ],
     ids=str,
 )
-def test_nonsense_in_parameters_is_refused_by_name(values: dict[str, object]) -> None:
+def test_nonsense_in_parameters_is_rejected_by_name(values: dict[str, object]) -> None:
     with pytest.raises(ParameterError, match=next(iter(values))):
         parse(values)
 

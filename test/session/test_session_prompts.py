@@ -64,7 +64,7 @@ def test_a_prompt_is_for_the_image_that_it_names(make_rig: Callable[..., Session
     assert expected.result is not None and expected.result.label_image.any()
 
 
-def test_an_image_that_is_not_kept_any_more_is_refused_with_how_far_back_it_reaches(
+def test_an_image_that_is_not_kept_any_more_is_rejected_with_how_far_back_it_reaches(
     make_rig: Callable[..., SessionRig],
 ) -> None:
     rig = make_rig(buffer_frames=3)

@@ -49,7 +49,7 @@ class SessionRig:
         self.publish_gate = threading.Event()
         self.publish_gate.set()
         self.publishing = threading.Event()
-        self.refused = threading.Event()  # an image could not be read
+        self.rejected = threading.Event()  # an image could not be read
         self._changed = threading.Condition()
         parameters = parse(values)
         self.session = Session(
@@ -65,7 +65,7 @@ class SessionRig:
 
     def _decode(self, message: Any) -> np.ndarray:
         if message.pixels is None:
-            self.refused.set()
+            self.rejected.set()
             raise ValueError("encoding 'yuv' is not supported")
         return message.pixels
 

@@ -28,7 +28,7 @@ def plain(value: Any) -> Any:
 
 
 def session_snapshot(session: Any) -> Any:
-    """Everything that a refusal must leave alone. The model thread must be idle."""
+    """Everything that a rejection must leave alone. The model thread must be idle."""
     return plain(
         {
             "tracker": session._tracker._state,

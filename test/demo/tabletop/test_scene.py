@@ -107,6 +107,6 @@ def test_any_size_keeps_the_field_of_view() -> None:
 
 
 @pytest.mark.parametrize("bad", [{"height_px": 20}, {"width_px": 0}, {"rate_hz": 0.0}])
-def test_impossible_scenes_are_refused_with_what_came(bad: dict[str, float]) -> None:
+def test_impossible_scenes_are_rejected_with_what_came(bad: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="expected a size of at least 48x48"):
         Tabletop(**bad)  # type: ignore[arg-type]
