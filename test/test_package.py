@@ -46,6 +46,8 @@ ALLOWED_LAYERS = {
 }
 # Layers that may import ROS and its messages.
 ROS_LAYERS = {"node", "client", "demo"}
+# Layers of which every module is used by several others, or is named in SUBJECTS.
+RUNNING_LAYERS = {"tracking", "session", "image_io", "perception", "node", "client", "demo", "demo.tabletop"}
 # Single modules that `commands` reads beside whole layers: the node's defaults, and what a demo's source may be.
 MODULES_FOR_COMMANDS = (
     "sam2_ros.session.parameters",
@@ -162,6 +164,52 @@ def test_the_modules_that_the_command_line_reads_need_no_ros() -> None:
     code = f"import sys, {', '.join(MODULES_FOR_COMMANDS)}; print(*{{name.split('.')[0] for name in sys.modules}})"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert not set(loaded.stdout.split()) & (ROS_MODULES)
+
+
+# Modules of the running system that only one other module imports, and why each is a subject of its own. Anything else
+# that only one module needs belongs into that module, where its reader looks for it.
+SUBJECTS = {
+    "client": "for other people's nodes; within the package only the demo uses it",
+    "demo.camera": "a process of its own",
+    "demo.report": "what the demo measures, tested without ROS",
+    "demo.tabletop.mug": "one of the rendered shapes; with the others it would be too long a file",
+    "demo.tabletop.room": "the rendered scene without its objects",
+    "node.ros_logging": "one side of the node, which sam2_node wires",
+    "node.ros_parameters": "one side of the node, which sam2_node wires",
+    "node.services": "one side of the node, which sam2_node wires",
+    "node.subscriptions": "one side of the node, which sam2_node wires",
+    "perception.detections": "what boxes mean, tested without ROS; its subscription is in node/",
+    "session.results": "the border between the model thread and the publishing thread",
+    "tracking.state_io": "the format of a saved tracker",
+}
+
+
+def importers() -> dict[str, set[str]]:
+    """For each module of the running system (without the package's name) the modules that import it."""
+    names = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in SOURCES}
+    found: dict[str, set[str]] = {
+        name: set() for name, path in names.items() if layer_of(path) in RUNNING_LAYERS and path.name != "__init__.py"
+    }
+    for name, path in names.items():
+        for _, module in imports_of(path):
+            for each in (module, module.rpartition(".")[0]):
+                if each.removeprefix("sam2_ros.") in found and each.startswith("sam2_ros."):
+                    found[each.removeprefix("sam2_ros.")].add(name)
+    return found
+
+
+def test_a_module_that_only_one_other_imports_is_a_subject_of_its_own() -> None:
+    alone = {name: users for name, users in importers().items() if len(users) == 1}
+    assert len(importers()) > 30, "the modules were not found"
+    complaints = [
+        f"{name}: only {next(iter(users))} imports it: merge the two, or say in SUBJECTS why it is a subject of its own"
+        for name, users in sorted(alone.items())
+        if name not in SUBJECTS
+    ]
+    complaints += [
+        f"{name}: in SUBJECTS, but not imported by one module only" for name in sorted(SUBJECTS.keys() - alone)
+    ]
+    assert not complaints, "\n".join(complaints)
 
 
 @pytest.mark.parametrize("path", LENGTH_CHECKED, ids=relative)

@@ -1,5 +1,5 @@
-"""JPEG and PNG images in and out, as image_transport's ``compressed`` has them. ROS-free: a message is any object
-with the fields of ``sensor_msgs/CompressedImage``."""
+"""JPEG and PNG images in and out, as image_transport's ``compressed`` has them. A message is any object with the
+fields of ``sensor_msgs/CompressedImage``."""
 
 from __future__ import annotations
 

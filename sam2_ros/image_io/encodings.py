@@ -1,5 +1,5 @@
-"""Raw image messages of every common encoding to RGB: one table, ``DECODERS``. ROS-free: a message is any object with
-the fields of ``sensor_msgs/Image``."""
+"""Raw image messages of every common encoding to RGB: one table, ``DECODERS``. A message is any object with the fields
+of ``sensor_msgs/Image``."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The node's services. They exist from construction on; while there is no session they answer with the reason.
 
-A handler that must wait for the worker is a coroutine on a reentrant group: the executor goes on meanwhile, also a
+A handler that must wait for the model is a coroutine on a reentrant group: the executor goes on meanwhile, also a
 single-threaded one. Nothing that goes wrong in a handler reaches the executor.
 """
 

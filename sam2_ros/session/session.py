@@ -247,7 +247,7 @@ class Session:
 
     def _fail(self, error: BaseException) -> None:
         """End the session because of a bug. On the model thread or the publishing thread."""
-        reason = f"the worker has died ({type(error).__name__}: {error}): clean up and configure the node again"
+        reason = f"the session has died ({type(error).__name__}: {error}): clean up and configure the node again"
         logger.critical("%s", reason, exc_info=error)
         self._failure = self._failure or reason
         self._queue.close(reason)
