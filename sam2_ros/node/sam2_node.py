@@ -11,7 +11,6 @@ import functools
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Collection
 from concurrent.futures import wait
 from typing import Any, TypeVar
@@ -22,7 +21,6 @@ from rclpy.clock import Clock, ClockType
 from rclpy.context import Context
 from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from sam2_ros.image_io.compressed import compressed_to_rgb
@@ -30,6 +28,7 @@ from sam2_ros.image_io.encodings import image_to_rgb
 from sam2_ros.node import ros_parameters
 from sam2_ros.node.conversions import read_with_cv_bridge
 from sam2_ros.node.diagnostics import DiagnosticsReporter, NameWatch, TopicMonitor, inspect_image_topic
+from sam2_ros.node.lifecycle import break_reference_cycle, logs_exceptions, reject_invalid_transitions
 from sam2_ros.node.publishers import EventPublisher, Publishers
 from sam2_ros.node.ros_logging import RosLogHandler
 from sam2_ros.node.services import Services
@@ -53,47 +52,6 @@ HEARTBEAT_S = 1.0
 SIGNALS_SEEN_EVERY_S = 0.2  # while the model is loading
 
 T = TypeVar("T")
-
-Transition = Callable[["Sam2Node", LifecycleState], TransitionCallbackReturn]
-
-
-def logs_exceptions(transition: Transition) -> Transition:
-    """Log what a transition raises: rclpy catches the exception and enters the ERROR state without logging it."""
-
-    @functools.wraps(transition)
-    def logged(node: Sam2Node, state: LifecycleState) -> TransitionCallbackReturn:
-        try:
-            return transition(node, state)
-        except Exception as error:
-            node.get_logger().error(f"{transition.__name__} failed, a bug:\n{traceback.format_exc()}")
-            node._trouble = f"not configured: {transition.__name__} failed: {type(error).__name__}: {error}"
-            return TransitionCallbackReturn.ERROR
-
-    return logged
-
-
-def reject_invalid_transitions(node: LifecycleNode) -> None:
-    """Answer a transition that the node's state does not have with ``success: false``.
-
-    rclpy raises out of the service's callback instead, and with it out of the executor: a lifecycle manager that asks
-    to configure a node that has configured itself would end the process, and all cameras in it.
-    """
-    service = node._service_change_state
-    change_state = service.callback
-
-    def answer(request: Any, response: Any) -> Any:
-        try:
-            return change_state(request, response)
-        except rclpy_implementation.RCLError:
-            if not node.context.ok():
-                raise  # the middleware has gone: no question of states
-            wanted = request.transition.label or f"number {request.transition.id}"
-            state = node._state_machine.current_state[1]
-            node.get_logger().warning(f"transition {wanted} rejected: there is none from state {state!r}")
-            response.success = False
-            return response
-
-    service.callback = answer
 
 
 class Sam2Node(LifecycleNode):
@@ -124,7 +82,7 @@ class Sam2Node(LifecycleNode):
         self._detections: DetectionSubscription | None = None  # stays away without vision_msgs
         self._transforms = Transforms(self)
         self._watch: TopicMonitor | None = None  # there while active
-        self._trouble = ""  # why the node is not configured, if it should be
+        self.trouble = ""  # why the node is not configured, if it should be
         self.left_behind = False  # whether a thread still computes at shutdown
         self._depth = DepthSource(self._current_parameters, self._waiting_ns)
         self._guard = ros_parameters.ParameterGuard(self, is_configured=lambda: self._session is not None)
@@ -173,7 +131,7 @@ class Sam2Node(LifecycleNode):
             now_ns=lambda: self.get_clock().now().nanoseconds,
         )
         self._session.start()
-        self._trouble = ""
+        self.trouble = ""
         if parameters.weights == "random":
             self.get_logger().warning("weights is 'random': the masks will mean nothing")
         self.get_logger().info(f"configured: {tracker.model_name}, warmed up in {warm_up_s:.1f} s")
@@ -237,9 +195,7 @@ class Sam2Node(LifecycleNode):
 
     def destroy_node(self) -> None:
         super().destroy_node()
-        # rclpy's state machine holds the node: others would see it until Python collects its garbage.
-        kept = [name for name in vars(self) if name == "_state_machine" or name.startswith("_service_")]
-        self.__dict__.update(dict.fromkeys(kept))
+        break_reference_cycle(self)
 
     def _computed(self, task: Callable[[], T]) -> T:
         """The result of a task on the model thread. Ctrl-C ends the wait: loading can take minutes, or hang."""
@@ -251,7 +207,7 @@ class Sam2Node(LifecycleNode):
         return answer.result()
 
     def _fail_to_configure(self, reason: str) -> TransitionCallbackReturn:
-        self._trouble = f"not configured: {reason}"
+        self.trouble = f"not configured: {reason}"
         self.get_logger().error(f"{reason}. Correct the parameters and configure again")
         return TransitionCallbackReturn.FAILURE
 
@@ -303,7 +259,7 @@ class Sam2Node(LifecycleNode):
             events.put(event)
 
     def _session_or_reason(self) -> Session | str:
-        return self._session or self._trouble or f"not configured: ros2 lifecycle set {self._full_name} configure"
+        return self._session or self.trouble or f"not configured: ros2 lifecycle set {self._full_name} configure"
 
     def _beat(self) -> None:
         timeout_s = self._guard.current.image_timeout_s
@@ -316,7 +272,7 @@ class Sam2Node(LifecycleNode):
         if self._watch is not None:
             state = "active"
         status = self._reporter.report(
-            self._session, state=state, trouble=self._trouble, silent=silent, depth_trouble=self._depth.trouble
+            self._session, state=state, trouble=self.trouble, silent=silent, depth_trouble=self._depth.trouble
         )
         message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()

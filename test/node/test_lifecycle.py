@@ -179,7 +179,8 @@ def test_images_that_wait_are_left_out_by_deactivation_and_nothing_is_said_meanw
     rig.spin_until(lambda: rig.node._session.stats().received == 3 and rig.tracker.in_step.is_set(), "they are taken")
     assert rig.node.trigger_deactivate() == OK
     rig.tracker.gate.set()
-    assert rig.call(SetBool, "enable", data=True).success  # the worker is done with the image
+    assert rig.call(SetBool, "enable", data=True).success  # the model is done with the image
+    rig.spin_until(lambda: not rig.node._session.waiting_ns, "its result is out of the way")
     assert rig.node.trigger_activate() == OK
     images = rig.publisher(Image, "image", qos_profile_sensor_data)
     images.publish(an_image(4))
