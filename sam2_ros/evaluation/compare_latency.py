@@ -150,8 +150,7 @@ def compare_latency(
     """
     _check(num_objects, timed_frames, threads, device)
     torch.set_num_threads(threads or torch.get_num_threads())
-    config = model_config(model, image_size)
-    where = torch.device(device)
+    config, where = model_config(model, image_size), torch.device(device)
     warm_frames = max(config.num_spatial_memories, config.max_pointers) + 1
     frames = _frames(frames_needed(warm_frames, timed_frames), *size_hw)
     boxes = list(_boxes(num_objects, *size_hw))
