@@ -63,7 +63,7 @@ ALLOWED_THIRD_PARTY = {
     "image_io": {"numpy", "cv2"},
     "perception": {"numpy", "cv2"},
     "bringup": {"yaml"},
-    "data": {"numpy", "cv2", "rosbags"},
+    "data": {"numpy", "cv2", "rosbags", "av"},
     "demo.tabletop": {"numpy", "cv2"},
     "cli": set(),
     "resources": set(),

@@ -87,9 +87,7 @@ class TrainConfig:
     clip_norm: float = 1.0
     ema_decay: float = 0.998
     device: str = "cpu"  # or "cuda"
-    bf16: bool | str = (
-        AUTO  # autocast to bfloat16 where it is safe: true, false, or auto (where the device gains by it)
-    )
+    bf16: bool | str = AUTO  # autocast to bfloat16 where it is safe; auto: on devices that gain by it
     recompute: bool = False  # gradient checkpointing: less memory, about a third slower
     tensorboard: bool = False  # event files beside log.csv; needs the package tensorboard
     workers: int = 1

@@ -112,13 +112,12 @@ def _write(content: dict[str, Any], path: Path) -> None:
 
 
 def _optimizer(model: SAM2, config: TrainConfig) -> torch.optim.AdamW:
-    trunk = list(model.image_encoder.trunk.parameters())
-    in_trunk = {id(p) for p in trunk}
-    decayed = [p for p in model.parameters() if id(p) not in in_trunk and p.ndim > 1]
-    plain = [p for p in model.parameters() if id(p) not in in_trunk and p.ndim <= 1]
-    groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": plain, "weight_decay": 0.0},
-        {"params": trunk, "weight_decay": config.weight_decay, "is_trunk": True},
-    ]
+    """AdamW that leaves norms and biases undecayed, in the trunk as elsewhere."""
+    in_trunk = {id(p) for p in model.image_encoder.trunk.parameters()}
+    groups: list[dict[str, Any]] = []
+    for is_trunk in (False, True):
+        members = [p for p in model.parameters() if (id(p) in in_trunk) is is_trunk]
+        decayed, plain = [p for p in members if p.ndim > 1], [p for p in members if p.ndim <= 1]
+        groups.append({"params": decayed, "weight_decay": config.weight_decay, "is_trunk": is_trunk})
+        groups.append({"params": plain, "weight_decay": 0.0, "is_trunk": is_trunk})
     return torch.optim.AdamW(groups, lr=0.0)

@@ -13,6 +13,7 @@ import torch
 from tiny_model import noise_frames
 
 from sam2_ros import load_tracker
+from sam2_ros.cli import main
 from sam2_ros.data.files.photo_folders import PhotoFolder
 from sam2_ros.tracking.loading import load_network
 from sam2_ros.training import train as train_module
@@ -263,6 +264,37 @@ def test_autocast_is_on_where_told(
     monkeypatch.setattr(train_module, "unroll", watch)
     train(replace(with_steps(config, 1), bf16=bf16), tmp_path)
     assert seen == [torch.bfloat16 if bf16 else torch.float32]
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "message"),
+    [
+        ("model: nano\nstages: []\nphoto_roots: [a]\n", 2, "stages: expected at least one"),
+        ("model: nano\nstages: [{STAGE}]\nphoto_roots: [5]\n", 2, "photo_roots, root: expected text, got 5"),
+        ("model: nano\nstages: [{STAGE}]\nphoto_roots: [a]\nthreads: 0\n", 2, "threads: expected 1 or more, got 0"),
+        (None, 2, "run.yaml"),
+        ("model: nano\nstages: [{STAGE}]\nphoto_roots: [nowhere]\n", 1, "nowhere/images/*.jpg"),
+    ],
+)
+def test_command_refuses_a_config_in_one_line_with_status_2_and_what_it_names_with_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None, status: int, message: str
+) -> None:
+    path = tmp_path / "run.yaml"
+    if text is not None:
+        path.write_text(text.replace("STAGE", "steps: 1, size_px: 64, frames: 1, clips_per_batch: 1, lr: 1, lr_end: 0"))
+    assert main(["train", str(path), "--out", str(tmp_path / "out")]) == status
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1 and said[0].startswith("sam2-ros train: ") and message in said[0]
+
+
+@pytest.mark.usefixtures("never_finite")
+def test_command_tells_of_a_run_that_failed(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(train_module, "MAX_FAILED_IN_A_ROW", 1)
+    monkeypatch.setattr("sam2_ros.training.config.load_config", lambda _: config)
+    assert main(["train", "run.yaml", "--out", str(tmp_path / "out")]) == 1
+    assert "sam2-ros train: step 0: the gradients of 1 batches in a row are not finite" in capsys.readouterr().err
 
 
 def test_a_stage_of_several_sizes_trains_at_each(config: TrainConfig, tmp_path: Path) -> None:

@@ -102,10 +102,10 @@ def _single_channel(values: NDArray[np.uint8], path: Path) -> NDArray[np.uint8]:
 
 
 class Rle(TypedDict):
-    """A mask as JSON: ``size`` is [H, W] and ``counts`` the compressed runs."""
+    """A mask as JSON: ``size`` is [H, W] and ``counts`` the compressed runs (bytes as pycocotools gives them)."""
 
     size: list[int]
-    counts: str
+    counts: str | bytes
 
 
 def encode_rle(mask: NDArray[np.bool_]) -> Rle:
@@ -120,13 +120,15 @@ def encode_rle(mask: NDArray[np.bool_]) -> Rle:
 
 
 def decode_rle(rle: Rle) -> NDArray[np.bool_]:
-    """The (H, W) bool mask of an RLE; ``counts`` may be compressed text or a plain list of runs.
+    """The (H, W) bool mask of an RLE; ``counts`` may be compressed text, as str or bytes, or a plain list of runs.
 
     Raises:
-        ValueError: the runs do not add up to H * W, one is negative, or the text is truncated.
+        ValueError: the runs do not add up to H * W, one is negative, or the text is truncated or not ASCII.
     """
     height, width = rle["size"]
-    counts: str | Sequence[int] = rle["counts"]
+    counts: str | bytes | Sequence[int] = rle["counts"]
+    if isinstance(counts, bytes):
+        counts = counts.decode("ascii")
     runs = np.asarray(decompress_counts(counts) if isinstance(counts, str) else counts, dtype=np.int64)
     if (runs < 0).any() or int(runs.sum()) != height * width:
         raise ValueError(

@@ -20,12 +20,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from sam2_ros.data.files.images import list_images, natural_key, read_image_rgb
 from sam2_ros.data.files.masks import decode_rle, read_index_png
+from sam2_ros.data.files.video import SourceError, read_frames
 
 SAV_FRAMES_PER_ANNOTATION = 4  # 24 frames and 6 annotations per second
 
@@ -222,17 +222,13 @@ class SavVideo:
         Raises:
             ValueError: the video cannot be opened or ends too early.
         """
-        capture = cv2.VideoCapture(str(self._video_path))
-        frames: list[NDArray[np.uint8]] = []
+        numbers = range(
+            start * SAV_FRAMES_PER_ANNOTATION, (start + count) * SAV_FRAMES_PER_ANNOTATION, SAV_FRAMES_PER_ANNOTATION
+        )
         try:
-            capture.set(cv2.CAP_PROP_POS_FRAMES, start * SAV_FRAMES_PER_ANNOTATION)
-            for index in range((count - 1) * SAV_FRAMES_PER_ANNOTATION + 1):
-                if not capture.grab():
-                    break
-                if index % SAV_FRAMES_PER_ANNOTATION == 0:
-                    frames.append(cv2.cvtColor(capture.retrieve()[1], cv2.COLOR_BGR2RGB))
-        finally:
-            capture.release()
+            frames = read_frames(self._video_path, numbers)
+        except SourceError as error:
+            raise ValueError(str(error)) from error
         if len(frames) < count:
             raise ValueError(
                 f"{self._video_path}: expected frames {start * SAV_FRAMES_PER_ANNOTATION} to "

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import urlsplit
@@ -111,6 +112,82 @@ def open_source(source: str | Path | int) -> FrameSource:
     count = _known(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     info = SourceInfo(path.name, _known(capture.get(cv2.CAP_PROP_FPS)), int(count) if count else None, live=False)
     return FrameSource(info, capture=capture)
+
+
+def read_frames(path: Path, numbers: Sequence[int]) -> list[NDArray[np.uint8]]:
+    """Frames of a video file by number, in ascending order; those after its end are missing.
+
+    Frames are counted as they are shown, from 0: a number is no time, which differs where the rate varies. OpenCV's
+    own seeking computes a time from the number and an average rate, and lands some frames away.
+
+    With the package ``av`` (extra ``video``) reading begins at the key frame before the first number; without it every
+    frame from the first one on is decoded, which gives the same frames later.
+
+    Args:
+        path: a file that FFmpeg decodes.
+        numbers: ascending.
+
+    Returns:
+        (H, W, 3) uint8 RGB each, turned as the file says.
+
+    Raises:
+        SourceError: there is no such file, or it is no video.
+    """
+    if not path.is_file():
+        raise SourceError(f"expected a video file, there is none at {path}")
+    try:
+        import av
+    except ImportError:
+        return _read_frames_in_order(path, set(numbers))
+    try:
+        times = _presentation_times(path, path.stat().st_mtime_ns)
+        return _read_frames_at(path, [int(times[number]) for number in numbers if number < len(times)])
+    except (av.error.FFmpegError, IndexError) as error:  # IndexError: without a video stream
+        raise SourceError(f"{path} cannot be read as a video: {error}") from error
+
+
+def _read_frames_in_order(path: Path, numbers: set[int]) -> list[NDArray[np.uint8]]:
+    capture = cv2.VideoCapture(str(path))
+    frames: list[NDArray[np.uint8]] = []
+    try:
+        if not capture.isOpened():
+            raise SourceError(f"{path} cannot be read as a video")
+        for number in range(max(numbers, default=-1) + 1):
+            if not capture.grab():
+                break
+            if number in numbers:
+                frames.append(cv2.cvtColor(capture.retrieve()[1], cv2.COLOR_BGR2RGB))
+    finally:
+        capture.release()
+    return frames
+
+
+@lru_cache(maxsize=256)
+def _presentation_times(path: Path, _mtime_ns: int) -> NDArray[np.int64]:
+    """(T,) when each frame is shown, in the stream's unit, ascending; found without decoding."""
+    import av
+
+    with av.open(str(path)) as container:
+        packets = container.demux(container.streams.video[0])
+        return np.sort([packet.pts for packet in packets if packet.pts is not None and not packet.is_discard])
+
+
+def _read_frames_at(path: Path, times: list[int]) -> list[NDArray[np.uint8]]:
+    """The frames that are shown at these times, ascending."""
+    import av
+
+    if not times:
+        return []
+    frames, wanted = [], set(times)
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        container.seek(times[0], stream=stream)
+        for frame in container.decode(stream):
+            if frame.pts in wanted:
+                frames.append(np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)))
+            if frame.pts is not None and frame.pts >= times[-1]:
+                break
+    return frames
 
 
 def _open_camera(index: int) -> FrameSource:

@@ -171,3 +171,13 @@ def test_damaged_text_is_refused(text: str, why: str) -> None:
 def test_mask_that_is_not_bool_is_refused() -> None:
     with pytest.raises(ValueError, match="uint8"):
         encode_rle(np.zeros((2, 2), np.uint8))  # type: ignore[arg-type]
+
+
+def test_counts_may_be_bytes() -> None:
+    """As pycocotools and what dumps its objects have them."""
+    mask = np.random.default_rng(3).random((7, 9)) > 0.5
+    rle = encode_rle(mask)
+    assert isinstance(rle["counts"], str)
+    np.testing.assert_array_equal(decode_rle({**rle, "counts": rle["counts"].encode()}), mask)
+    with pytest.raises(ValueError, match="ascii"):
+        decode_rle({**rle, "counts": b"\xff"})

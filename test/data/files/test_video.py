@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import functools
 import http.server
+import struct
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from sam2_ros.data.files.video import FrameSource, SourceError, SourceInfo, VideoWriter, open_source
+from sam2_ros.data.files.video import FrameSource, SourceError, SourceInfo, VideoWriter, open_source, read_frames
 
 
 def test_video_comes_back_in_rgb_with_its_rate_and_length(tmp_path: Path) -> None:
@@ -146,3 +149,76 @@ def test_a_url_is_opened_and_no_password_is_shown(tmp_path: Path, server: str) -
     ) as error:
         open_source(f"{server}/none.mp4")
     assert "secret" not in str(error.value)
+
+
+NUMBERED = 40  # frames of the numbered video
+
+
+def write_numbered(path: Path, times_ms: list[int]) -> None:
+    """H.264 with B-frames and few key frames; each frame shows its number as six bright or dark bars."""
+    av = pytest.importorskip("av", reason="reading by number needs the extra: pip install sam2_ros[video]")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"bf": "3", "g": "12", "crf": "20"})
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for number, time_ms in enumerate(times_ms):
+            image = np.zeros((64, 96, 3), np.uint8)
+            for bit in range(6):
+                image[16:, 16 * bit : 16 * bit + 16] = 220 if number >> bit & 1 else 30
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = time_ms, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def number_in(image: np.ndarray) -> int:
+    return sum(int(image[40, 16 * bit + 8].mean() > 125) << bit for bit in range(6))
+
+
+def steady() -> list[int]:
+    return [40 * number for number in range(NUMBERED)]
+
+
+def varying() -> list[int]:
+    """Dense at first, then with gaps: as phones record in the dark."""
+    return [int(time) for time in np.cumsum([20] * 15 + [140, 33] * 12 + [60])]
+
+
+@pytest.mark.parametrize("times_ms", [steady(), varying()], ids=["constant rate", "variable rate"])
+@pytest.mark.parametrize(
+    "numbers", [range(0, 9, 4), range(16, 29, 4), [13], [5, 23, 39], range(36, 52, 4), []], ids=str
+)
+def test_frames_are_found_by_number_whatever_the_rate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times_ms: list[int], numbers: Sequence[int]
+) -> None:
+    path = tmp_path / "numbered.mp4"
+    write_numbered(path, times_ms)
+    expected = [number for number in numbers if number < NUMBERED]
+    assert [number_in(image) for image in read_frames(path, numbers)] == expected
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert [number_in(image) for image in read_frames(path, numbers)] == expected, "without av"
+
+
+def test_a_turned_video_is_shown_upright(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Phones write pixels as the sensor has them and a matrix in the track's header."""
+    path = tmp_path / "turned.mp4"
+    write_numbered(path, steady())
+    content = path.read_bytes()
+    matrix = content.index(b"tkhd") + 4 + 40
+    quarter = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 64 << 16, 0, 1 << 30)
+    path.write_bytes(content[:matrix] + quarter + content[matrix + 36 :])
+    (with_av,) = read_frames(path, [6])
+    monkeypatch.setitem(sys.modules, "av", None)
+    (without,) = read_frames(path, [6])
+    assert with_av.shape == without.shape == (96, 64, 3)
+    assert np.abs(with_av.astype(int) - without).mean() < 3
+
+
+def test_what_is_no_video_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "text.mp4").write_text("no video")
+    for _ in range(2):
+        with pytest.raises(SourceError, match="expected a video file, there is none at"):
+            read_frames(tmp_path / "nowhere.mp4", [0])
+        with pytest.raises(SourceError, match=r"text\.mp4 cannot be read as a video"):
+            read_frames(tmp_path / "text.mp4", [0])
+        monkeypatch.setitem(sys.modules, "av", None)
