@@ -31,10 +31,10 @@ unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH PYTHONPATH LD_LI
 help:
 	@sed -n '/^$$/q;s/^# //p' Makefile
 
-venv: $(VENV)/.stamp-package $(VENV)/.stamp-parity
+venv: $(VENV)/.stamp-package $(VENV)/.stamp-parity $(VENV)/.stamp-relatives
 
 $(VENV)/.stamp-tools: requirements/build.txt constraints.txt
-	@echo "[1/3] $(VENV) and the build tools" >&2
+	@echo "[1/4] $(VENV) and the build tools" >&2
 	@command -v c++ >/dev/null || { echo "A C++ compiler is needed for the messages: apt install g++ (or its like)" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || $(PYTHON) -m virtualenv -q $(VENV) || \
 	  { rm -rf $(VENV); echo "No environment could be made: apt install python3-venv (or pip install virtualenv)" >&2; exit 1; }
@@ -45,14 +45,22 @@ $(VENV)/.stamp-tools: requirements/build.txt constraints.txt
 
 # Again after a change of the messages: an editable install serves our Python from the checkout, the generated code not.
 $(VENV)/.stamp-package: $(VENV)/.stamp-tools pyproject.toml CMakeLists.txt package.xml $(wildcard msg/*.msg srv/*.srv)
-	@echo "[2/3] torch, OpenCV, ROS 2, the test tools, and this package (its messages compile for about a minute)" >&2
+	@echo "[2/4] torch, OpenCV, ROS 2, the test tools, and this package (its messages compile for about a minute)" >&2
 	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[test,parity,workspace,bags,export,video]' | $(SHOW_PROGRESS) >&2
 	@touch $@
 
 $(VENV)/.stamp-parity: requirements/parity.txt $(VENV)/.stamp-package
-	@echo "[3/3] the official SAM 2 package, which the parity tests compare with" >&2
+	@echo "[3/4] the official SAM 2 package, which the parity tests compare with" >&2
 	@$(PIP) install --no-deps -c constraints.txt torchvision | $(SHOW_PROGRESS) >&2
 	@SAM2_BUILD_CUDA=0 $(PIP) install --no-deps --no-build-isolation -r requirements/parity.txt | $(SHOW_PROGRESS) >&2
+	@touch $@
+
+# Each in a folder of its own: their packages are named sam2, too. sam2_ros/evaluation/official_relatives.py has more.
+$(VENV)/.stamp-relatives: requirements/edgetam.txt requirements/efficienttam.txt $(VENV)/.stamp-package
+	@echo "[4/4] the official code of EdgeTAM and EfficientTAM, for the same tests" >&2
+	@rm -rf $(VENV)/official
+	@for family in edgetam efficienttam; do \
+	  $(PIP) install --no-deps --target $(VENV)/official/$$family -r requirements/$$family.txt | $(SHOW_PROGRESS) >&2; done
 	@touch $@
 
 demo: venv

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from sam2_ros.evaluation.official_relatives import build_relative, family_of
 from sam2_ros.tracking.transforms import image_to_input
 
 NOT_INSTALLED = "the official package is not installed: run `make venv`"
@@ -37,6 +38,7 @@ def import_official_builder() -> Callable[..., Any] | None:
                 "roi_align(Tensor input, Tensor rois, float spatial_scale, int pooled_height, int pooled_width, "
                 "int sampling_ratio, bool aligned) -> Tensor"
             )
+            library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
             _kept_alive.append(library)
         from sam2 import sam2_video_predictor
         from sam2.build_sam import build_sam2_video_predictor
@@ -57,7 +59,8 @@ def build_official(
     """The official video predictor of one of our model names, with its default initialisation.
 
     Args:
-        name: "sam2.1_hiera_tiny", "sam2_hiera_large", ...
+        name: "sam2.1_hiera_tiny", "sam2_hiera_large", ...; "edgetam" or an EfficientTAM in a process of that code, see
+            ``official_relatives``.
         image_size: side of the square model input in px.
         postprocess: the builder's default settings; False: those of the official benchmark.
         overrides: hydra's, such as "++model.num_maskmem=4".
@@ -70,6 +73,8 @@ def build_official(
     builder = import_official_builder()
     if builder is None:
         raise ImportError(NOT_INSTALLED)
+    if family_of(name) is not None:
+        return build_relative(builder, name, image_size, postprocess, overrides, device)
     family, _, size = name.partition("_hiera_")
     return builder(
         f"configs/{family}/{family}_hiera_{_YAML_SUFFIXES[size]}.yaml",
@@ -80,7 +85,7 @@ def build_official(
     )
 
 
-def randomise(model: nn.Module, seed: int, object_score_bias: float) -> None:
+def randomise(model: nn.Module, seed: int, object_score_bias: float | None) -> None:
     """Give every parameter and buffer a random value of sensible scale.
 
     The default initialisation hides errors: position embeddings and biases of zero, layer scales of 1e-6.
@@ -89,14 +94,18 @@ def randomise(model: nn.Module, seed: int, object_score_bias: float) -> None:
         model: official, or ours.
         seed: the same gives the same weights.
         object_score_bias: added where the object score comes out; large and positive makes objects present, else a
-            random model finds them absent and all masks are one constant.
+            random model finds them absent and all masks are one constant. None where it has another name.
     """
     generator = torch.Generator().manual_seed(seed)
     embeddings = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Embedding)}
     with torch.no_grad():
         for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
             noise = torch.randn(tensor.shape, generator=generator)
-            if "norm" in name and name.endswith("weight"):
+            if not tensor.is_floating_point():  # a batch norm's count of steps
+                tensor.fill_(seed)
+            elif name.endswith("running_var"):
+                tensor.copy_(1 + noise.abs())
+            elif ("norm" in name or ".bn." in name) and name.endswith("weight"):
                 tensor.copy_(1 + 0.2 * noise)
             elif tensor.ndim >= 2 and name.endswith("weight") and name not in embeddings:
                 tensor.copy_(_gain_of(name) * noise / tensor[0].numel() ** 0.5)
@@ -104,7 +113,8 @@ def randomise(model: nn.Module, seed: int, object_score_bias: float) -> None:
                 tensor.copy_(0.2 * noise)
             else:  # embeddings, tokens, layer scales, the Fourier matrix
                 tensor.copy_(0.5 * noise)
-        model.get_parameter("sam_mask_decoder.pred_obj_score_head.layers.2.bias").add_(object_score_bias)
+        if object_score_bias is not None:
+            model.get_parameter("sam_mask_decoder.pred_obj_score_head.layers.2.bias").add_(object_score_bias)
 
 
 def _gain_of(name: str) -> float:

@@ -1,7 +1,9 @@
-"""SAM 2 weights in the names of Hugging Face `transformers` (classes Sam2Model and Sam2VideoModel), 4.56 and later.
+"""Weights in the names of Hugging Face `transformers`, 4.56 and later: SAM 2's and EdgeTAM's.
 
-The tensors are those of the official checkpoints under other names, with two differences in what is stored: the four
-point embeddings are one tensor, and the Fourier matrix can be there twice. Sam2Model saves the image part alone.
+The tensors are those of the official checkpoints under other names, with a few differences in what is stored: the four
+point embeddings are one tensor, the Fourier matrix can be there twice, and keys and values of EdgeTAM's perceiver are
+projected by two matrices for one. Sam2Model and EdgeTamModel save the image part alone, Sam2VideoModel and
+EdgeTamVideoModel everything.
 """
 
 from __future__ import annotations
@@ -18,7 +20,23 @@ _POINTS = "prompt_encoder.point_embed.weight"
 
 # Regular expressions and their replacements; all rules are applied in order.
 _THREE_LAYERS = r"(output_hypernetworks_mlps\.\d|iou_prediction_head|pred_obj_score_head|object_pointer_proj)"
+_PERCEIVER = r"^(spatial_perceiver\.layers\.\d+)\."
 _RULES: tuple[tuple[str, str], ...] = (
+    # What EdgeTAM has beside SAM 2.
+    (r"^vision_encoder\.backbone\.timm_model\.", "image_encoder.trunk.body."),
+    (r"^(memory_attention\.layers\.\d+)\.mlp\.up_proj\.", r"\1.linear1."),
+    (r"^(memory_attention\.layers\.\d+)\.mlp\.down_proj\.", r"\1.linear2."),
+    (r"^spatial_perceiver\.latents_1d$", "spatial_perceiver.latents"),
+    (rf"{_PERCEIVER}layer_norm_input\.", r"\1.attn.norm_x."),
+    (rf"{_PERCEIVER}layer_norm_latents\.", r"\1.attn.norm_latents."),
+    (rf"{_PERCEIVER}layer_norm_self\.", r"\1.self_attn.norm."),
+    (rf"{_PERCEIVER}cross_attention\.", r"\1.attn."),
+    (rf"{_PERCEIVER}self_attention\.", r"\1.self_attn."),
+    (rf"{_PERCEIVER}((?:self_)?)mlp\.layer_norm\.", r"\1.\2ff.0."),
+    (rf"{_PERCEIVER}((?:self_)?)mlp\.up_proj\.", r"\1.\2ff.1."),
+    (rf"{_PERCEIVER}((?:self_)?)mlp\.down_proj\.", r"\1.\2ff.3."),
+    (rf"{_PERCEIVER}((?:self_)?attn)\.([qkv])_proj\.", r"\1.\2.to_\3."),
+    (rf"{_PERCEIVER}((?:self_)?attn)\.o_proj\.", r"\1.\2.to_out."),
     # Perceptrons: of three layers, then of two.
     (rf"{_THREE_LAYERS}\.layers\.0\.", r"\1.layers.1."),
     (rf"{_THREE_LAYERS}\.proj_in\.", r"\1.layers.0."),
@@ -90,7 +108,19 @@ def official_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
         if twice := sorted(parts.keys() & renamed.keys()):
             raise ValueError(f"{name[:80]!r} and another name both stand for {twice[0][:80]!r}")
         renamed |= parts
-    return renamed
+    return _with_joined_values(renamed)
+
+
+def _with_joined_values(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Each ``to_k`` and ``to_v`` of EdgeTAM's perceiver as one ``to_kv``; a pair that does not fit stays as it is."""
+    joined = dict(state)
+    for name, keys in state.items():
+        if name.startswith("spatial_perceiver.") and name.endswith(".to_k.weight"):
+            values = state.get(name.replace(".to_k.", ".to_v."))
+            if values is not None and values.shape == keys.shape and keys.ndim == 2:
+                joined[name.replace(".to_k.", ".to_kv.")] = torch.cat((joined.pop(name), values))
+                del joined[name.replace(".to_k.", ".to_v.")]
+    return joined
 
 
 def _official_name(name: str) -> str:

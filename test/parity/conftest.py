@@ -36,8 +36,10 @@ _SETTINGS = {True: "default", False: "benchmark", None: ""}
 _CODE = (
     "sam2_ros/model/*.py",
     "sam2_ros/tracking/*.py",
-    "sam2_ros/evaluation/official.py",
+    "sam2_ros/evaluation/official*.py",
     "test/support/official_play.py",
+    "test/support/official_parts.py",
+    "test/support/official_worker.py",
     "test/support/official_cases.py",
     "test/support/synthetic_frames.py",
 )
@@ -100,7 +102,7 @@ def ways_of_large_images(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
 
     Of the products those of the image encoder and the memory attention only: the decoder's are small at any size.
     """
-    is_meant = request.path.name in ("test_modules.py", "test_end_to_end.py")
+    is_meant = request.path.name in ("test_modules.py", "test_end_to_end.py", "test_relatives.py")
     if is_meant and request.node.get_closest_marker("long") is None:
         # The packed weights of the largest would be most of a gigabyte, to show nothing new.
         monkeypatch.setattr(packed, "_WORTH_PRODUCTS", math.inf if "large" in request.node.name else 2**24)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from sam2_ros.evaluation.official import import_official_builder
-
-_libraries: list[torch.library.Library] = []  # a definition lives as long as its library
 
 
 def nms(boxes_n4: Tensor, scores_n: Tensor, iou_threshold: float) -> Tensor:
@@ -45,11 +41,6 @@ def import_official_image():
     """(SAM2ImagePredictor, SAM2AutomaticMaskGenerator), or None where the package is not installed."""
     if import_official_builder() is None:
         return None
-    # Beside the operators that `official` defines, torchvision's import wants this one's name.
-    with contextlib.suppress(RuntimeError):  # already defined
-        library = torch.library.Library("torchvision", "FRAGMENT")
-        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        _libraries.append(library)
     from sam2.automatic_mask_generator import SAM2AutomaticMaskGenerator
     from sam2.sam2_image_predictor import SAM2ImagePredictor
     from torchvision.ops import boxes

@@ -136,17 +136,27 @@ def _digest(values: Iterable[object]) -> bytes:
 
 def build_pair(setting: Setting, case: Case) -> tuple[torch.nn.Module, SAM2]:
     """The official predictor and our model with the same random weights."""
+    official, ours = official_of(setting, case), ours_of(setting, case)
+    ours.load_state_dict(official.state_dict())
+    return official, ours
+
+
+def official_of(setting: Setting, case: Case) -> torch.nn.Module:
+    """The official predictor with random weights; of SAM 2's relatives in a process that has their code."""
     overrides = ("++model.non_overlap_masks=true", *case.overrides)
     if case.corrections_are_conditioning:
         overrides += ("++model.add_all_frames_to_correct_as_cond=true",)
     official = build_official(setting.model, setting.image_size, setting.postprocess, overrides)
     randomise(official, _SEED, _OBJECT_SCORE_BIAS)
     _let_masks_matter(official)
+    return official
+
+
+def ours_of(setting: Setting, case: Case) -> SAM2:
+    """Our model, still without these weights."""
     config = replace(model_config(setting.model, setting.image_size), **dict(case.memory))
     fallback = StabilityFallback() if setting.postprocess else None
-    ours = SAM2(config, fallback, binarize_prompted_masks=setting.postprocess).eval()
-    ours.load_state_dict(official.state_dict())
-    return official, ours
+    return SAM2(config, fallback, binarize_prompted_masks=setting.postprocess).eval()
 
 
 def _let_masks_matter(official: torch.nn.Module) -> None:
@@ -288,7 +298,8 @@ class OfficialPlay:
                 for kind in ("cond_frame_outputs", "non_cond_frame_outputs")
                 if index in self.state[kept][place][kind]
             ]
-            score = float(outputs[0]["object_score_logits"].sigmoid())
+            kept = outputs[0].get("object_score_logits")  # EfficientTAM's predictor keeps none; see official_worker
+            score = float((self.predictor.latest_object_score() if kept is None else kept).sigmoid())
             objects[object_id] = Answer(outputs[0]["pred_masks"][0, 0].numpy(), _logit(score))
         if not objects:
             return FrameAnswer({}, np.zeros(self.size, int))
