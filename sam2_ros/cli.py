@@ -18,6 +18,7 @@ _COMMANDS = {
     "eval": "measure accuracy on masked videos",
     "train": "train a model",
     "bench": "measure how fast a model is here, beside the official code",
+    "models": "list all models: size, cost, licence, and whether the weights are here",
     "export": "write a model as ONNX files, for other runtimes",
 }
 

@@ -85,7 +85,9 @@ class NodeParameters:
         choices=MODEL_NAMES,
     )
     checkpoint: str = _parameter(
-        "", "Path of a weights file or folder; empty = the weights that ship with the package (nano only)."
+        "",
+        "Path of a weights file or folder; empty = the weights in the package (nano), or the official file of another "
+        "model, fetched once from the Hugging Face hub.",
     )
     checkpoint_sha256: str = _parameter(
         "", "SHA-256 that the `checkpoint` file must have, 64 hexadecimal digits; empty = any."

@@ -18,6 +18,7 @@ from sam2_ros.model.mask_decoder import StabilityFallback
 from sam2_ros.model.sam2 import SAM2
 from sam2_ros.tracking.compiled import compile_network
 from sam2_ros.tracking.image_predictor import ImagePredictor
+from sam2_ros.tracking.official_weights import OFFICIAL_FILES, fetch_official_file, forget_official_file
 from sam2_ros.tracking.tracker import Tracker
 
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -169,8 +170,8 @@ def load_network(
     Args:
         model: a name from the model table: "nano", "sam2.1_hiera_tiny", ...; None selects the checkpoint's model, or
             "nano" without a checkpoint.
-        checkpoint: file or folder with weights (docs/checkpoints.md lists the formats); None selects the embedded ones,
-            which only "nano" has.
+        checkpoint: file or folder with weights (docs/checkpoints.md lists the formats); None selects the embedded ones
+            of "nano", and of another model the official file, which is fetched once (``official_weights``).
         device: "cpu", "cuda", "cuda:1", ...
         postprocess: the official builder's default settings (stability fallback, binarised prompted masks); "nano" has
             no fallback. False gives the official benchmark's.
@@ -192,9 +193,11 @@ def load_network(
     config = None if model is None else model_config(model, image_size)  # reject a wrong name before reading a file
     check_device(device)
     source = EMBEDDED_WEIGHTS if checkpoint is None else Path(checkpoint).expanduser()
+    state = None
     if checkpoint is None and weights == "embedded" and config is not None and config.name != "nano":
-        raise ValueError(f"{config.name} has no embedded weights: name a checkpoint file, or use the model nano")
-    state = read_state_dict(source, sha256) if weights == "embedded" else None
+        source, state = _official_weights(config.name)
+    elif weights == "embedded":
+        state = read_state_dict(source, sha256)
     if config is None:
         config = model_config("nano" if state is None else _model_of(state, source), image_size)
     config = config if approximations is None else approximate(config, approximations)
@@ -210,6 +213,18 @@ def load_network(
     # Depthwise convolutions are several times faster with channels last, and Hiera works on (B, H, W, C).
     network.image_encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return compile_network(network) if compiled else network
+
+
+def _official_weights(model: str) -> tuple[Path, dict[str, Tensor]]:
+    """The official file of a model and what is in it; a damaged one is not kept."""
+    if model not in OFFICIAL_FILES:
+        raise ValueError(f"{model} has no published weights: name a checkpoint file, or use the model nano")
+    fetched = fetch_official_file(model)
+    try:
+        return fetched.path, read_state_dict(fetched.path, fetched.sha256)
+    except CheckpointError as error:
+        forget_official_file(fetched)
+        raise CheckpointError(f"{error}; it was removed: try again") from error
 
 
 def _check_source(weights: str, checkpoint: str | Path | None, sha256: str | None) -> None:

@@ -13,6 +13,8 @@ from sam2_ros.export import onnx_files
 from sam2_ros.export.graphs import INPUTS, Slots
 from sam2_ros.model.config import ModelConfig
 
+pytestmark = pytest.mark.numeric
+
 TOLERANCE = 1e-4  # of a graph, relative to its largest output
 PARTS = [
     (TINY_EDGETAM, ("image_encoder", "memory_attention", "memory_encoder")),

@@ -170,7 +170,11 @@ class TransformersParts:
             memory_attention_rope_feat_sizes=[side, side],
         )
         model = EdgeTamVideoModel(config).eval()
+        stored = model.state_dict().keys()
+        tables = {name: buffer.clone() for name, buffer in model.named_buffers() if name not in stored}
         randomise(model, seed=5, object_score_bias=None)
+        for name, table in tables.items():  # of sines and cosines
+            model.get_buffer(name).copy_(table)
         fourier = model.shared_image_embedding.positional_embedding
         model.prompt_encoder.shared_embedding.positional_embedding.data.copy_(fourier)
         return model

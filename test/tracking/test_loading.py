@@ -141,7 +141,7 @@ def test_lost_after_frames_is_handed_on(tmp_path: Path) -> None:
     [
         ({"model": "micro"}, "unknown model 'micro'; expected one of: .*nano"),
         ({"weights": "none"}, 'weights: expected "embedded" or "random", got \'none\''),
-        ({"model": "sam2.1_hiera_tiny"}, "sam2.1_hiera_tiny has no embedded weights: name a checkpoint file"),
+        ({"model": TINY.name}, f"{TINY.name} has no published weights: name a checkpoint file"),
         ({"weights": "random", "image_size": 100}, "multiple of 32 px for nano, got 100"),
         ({"weights": "random", "checkpoint": "a.pt"}, 'weights is "random" and a checkpoint is given'),
         ({"sha256": "0" * 64}, "sha256 is given without a checkpoint"),
