@@ -42,6 +42,7 @@ ALLOWED_LAYERS = {
     "commands": {"model", "tracking", "data", "evaluation", "training", "export", "image_io"},
     "cli": {"commands", "tracking"},
     "resources": set(),
+    "regular_files": set(),
     "__init__": {"tracking"},
 }
 # Layers that may import ROS and its messages.
@@ -53,8 +54,8 @@ MODULES_FOR_COMMANDS = (
     "sam2_ros.session.parameters",
     "sam2_ros.demo.stream",
 )
-# Everybody may look up where config/ lies, and what the package is.
-SHARED_MODULES = {"resources", "__init__"}
+# Everybody may look up where config/ lies, what the package is, and what kind of file a path names.
+SHARED_MODULES = {"resources", "regular_files", "__init__"}
 # Layers whose third-party imports are limited to these. (ROS is only for `node`, see below.)
 ALLOWED_THIRD_PARTY = {
     "model": {"torch", "safetensors"},  # the latter an extra, imported where such a file is read
@@ -67,6 +68,7 @@ ALLOWED_THIRD_PARTY = {
     "demo.tabletop": {"numpy", "cv2"},
     "cli": set(),
     "resources": set(),
+    "regular_files": set(),
 }
 PACKAGE_OF_MODULE = {"tf2_ros": "tf2_ros_py"}  # where a ROS package's Python is another package
 ROS_MODULES = {

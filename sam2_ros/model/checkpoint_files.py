@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sam2_ros.model.huggingface import is_huggingface, official_names
 from sam2_ros.model.repvit import fold_batch_norms, has_batch_norms
+from sam2_ros.regular_files import NotRegularFileError, check_regular_file
 
 # Weight files in a folder saved by `transformers`, in order of preference.
 _FOLDER_FILES = (
@@ -32,6 +33,7 @@ _OTHER_FILES = {
     b"\x1f\x8b": "gzip data: unpack it first",
 }
 _HASH_BLOCK_BYTES = 1 << 20
+_LARGEST_BYTES = 16 << 30  # SAM 2.1 large has 0.9 GB; a training state has a few times as much
 
 
 class CheckpointError(ValueError):
@@ -53,6 +55,7 @@ def read_state_dict(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
         CheckpointError: no such file, another hash, damaged, not a checkpoint, or more in it than tensors.
     """
     file = _weights_file(path)
+    _check_file(file)
     if sha256 is not None:
         _check_hash(file, sha256)
     state = _read_shards(file) if file.suffix == ".json" else _read_file(file)
@@ -68,10 +71,10 @@ def read_state_dict(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
 
 def _weights_file(path: Path) -> Path:
     try:
-        if path.is_file():
-            return path
         is_folder = path.is_dir()
-        found = [path / name for name in _FOLDER_FILES if (path / name).is_file()]
+        if path.exists() and not is_folder:
+            return path
+        found = [path / name for name in _FOLDER_FILES if (path / name).exists()]
     except OSError as error:  # a name that is too long, or a folder without read permission
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
     if not is_folder:
@@ -79,6 +82,16 @@ def _weights_file(path: Path) -> Path:
     if not found:
         raise CheckpointError(f"{path} is a folder without weights; expected one of {', '.join(_FOLDER_FILES)}")
     return found[0]
+
+
+def _check_file(file: Path) -> None:
+    """Before the file is opened: a FIFO would be waited for, and a device read, for ever."""
+    try:
+        check_regular_file(file, _LARGEST_BYTES)
+    except NotRegularFileError as error:
+        raise CheckpointError(f"{error}; expected a SAM 2 checkpoint") from error
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be read ({error.strerror})") from error
 
 
 def _check_hash(file: Path, sha256: str) -> None:
@@ -119,6 +132,7 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
 
 
 def _read_file(file: Path) -> dict[str, Tensor]:
+    _check_file(file)
     try:
         with file.open("rb") as stream:
             start = stream.read(32)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -53,6 +54,7 @@ from sam2_ros.tracking.types import PromptError
 
 T = TypeVar("T")
 MAX_TIMEOUT_S = 3600.0
+FILE_TIMEOUT_S = 60.0  # reading or writing a session
 
 
 class Services:
@@ -125,6 +127,14 @@ class Services:
         future.add_done_callback(wake)
         await woken
         timer.cancel()
+
+    async def _file_access(self, run: Callable[[], T], path: Path) -> T:
+        """What ``run`` returns, beside the executor; a disk that does not answer has ``FILE_TIMEOUT_S``."""
+        future = in_thread(run)
+        await self._done_within(future, FILE_TIMEOUT_S)
+        if not future.done():
+            raise NoAnswerError(f"{path}: not done within {FILE_TIMEOUT_S:g} s; a file may still be written later")
+        return future.result()
 
     async def _answer_of(self, future: Future[T]) -> T:
         limit_s = self._parameters().service_timeout_s
@@ -215,8 +225,7 @@ class Services:
     async def _save_session(self, session: Session, request: Any, response: Any) -> None:
         path = session_path(request.path)
         saved = await self._answer_of(session.save())
-        writing = in_thread(lambda: write_session(path, saved, overwrite=request.overwrite))
-        await self._until(writing, MAX_TIMEOUT_S)
+        await self._file_access(lambda: write_session(path, saved, overwrite=request.overwrite), path)
         count = len(saved["objects"])
         session.events.saved(str(path), count)
         response.path, response.object_count = str(path), count

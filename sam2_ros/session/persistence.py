@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from sam2_ros.regular_files import NotRegularFileError, check_regular_file
+
 LARGEST_BYTES = 4 << 30  # largest memory that reading a file may take
 FORMAT = "sam2_ros session 1"
 # The stamps that a message can hold [ns].
@@ -114,11 +116,14 @@ def read_session(path: Path) -> Mapping[str, Any]:
     import torch
 
     try:
+        check_regular_file(path, LARGEST_BYTES)
         with zipfile.ZipFile(path) as archive:
             _check_archive(path, archive)
         plain = torch.load(path, map_location="cpu", weights_only=True)
     except SessionFileError:
         raise
+    except NotRegularFileError as error:
+        raise SessionFileError(f"{error}; it is not a session and was not opened") from error
     except OSError as error:
         raise SessionFileError(f"{path} could not be read: {error}") from error
     except Exception as error:  # zipfile, pickle and torch have many ways to say it

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
+import os
 import pickle
 import tarfile
 from collections.abc import Callable
@@ -106,7 +107,7 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "found an empty file"),
+        (b"", "is an empty file; expected a SAM 2 checkpoint"),
         (b"\xff\xd8\xff\xe0" + bytes(40), "found a JPEG image"),
         (b"<!DOCTYPE html>", "found a web page"),
         (b"version https://git-lfs.github.com/spec/v1\n", "found a Git LFS pointer.*git lfs pull"),
@@ -209,6 +210,23 @@ def test_the_proof_would_show_a_pickle_that_ran(tmp_path: Path) -> None:
 
 def test_absent_file_is_refused(tmp_path: Path) -> None:
     assert_refused(small_model(2), tmp_path / "absent.pt", "no such file")
+
+
+@pytest.mark.parametrize("sha256", [None, "0" * 64])
+def test_what_has_no_end_is_not_opened(tmp_path: Path, sha256: str | None) -> None:
+    os.mkfifo(tmp_path / "fifo.pt")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "folder" / "model.safetensors.index.json")
+    with (tmp_path / "large.pt").open("wb") as file:
+        file.truncate(1 << 40)  # a sparse file takes no room
+    for path, why in (
+        (Path("/dev/zero"), "is a device"),
+        (tmp_path / "fifo.pt", "is a FIFO"),
+        (tmp_path / "folder", "is a FIFO"),
+        (tmp_path / "large.pt", "is too large"),
+    ):
+        with pytest.raises(CheckpointError, match=why):
+            read_state_dict(path, sha256)
 
 
 def test_name_that_no_file_can_have_is_refused() -> None:

@@ -19,7 +19,7 @@ from tiny_model import noise_frames, tiny_model
 
 from sam2_ros.node.conversions import stamp_to_ns
 from sam2_ros.session.objects import ObjectRegistry, PromptRequest
-from sam2_ros.session.persistence import SessionFileError, read_session, session_path, write_session
+from sam2_ros.session.persistence import LARGEST_BYTES, SessionFileError, read_session, session_path, write_session
 from sam2_ros.tracking.tracker import Tracker
 from sam2_ros.tracking.types import ObjectState
 
@@ -152,9 +152,37 @@ def test_paths(tmp_path: Path, saved: dict[str, Any], monkeypatch: pytest.Monkey
     ):
         with pytest.raises(SessionFileError, match=why):
             write_session(bad, saved, overwrite=True)
-    for bad in (tmp_path, tmp_path / "none.pt"):
-        with pytest.raises(SessionFileError, match="could not be read"):
+    for bad, why in ((tmp_path, "is a folder: expected a regular file"), (tmp_path / "none.pt", "could not be read")):
+        with pytest.raises(SessionFileError, match=why):
             read_session(bad)
+
+
+@pytest.mark.parametrize("kind", ["device", "link to a device", "fifo", "too large", "empty"])
+def test_what_has_no_end_is_not_opened(
+    tmp_path: Path, saved: dict[str, Any], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    path, why = tmp_path / "s.pt", "is a device"
+    if kind == "device":
+        path = Path("/dev/zero")
+    elif kind == "link to a device":
+        path.symlink_to("/dev/zero")
+    elif kind == "fifo":
+        os.mkfifo(path)
+        why = "is a FIFO"
+    elif kind == "too large":
+        with path.open("wb") as file:
+            file.truncate(LARGEST_BYTES + 1)  # a sparse file takes no room
+        why = "is too large"
+    else:
+        path.touch()
+        why = "is an empty file"
+
+    def open_(*_: object) -> None:
+        raise AssertionError("it was opened")
+
+    monkeypatch.setattr(zipfile, "ZipFile", open_)
+    with pytest.raises(SessionFileError, match=f"{why}.*was not opened"):
+        read_session(path)
 
 
 class Evil:
@@ -180,7 +208,7 @@ def saved_as(plain: object, **options: Any) -> bytes:
 @pytest.mark.parametrize(
     ("damage", "why"),
     [
-        (lambda path: b"", "not a session or damaged"),
+        (lambda path: b"", "an empty file; it is not a session"),
         (lambda path: b"not a file of ours" * 100, "not a session or damaged"),
         (lambda path: path.read_bytes()[:-200], "not a session or damaged"),
         (lambda path: path.read_bytes()[: path.stat().st_size // 2], "not a session or damaged"),
