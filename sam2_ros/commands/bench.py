@@ -42,9 +42,14 @@ def run(args: argparse.Namespace) -> int:
 def _measure(args: argparse.Namespace) -> dict[str, Any]:
     from sam2_ros.evaluation.compare_latency import compare_latency
     from sam2_ros.evaluation.official import NOT_INSTALLED, import_official_builder
+    from sam2_ros.evaluation.official_relatives import family_of
     from sam2_ros.model.config import Approximations
 
     with_official = not args.without_official and args.model != "nano"
+    if with_official and (family := family_of(args.model)) is not None:
+        reason = "is for a process of its own (it is named sam2 too), which bench does not start"
+        print(f"sam2-ros bench: the official code of {family} {reason}; ours is timed alone", file=sys.stderr)
+        with_official = False
     if with_official and import_official_builder() is None:
         print(f"sam2-ros bench: {NOT_INSTALLED}; ours is timed alone", file=sys.stderr)
         with_official = False

@@ -48,9 +48,17 @@ def build_relative(
     Args:
         builder: ``build_sam2_video_predictor`` of that code.
         name, image_size, postprocess, overrides, device: see ``build_official``.
+
+    Raises:
+        ImportError: this process has another package of that name.
     """
+    family = family_of(name)
+    assert family is not None
+    found = Path(sys.modules[builder.__module__].__file__ or "")
+    if not found.is_relative_to(packages(family)):
+        raise ImportError(f"{name} needs a process with the code of {family} (official_relatives.environment): {found}")
     config = model_config(name, image_size)
-    if family_of(name) == "edgetam":
+    if family == "edgetam":
         _without_download()
         side = config.feature_size
         attention = "model.memory_attention.layer"
