@@ -59,7 +59,7 @@ SHARED_MODULES = {"resources", "regular_files", "__init__"}
 # Layers whose third-party imports are limited to these. (ROS is only for `node`, see below.)
 ALLOWED_THIRD_PARTY = {
     "model": {"torch", "safetensors"},  # the latter an extra, imported where such a file is read
-    "tracking": {"torch", "numpy", "cv2"},
+    "tracking": {"torch", "numpy", "cv2", "huggingface_hub"},  # the latter an extra, imported where weights are fetched
     "session": {"torch", "numpy"},
     "image_io": {"numpy", "cv2"},
     "perception": {"numpy", "cv2"},

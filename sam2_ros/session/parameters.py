@@ -85,9 +85,7 @@ class NodeParameters:
         choices=MODEL_NAMES,
     )
     checkpoint: str = _parameter(
-        "",
-        "Path of a weights file or folder; empty = the weights in the package (nano), or the official file of another "
-        "model, fetched once from the Hugging Face hub.",
+        "", "Path of a weights file or folder; empty = in the package (nano), else the official file, fetched once."
     )
     checkpoint_sha256: str = _parameter(
         "", "SHA-256 that the `checkpoint` file must have, 64 hexadecimal digits; empty = any."
@@ -109,8 +107,7 @@ class NodeParameters:
     )
     image_size: int = _parameter(
         0,
-        "Side of the square that images are stretched to for the model, px, a multiple of 32 (edgetam: of 256); 0 = "
-        "the model's own. Smaller is faster and coarser.",
+        "Side of the model's square input, px, a multiple of 32 (edgetam: 256); 0 = its own. Smaller: faster, coarser.",
         minimum=0,
         maximum=4096,
     )

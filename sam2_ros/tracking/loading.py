@@ -192,8 +192,7 @@ def load_network(
     _check_source(weights, checkpoint, sha256)
     config = None if model is None else model_config(model, image_size)  # reject a wrong name before reading a file
     check_device(device)
-    source = EMBEDDED_WEIGHTS if checkpoint is None else Path(checkpoint).expanduser()
-    state = None
+    source, state = EMBEDDED_WEIGHTS if checkpoint is None else Path(checkpoint).expanduser(), None
     if checkpoint is None and weights == "embedded" and config is not None and config.name != "nano":
         source, state = _official_weights(config.name)
     elif weights == "embedded":
