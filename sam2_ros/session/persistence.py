@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from sam2_ros.regular_files import NotRegularFileError, check_regular_file
+from sam2_ros.regular_files import NotRegularFileError, check_kind, check_regular_file
 
 LARGEST_BYTES = 4 << 30  # largest memory that reading a file may take
 FORMAT = "sam2_ros session 1"
@@ -90,10 +90,11 @@ def write_session(path: Path, saved: Mapping[str, Any], *, overwrite: bool) -> N
 
     aside: Path | None = None
     try:
-        if path.is_dir():
-            raise SessionFileError(f"{path} is a folder: expected the path of a file")
-        if path.exists() and not overwrite:
-            raise SessionFileError(f"{path} exists: set overwrite, or name another file")
+        path = path.resolve()  # replacing a link itself would leave the file that it names as it was
+        if path.exists():
+            check_kind(path, path.stat().st_mode)
+            if not overwrite:
+                raise SessionFileError(f"{path} exists: set overwrite, or name another file")
         handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".part", dir=path.parent)
         aside = Path(name)
         with os.fdopen(handle, "wb") as file:
@@ -101,6 +102,8 @@ def write_session(path: Path, saved: Mapping[str, Any], *, overwrite: bool) -> N
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)
+    except NotRegularFileError as error:
+        raise SessionFileError(f"{error}; nothing was changed") from error
     except (OSError, RuntimeError) as error:  # RuntimeError: torch's, where a write to the file has failed
         if aside is not None:
             aside.unlink(missing_ok=True)

@@ -106,6 +106,34 @@ def test_a_file_is_replaced_only_when_asked(tmp_path: Path, saved: dict[str, Any
     assert names_in(tmp_path) == ["s.pt"]
 
 
+def test_only_regular_files_are_replaced(tmp_path: Path, saved: dict[str, Any]) -> None:
+    fifo, to_fifo, loop = tmp_path / "fifo", tmp_path / "to_fifo", tmp_path / "loop"
+    os.mkfifo(fifo)
+    to_fifo.symlink_to(fifo)
+    loop.symlink_to(loop)
+    for path, why in (
+        (fifo, "is a FIFO"),
+        (to_fifo, "is a FIFO"),
+        (loop, "loop|levels"),
+    ):  # no device: it could be lost
+        with pytest.raises(SessionFileError, match=f"(?i:{why}).*nothing was changed"):
+            write_session(path, saved, overwrite=True)
+    assert fifo.is_fifo() and to_fifo.is_symlink() and loop.is_symlink()
+    assert sorted(names_in(tmp_path)) == ["fifo", "loop", "to_fifo"]
+
+
+def test_a_link_stays_and_the_file_that_it_names_is_written(tmp_path: Path, saved: dict[str, Any]) -> None:
+    (tmp_path / "folder").mkdir()
+    target, link = tmp_path / "folder" / "s.pt", tmp_path / "link.pt"
+    target.write_bytes(b"old")
+    link.symlink_to(target)
+    with pytest.raises(SessionFileError, match="exists: set overwrite"):
+        write_session(link, saved, overwrite=False)
+    write_session(link, saved, overwrite=True)
+    assert link.is_symlink() and names_in(tmp_path / "folder") == ["s.pt"]
+    assert read_session(target).keys() == saved.keys()
+
+
 @pytest.mark.parametrize("where", ["first bytes", "half way", "fsync", "rename"])
 def test_a_full_disk_leaves_the_old_file_whole(
     tmp_path: Path, saved: dict[str, Any], monkeypatch: pytest.MonkeyPatch, where: str
