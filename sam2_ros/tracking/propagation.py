@@ -21,7 +21,7 @@ from sam2_ros.model.sam2 import SAM2, MaskPrediction, MemoryTokens
 from sam2_ros.tracking.memory_bank import BankPolicy, FrameMemory, gather_tokens, stack_tokens
 from sam2_ros.tracking.prompts import AcceptedPrompt, Prompt, check_fits, since_replaced, to_model_points
 from sam2_ros.tracking.state import Frame, PastFrame, PrefetchedImage, RawFrame, StreamState, Track
-from sam2_ros.tracking.transforms import image_to_input, mask_to_input
+from sam2_ros.tracking.transforms import image_to_input, logits_to_image_size, mask_to_input
 from sam2_ros.tracking.types import PromptAction, PromptError
 
 logger = logging.getLogger(__name__)
@@ -193,11 +193,27 @@ class Engine:
                 is_conditioning = not updated.has_memory or any(each.prompt.mask is not None for each in given)
                 is_conditioning |= bool(given) and self.corrections_are_conditioning
                 updated.remember(self.policy, frame.index, memories[track.object_id], is_conditioning)
-                visible = bool(predictions[track.object_id].object_score_logits_b1 > 0)
+                visible = is_visible(predictions[track.object_id], frame.height, frame.width)
                 recover_after = 1 if given else self.recover_after_frames  # a user who prompts it has seen it
                 updated.update_state(frame.index, visible, self.lost_after_frames, recover_after)
                 after[track.object_id] = updated
         return Advanced(after, predictions, failed)
+
+
+def is_visible(prediction: MaskPrediction, height: int, width: int) -> bool:
+    """Whether the model says that the object is there, and shows it: an empty mask is of nothing, whatever the score.
+
+    Args:
+        prediction: of one object (B = 1).
+        height, width: of the camera image, px. A small mask can be lost on the way to its size.
+    """
+    logits_1hw = prediction.logits_b1hw[:, 0]
+    if not bool(prediction.object_score_logits_b1 > 0):
+        return False
+    pixels = int((logits_1hw > 0).sum())
+    if 0 < pixels < logits_1hw.numel() // 64:
+        return bool((logits_to_image_size(logits_1hw, height, width) > 0).any())
+    return pixels > 0
 
 
 def _replaces(given: Sequence[AcceptedPrompt]) -> bool:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from tiny_model import assert_same_logits, assert_same_result, noise_frames, shift_object_score, tiny_model
 
-from sam2_ros.model.sam2 import SAM2
+from sam2_ros.model.sam2 import SAM2, MaskPrediction
 from sam2_ros.tracking import tracker as tracker_module
+from sam2_ros.tracking.propagation import is_visible
 from sam2_ros.tracking.tracker import Tracker
 from sam2_ros.tracking.types import ObjectState, PromptError
 
@@ -162,6 +166,34 @@ def test_object_that_disappears_is_occluded_then_lost_and_can_come_back(tracker:
     shift_object_score(model, +40.0)
     states.append(tracker.step(FRAMES[5])["mug"].state)
     assert [state.name for state in states] == ["TRACKED", "OCCLUDED", "OCCLUDED", "LOST", "LOST", "TRACKED"]
+
+
+def test_an_empty_mask_is_not_visible_whatever_the_score(model: SAM2, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracker = Tracker(model, lost_after_frames=2)
+    tracker.add_prompt("mug", **CLICK)
+    assert tracker.step(FRAMES[0])["mug"].state is ObjectState.TRACKED
+    decode = model.decode_masks
+
+    def decode_an_empty_mask(*args: Any, **kwargs: Any) -> MaskPrediction:
+        prediction = decode(*args, **kwargs)
+        empty = torch.full_like(prediction.logits_b1hw, -10.0)
+        return replace(prediction, logits_b1hw=empty, object_score_logits_b1=torch.full((1, 1), 8.0))
+
+    monkeypatch.setattr(model, "decode_masks", decode_an_empty_mask)
+    tracked = [tracker.step(frame)["mug"] for frame in FRAMES[1:5]]
+    assert [each.state.name for each in tracked] == ["OCCLUDED", "OCCLUDED", "LOST", "LOST"]
+    assert all(each.score > 0.99 and each.area_px == 0 and each.box_xyxy is None for each in tracked)
+    monkeypatch.undo()
+    assert tracker.step(FRAMES[5])["mug"].state is ObjectState.TRACKED
+
+
+def test_a_pixel_that_the_images_size_loses_is_an_empty_mask() -> None:
+    logits_b1hw = torch.full((1, 1, 16, 16), -10.0)
+    logits_b1hw[..., 5, 5] = 1e-3
+    one, score = torch.zeros(1, 1), torch.full((1, 1), 8.0)
+    prediction = MaskPrediction(logits_b1hw, one, score, one[0], logits_b1hw, one)
+    assert is_visible(prediction, 16, 16)
+    assert not is_visible(prediction, 64, 64)
 
 
 def test_size_of_the_image_may_change_in_the_stream(tracker: Tracker) -> None:
