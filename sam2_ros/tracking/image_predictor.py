@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sam2_ros.model.prompt_encoder import EncodedPrompts, PointPrompts
 from sam2_ros.model.sam2 import SAM2, ImageFeatures
-from sam2_ros.tracking.prompts import Prompt, check_fits, make_prompt, to_model_points
+from sam2_ros.tracking.prompts import Prompt, fit_to_image, make_prompt, to_model_points
 from sam2_ros.tracking.transforms import image_to_input, logits_to_image_size, mask_to_input, remove_small_regions
 from sam2_ros.tracking.types import PromptError, check_image
 
@@ -199,8 +199,7 @@ class ImagePredictor:
         """
         if self._image is None:
             raise NoImageError("no image yet: call set_image(image_rgb) before predict")
-        for prompt in prompts:
-            check_fits(prompt, self._image.height, self._image.width)
+        prompts = [fit_to_image(prompt, self._image.height, self._image.width) for prompt in prompts]
         given = None if logits is None else self._checked_logits(logits, len(prompts))
         groups: dict[tuple[int, bool], list[int]] = defaultdict(list)
         for index, prompt in enumerate(prompts):

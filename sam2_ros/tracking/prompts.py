@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from sam2_ros.model.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, PointPrompts
 from sam2_ros.tracking.types import PromptAction, PromptError
+
+_THINNEST_BOX_PX = 0.999  # a pixel, as far as float32 can tell in a large image
 
 
 @dataclass(frozen=True)
@@ -95,11 +97,12 @@ def make_prompt(
     return Prompt(points_xy, label_values.astype(np.int64), box_xyxy, checked_mask)
 
 
-def check_fits(prompt: Prompt, height: int, width: int) -> None:
-    """Validate a prompt against the size of its image.
+def fit_to_image(prompt: Prompt, height: int, width: int) -> Prompt:
+    """The prompt for an image of this size: a box that reaches outside is clipped, as detectors give such boxes.
 
     Raises:
-        PromptError: a coordinate lies outside the image, or the mask is of another size.
+        PromptError: a point lies outside the image, less than a pixel of the box lies inside, or the mask is of
+            another size.
     """
     inside = (prompt.points_xy >= 0).all(1) & (prompt.points_xy < (width, height)).all(1)
     if not inside.all():
@@ -107,17 +110,29 @@ def check_fits(prompt: Prompt, height: int, width: int) -> None:
             f"points: expected 0 <= x < {width} and 0 <= y < {height} (the image is {width}x{height}), "
             f"got {prompt.points_xy[~inside][0].tolist()}"
         )
-    if prompt.box_xyxy is not None:
-        x0, y0, x1, y1 = prompt.box_xyxy
-        if x0 < 0 or y0 < 0 or x1 > width or y1 > height:
-            raise PromptError(
-                f"box: expected x0, y0, x1, y1 within the image of {width}x{height}, got {prompt.box_xyxy.tolist()}"
-            )
     if prompt.mask is not None and prompt.mask.shape != (height, width):
         raise PromptError(
             f"mask: expected the image's size, {height} rows of {width}, got {prompt.mask.shape[0]} rows of "
             f"{prompt.mask.shape[1]}"
         )
+    if prompt.box_xyxy is None:
+        return prompt
+    clipped_xyxy = np.clip(prompt.box_xyxy, 0, np.array([width, height, width, height], np.float32))
+    if np.array_equal(clipped_xyxy, prompt.box_xyxy):
+        return prompt
+    if (clipped_xyxy[2:] - clipped_xyxy[:2]).min() < _THINNEST_BOX_PX:
+        raise PromptError(
+            f"box: expected x0, y0, x1, y1 with at least a pixel within the image of {width}x{height}, "
+            f"got {prompt.box_xyxy.tolist()}"
+        )
+    return replace(prompt, box_xyxy=clipped_xyxy)
+
+
+def clipping_note(given: Prompt, fitted: Prompt) -> str:
+    """What ``fit_to_image`` did to the box, for people; empty when it did nothing."""
+    if given.box_xyxy is None or fitted.box_xyxy is None or np.array_equal(given.box_xyxy, fitted.box_xyxy):
+        return ""
+    return f"the box {given.box_xyxy.tolist()} reaches outside the image and is clipped to {fitted.box_xyxy.tolist()}"
 
 
 def to_model_points(prompt: Prompt, height: int, width: int, image_size: int, device: torch.device) -> PointPrompts:
@@ -144,6 +159,8 @@ def _checked_box(box: ArrayLike) -> NDArray[np.float32]:
         raise PromptError(f"box: expected four finite numbers x0, y0, x1, y1 in pixels, got {values.tolist()}")
     if values[0] >= values[2] or values[1] >= values[3]:
         raise PromptError(f"box: expected x0 < x1 and y0 < y1, got {values.tolist()}")
+    if (values[2:] - values[:2]).min() < _THINNEST_BOX_PX:
+        raise PromptError(f"box: expected at least one pixel in width and height, got {values.tolist()}")
     return values
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
 import numpy as np
@@ -19,7 +19,14 @@ from torch import Tensor
 
 from sam2_ros.model.sam2 import SAM2, MaskPrediction, MemoryTokens
 from sam2_ros.tracking.memory_bank import BankPolicy, FrameMemory, gather_tokens, stack_tokens
-from sam2_ros.tracking.prompts import AcceptedPrompt, Prompt, check_fits, since_replaced, to_model_points
+from sam2_ros.tracking.prompts import (
+    AcceptedPrompt,
+    Prompt,
+    clipping_note,
+    fit_to_image,
+    since_replaced,
+    to_model_points,
+)
 from sam2_ros.tracking.state import Frame, PastFrame, PrefetchedImage, RawFrame, StreamState, Track
 from sam2_ros.tracking.transforms import image_to_input, logits_to_image_size, mask_to_input
 from sam2_ros.tracking.types import PromptAction, PromptError
@@ -221,13 +228,17 @@ def _replaces(given: Sequence[AcceptedPrompt]) -> bool:
 
 
 def reject_unfit_prompts(state: StreamState, height: int, width: int) -> None:
-    """Reject waiting prompts that do not fit this image, and remove new objects that have no other prompt."""
+    """Clip waiting boxes to this image, reject prompts that do not fit it, remove new objects without another one."""
     for object_id, given in list(state.waiting.items()):
         try:
-            for each in given:
-                check_fits(each.prompt, height, width)
+            fitted = tuple(replace(each, prompt=fit_to_image(each.prompt, height, width)) for each in given)
         except PromptError as error:
             _reject_prompts(state, object_id, str(error))
+            continue
+        for before, after in zip(given, fitted, strict=True):
+            if note := clipping_note(before.prompt, after.prompt):
+                logger.info("%s: %s", object_id, note)
+        state.waiting[object_id] = fitted
 
 
 def propagate(

@@ -12,7 +12,7 @@ import logging
 import time
 from dataclasses import replace
 
-from sam2_ros.tracking.prompts import AcceptedPrompt, Prompt, check_fits
+from sam2_ros.tracking.prompts import AcceptedPrompt, Prompt, clipping_note, fit_to_image
 from sam2_ros.tracking.propagation import Engine, encode
 from sam2_ros.tracking.state import RawFrame, Replay, StreamState, Track, frame_of_index, frame_of_stamp, reach
 from sam2_ros.tracking.types import PromptAction, PromptError
@@ -89,7 +89,10 @@ def accept_prompt(
     is_next = index == state.next_frame
     size = next_size if is_next else state.past[index].size
     if size is not None:
-        check_fits(prompt, *size)
+        fitted = fit_to_image(prompt, *size)
+        if note := clipping_note(prompt, fitted):
+            logger.info("%s: %s", object_id, note)
+        prompt = fitted
     if action is PromptAction.ADD:
         state.tracks[object_id] = Track(object_id, state.next_label)
         state.next_label += 1

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sam2_ros.tracking.prompts import check_fits, make_prompt, to_model_points
+from sam2_ros.tracking.prompts import clipping_note, fit_to_image, make_prompt, to_model_points
 from sam2_ros.tracking.types import PromptError
 
 NAN, INF = float("nan"), float("inf")
@@ -34,6 +34,7 @@ MASK = np.eye(4, dtype=bool)
         ({"box": [1, 2, 3, NAN]}, "box: expected four finite numbers"),
         ({"box": [3, 2, 1, 4]}, "box: expected x0 < x1 and y0 < y1, got"),
         ({"box": [1, 2, 3, 2]}, "box: expected x0 < x1 and y0 < y1, got"),
+        ({"box": [1, 2, 1.5, 9]}, "box: expected at least one pixel in width and height"),
         ({"mask": np.zeros((4, 4), bool)}, "mask: expected at least one pixel set"),
         ({"mask": np.ones((4, 4, 3), bool)}, r"mask: expected shape \(H, W\), got \(4, 4, 3\)"),
         ({"mask": [[1], [1, 2]]}, "mask: expected rows of numbers, all of one length"),
@@ -78,26 +79,43 @@ def test_later_changes_of_the_callers_arrays_do_not_arrive() -> None:
 
 @pytest.mark.parametrize("xy", [(0, 0), (79, 47), (79.9, 47.9)])
 def test_point_inside_the_image_fits(xy: tuple[float, float]) -> None:
-    check_fits(make_prompt([xy], [1]), height=48, width=80)
+    fit_to_image(make_prompt([xy], [1]), height=48, width=80)
 
 
 @pytest.mark.parametrize("xy", [(80, 0), (0, 48), (-0.5, 5), (5, -1), (47, 79)])
 def test_point_outside_the_image_is_named(xy: tuple[float, float]) -> None:
     with pytest.raises(PromptError, match=rf"80x48.*got \[{float(xy[0])}, {float(xy[1])}\]"):
-        check_fits(make_prompt([(1, 1), xy], [1, 0]), height=48, width=80)
+        fit_to_image(make_prompt([(1, 1), xy], [1, 0]), height=48, width=80)
 
 
-def test_box_may_end_at_the_images_edges_and_not_beyond() -> None:
-    check_fits(make_prompt(box=[0, 0, 80, 48]), height=48, width=80)
-    for box in ([-1, 0, 8, 8], [0, -1, 8, 8], [0, 0, 81, 8], [0, 0, 8, 49]):
-        with pytest.raises(PromptError, match="box: expected x0, y0, x1, y1 within the image of 80x48"):
-            check_fits(make_prompt(box=box), height=48, width=80)
+@pytest.mark.parametrize(
+    ("box", "clipped"),
+    [
+        ([0, 0, 80, 48], [0, 0, 80, 48]),
+        ([-1, 0, 8, 8], [0, 0, 8, 8]),
+        ([3, -2.5, 8, 8], [3, 0, 8, 8]),
+        ([0, 0, 81, 8], [0, 0, 80, 8]),
+        ([-9, -9, 900, 900], [0, 0, 80, 48]),
+    ],
+)
+def test_a_box_that_reaches_outside_is_clipped_and_this_is_said(box: list, clipped: list) -> None:
+    given = make_prompt([(5, 5)], [0], box)
+    fitted = fit_to_image(given, height=48, width=80)
+    assert fitted.box_xyxy is not None and fitted.box_xyxy.tolist() == clipped
+    assert fitted.points_xy.tolist() == [[5, 5]]
+    assert bool(clipping_note(given, fitted)) == (box != clipped)
+
+
+@pytest.mark.parametrize("box", [[-9, 0, -1, 8], [-9, 0, 0, 8], [79.5, 0, 90, 8], [0, 48, 8, 60], [0, -8, 8, 0.5]])
+def test_a_box_of_which_less_than_a_pixel_is_inside_is_refused(box: list) -> None:
+    with pytest.raises(PromptError, match="at least a pixel within the image of 80x48, got"):
+        fit_to_image(make_prompt(box=box), height=48, width=80)
 
 
 def test_mask_must_have_the_images_size() -> None:
-    check_fits(make_prompt(mask=MASK), height=4, width=4)
+    fit_to_image(make_prompt(mask=MASK), height=4, width=4)
     with pytest.raises(PromptError, match="mask: expected the image's size, 4 rows of 5, got 4 rows of 4"):
-        check_fits(make_prompt(mask=MASK), height=4, width=5)
+        fit_to_image(make_prompt(mask=MASK), height=4, width=5)
 
 
 def test_points_become_model_pixels_with_the_box_first() -> None:

@@ -36,7 +36,7 @@ def tracker(model: SAM2) -> Tracker:
         ("mug", {}),
         ("mug", {"points": [[20, 20]], "labels": [3]}),
         ("mug", {"points": [[WIDTH, 20]], "labels": [1]}),
-        ("mug", {"box": [0, 0, WIDTH + 1, 5]}),
+        ("mug", {"box": [WIDTH, 0, WIDTH + 9, 5]}),
         ("mug", {"mask": RECTANGLE[1:]}),
         ("new", {"points": [[WIDTH, 20]], "labels": [1]}),
         ("new", {"points": [[20, 20]], "labels": [0]}),
@@ -80,7 +80,11 @@ def test_an_object_does_not_start_from_a_negative_click_alone(tracker: Tracker, 
 
 @pytest.mark.parametrize(
     "misfit",
-    [{"points": [[WIDTH, 5]], "labels": [1]}, {"box": [0, 0, 500, 500]}, {"mask": np.ones((HEIGHT, WIDTH + 1), bool)}],
+    [
+        {"points": [[WIDTH, 5]], "labels": [1]},
+        {"box": [WIDTH, 0, 500, 500]},
+        {"mask": np.ones((HEIGHT, WIDTH + 1), bool)},
+    ],
     ids=["point", "box", "mask"],
 )
 def test_prompt_outside_the_first_image_is_reported_with_it(tracker: Tracker, misfit: dict) -> None:
@@ -92,6 +96,17 @@ def test_prompt_outside_the_first_image_is_reported_with_it(tracker: Tracker, mi
     assert tracker.object_ids == ("good",)
     assert [o.object_id for o in result] == ["good"]
     assert tracker.step(FRAMES[1]).rejected == ()
+
+
+@pytest.mark.parametrize("shown", [0, 1], ids=["before the first image", "after it"])
+def test_a_box_that_reaches_outside_is_as_the_clipped_one(tracker: Tracker, model: SAM2, shown: int) -> None:
+    clipped = Tracker(model, lost_after_frames=2)
+    for each, box in ((tracker, [-5, 10, WIDTH + 40, 40]), (clipped, [0, 10, WIDTH, 40])):
+        for frame in FRAMES[:shown]:
+            each.step(frame)
+        each.add_prompt("mug", box=box)
+    for frame in FRAMES[shown : shown + 2]:
+        assert_same_result(tracker.step(frame), clipped.step(frame))
 
 
 def test_correction_that_a_smaller_image_has_no_place_for_leaves_the_object(tracker: Tracker) -> None:
