@@ -77,14 +77,17 @@ def read_prompt(message: Prompt) -> PromptRequest:
     except ValueError:
         known = ", ".join(f"{a.name}={int(a)}" for a in PromptAction)
         raise PromptError(f"unknown action {message.action}; expected {known}") from None
+    wide_xy = np.array([(p.x, p.y) for p in message.points], dtype=np.float64).reshape(-1, 2)
+    reject_integer_bits(wide_xy, "points")
     with np.errstate(over="ignore"):  # infinite then, and rejected as such
-        points_xy = np.array([(p.x, p.y) for p in message.points], dtype=np.float32).reshape(-1, 2)
+        points_xy = wide_xy.astype(np.float32)
     labels = np.array(message.point_labels, dtype=np.int32)
     if len(points_xy) != len(labels):
         raise PromptError(f"expected one point label per point, got {len(points_xy)} points and {len(labels)} labels")
     box_xyxy = np.array(message.box_xyxy, dtype=np.float32)
     if len(box_xyxy) not in (0, 4):
         raise PromptError(f"box_xyxy must be empty or x0, y0, x1, y1; got {len(box_xyxy)} values")
+    reject_integer_bits(box_xyxy, "box_xyxy")
     return PromptRequest(
         object_id=message.object_id,
         class_id=message.class_id,
@@ -96,6 +99,22 @@ def read_prompt(message: Prompt) -> PromptRequest:
         normalized=message.normalized,
         stamp_ns=stamp_to_ns(message.header.stamp),
     )
+
+
+def reject_integer_bits(values: NDArray[Any], name: str) -> None:
+    """PromptError for subnormal numbers, which no user means: some Python messages store the bits of an integer.
+
+    ``Point(x=320)`` then arrives as 1.6e-321.
+    """
+    # By their bits: a processor that flushes subnormal numbers takes them for zero.
+    unsigned, mantissa_bits = (np.uint64, 52) if values.dtype == np.float64 else (np.uint32, 23)
+    bits = (values.view(unsigned) << unsigned(1)) >> unsigned(1)  # without the sign
+    subnormal = (bits > 0) & (bits < 1 << mantissa_bits)
+    if subnormal.any():
+        raise PromptError(
+            f"{name}: got {values[subnormal][0]:g}, which is what an integer becomes in a message of floats; "
+            "give floats: Point(x=320.0), not Point(x=320)"
+        )
 
 
 def make_prompt(

@@ -16,7 +16,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from sam2_ros.image_io.compressed import COMPRESSED_SUFFIX
 from sam2_ros.msg import Prompt
-from sam2_ros.node.conversions import read_prompt, stamp_to_ns
+from sam2_ros.node.conversions import read_prompt, reject_integer_bits, stamp_to_ns
 from sam2_ros.node.diagnostics import TopicMonitor
 from sam2_ros.node.publishers import make_qos
 from sam2_ros.node.tf import Transforms
@@ -100,6 +100,11 @@ class Subscriptions:
         self._submit(request, "prompt")
 
     def _on_click(self, message: Point) -> None:
+        try:
+            reject_integer_bits(np.array([message.x, message.y]), "click")
+        except PromptError as error:
+            self._reject("click", "", str(error))
+            return
         self.click(message.x, message.y)
 
     def click(self, x_px: float, y_px: float) -> None:
@@ -203,6 +208,7 @@ class SpatialSubscriptions:
         if view.image_rgb is None:
             raise PromptError("no image was processed yet; click again when the camera runs")
         point = np.array([message.point.x, message.point.y, message.point.z])
+        reject_integer_bits(point, "point")
         if not np.isfinite(point).all():
             raise PromptError(f"expected a finite point, got {point.tolist()}")
         camera, frame = view.header.frame_id or self._depth.camera_frame, message.header.frame_id

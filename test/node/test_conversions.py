@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 import sys
 
 import numpy as np
@@ -22,6 +23,9 @@ from sam2_ros.tracking.types import FrameResult, ObjectState, PromptError, Track
 
 RGB = np.array([[[1, 2, 3], [4, 5, 6]], [[7, 8, 9], [10, 11, 12]]], dtype=np.uint8)  # 2 x 2 pixels
 GRAY = np.array([[10, 20], [30, 40]], dtype=np.uint8)
+
+# What the bits of an integer are as a float64. No arithmetic: a processor may flush it to zero.
+INTEGER_240 = struct.unpack("<d", struct.pack("<q", 240))[0]
 
 
 def test_array_to_image_and_back() -> None:
@@ -82,6 +86,11 @@ def test_read_prompt_with_nothing_is_left_to_the_tracker_to_reject() -> None:
         (Prompt(action=9), "unknown action 9; expected ADD=0"),
         (Prompt(points=[Point()], point_labels=[]), "1 points and 0 labels"),
         (Prompt(box_xyxy=[1.0, 2.0, 3.0]), "box_xyxy must be empty or x0, y0, x1, y1; got 3 values"),
+        (
+            Prompt(points=[Point(x=320.0, y=INTEGER_240)], point_labels=[1]),
+            r"points: got 1\.18.*e-321.*Point\(x=320\.0\)",
+        ),
+        (Prompt(box_xyxy=[1.0, 2.0, 3.0, 1e-44]), "box_xyxy: got 9.*e-45.*give floats"),
         (Prompt(mask=image_message(GRAY, "mono16")), "must be mono8 or 8UC1, got 'mono16'"),
         (Prompt(mask=image_message(GRAY, "mono8", cut=1)), "mask cannot be read: image data too short"),
         (Prompt(mask=Image(width=2, encoding="mono8")), "mask cannot be read: image of size zero"),
