@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sam2_ros.model.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, PointPrompts
 from sam2_ros.tracking.types import PromptAction, PromptError
 
+MAX_POINTS = 256  # of one prompt: each is a token, and thousands of them hold the model for a minute
 _THINNEST_BOX_PX = 0.999  # a pixel, as far as float32 can tell in a large image
 
 
@@ -77,6 +78,8 @@ def make_prompt(
         points_xy = points_xy.reshape(0, 2)
     if points_xy.ndim != 2 or points_xy.shape[1] != 2:
         raise PromptError(f"points: expected shape (P, 2), x and y in pixels, got {points_xy.shape}")
+    if len(points_xy) > MAX_POINTS:
+        raise PromptError(f"points: expected at most {MAX_POINTS} in a prompt, got {len(points_xy)}; a mask says more")
     if labels is None and len(points_xy):
         raise PromptError(
             f"labels: expected one per point, 1 = object or 0 = not object, got none for {len(points_xy)} points"

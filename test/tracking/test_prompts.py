@@ -30,6 +30,7 @@ MASK = np.eye(4, dtype=bool)
         ({"points": "here", "labels": [1]}, "points: expected numbers, got 'here'"),
         ({"points": [[NAN, 2]], "labels": [1]}, "points: expected finite"),
         ({"points": [[INF, 2]], "labels": [1]}, "points: expected finite"),
+        ({"points": np.ones((257, 2)), "labels": np.ones(257)}, "points: expected at most 256 in a prompt, got 257"),
         ({"box": [1, 2, 3]}, "box: expected four finite numbers"),
         ({"box": [1, 2, 3, NAN]}, "box: expected four finite numbers"),
         ({"box": [3, 2, 1, 4]}, "box: expected x0 < x1 and y0 < y1, got"),
