@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sam2_ros.commands.progress import Progress
-from sam2_ros.commands.shared import add_json_option, add_memory_options, print_summary
+from sam2_ros.commands.shared import add_json_option, add_memory_options, add_zoom_option, print_summary
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--width", type=int, default=640, help="of the camera image, px (default: 640)")
     parser.add_argument("--height", type=int, default=480, help="of the camera image, px (default: 480)")
     add_memory_options(parser)
+    add_zoom_option(parser)
     parser.add_argument(
         "--compile", action="store_true", help="time ours compiled as well, which takes minutes; on a GPU it always is"
     )
@@ -66,6 +67,7 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
             emulated=args.emulated,
             approximations=Approximations(args.memory_pooling, args.recent_memories),
             with_compiled=args.compile,
+            with_zoom=args.zoom,
             progress=progress,
         )
     print(comparison.table())

@@ -45,6 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="embedded",
         help="random: a dry run whose masks mean nothing",
     )
+    parser.add_argument("--zoom", action="store_true", help="look for one or two objects in windows of the image")
     parser.add_argument("--out", type=Path, default=Path("demo_out"), help="folder for the results, default demo_out")
     parser.add_argument("--domain-id", type=int, help="ROS_DOMAIN_ID, to watch with other tools; default: a free one")
     parser.add_argument("--timeout-s", type=float, help="give up after this long; default: by the number of frames")
@@ -85,6 +86,8 @@ def programs(args: argparse.Namespace) -> list[Program]:
     stream = stream_arguments(args)
     # The camera starts late, because it renders first, and ends early: the node should not warn about that.
     parameters = [f"weights:={args.weights}", "image_timeout_s:=60.0"]
+    if args.zoom:
+        parameters.append("zoom:=true")
     reported_model = args.model or "nano"
     if args.model is not None:
         parameters.append(f"model:={args.model}")

@@ -34,14 +34,25 @@ def add_memory_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_zoom_option(parser: argparse.ArgumentParser) -> None:
+    """Add what makes a tracker look at windows of the image; docs/speed.md has what it costs and brings."""
+    parser.add_argument(
+        "--zoom",
+        action="store_true",
+        help="look for one or two objects in a window round each one's last mask, not in the whole image",
+    )
+
+
 def network_arguments(args: argparse.Namespace) -> dict[str, Any]:
-    """The values of ``add_network_options``, and of ``add_memory_options`` if present, for ``load_tracker``."""
+    """The values of ``add_network_options``, and of the options of trackers if present, for ``load_tracker``."""
     names = ("model", "checkpoint", "device", "precision", "image_size")
     arguments: dict[str, Any] = {name: getattr(args, name) for name in names}
     if "memory_pooling" in args:
         from sam2_ros.model.config import Approximations
 
         arguments["approximations"] = Approximations(args.memory_pooling, args.recent_memories)
+    if "zoom" in args:
+        arguments["zoom"] = args.zoom
     return arguments
 
 

@@ -29,6 +29,7 @@ from sam2_ros.model.sam2 import SAM2
 from sam2_ros.tracking.compiled import compile_network
 from sam2_ros.tracking.loading import Precision, check_device, choose_precision, has_fast_bfloat16, load_network
 from sam2_ros.tracking.tracker import Tracker
+from sam2_ros.tracking.zoom.window import MAX_ZOOMED_OBJECTS
 
 _SEED, _OBJECT_SCORE_BIAS = 7, 4.0  # of the random weights; the bias makes objects visible
 _SHORT = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
@@ -127,6 +128,7 @@ def compare_latency(
     emulated: bool = False,
     approximations: Approximations | None = None,
     with_compiled: bool = False,
+    with_zoom: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Comparison:
     """Time a model in float32 and in bfloat16, and the official code in both if it has the model.
@@ -141,14 +143,14 @@ def compare_latency(
         size_hw, with_official: of the camera image, px; False times our code alone.
         emulated: include bfloat16 without hardware support, which is a hundred times slower.
         approximations: include our default with these.
-        with_compiled: include our compiled default; on a GPU it is always included.
+        with_compiled, with_zoom: include our default, compiled (on a GPU always), and with zoom.
         progress: called with a description of each step.
 
     Raises:
         ValueError: an unknown model, size or device, or numbers below 1.
         ImportError: the official package is not installed.
     """
-    _check(num_objects, timed_frames, threads, device)
+    _check(num_objects, timed_frames, threads, device, with_zoom)
     torch.set_num_threads(threads or torch.get_num_threads())
     config, where = model_config(model, image_size), torch.device(device)
     warm_frames = max(config.num_spatial_memories, config.max_pointers) + 1
@@ -156,7 +158,7 @@ def compare_latency(
     boxes = list(_boxes(num_objects, *size_hw))
     default = choose_precision("auto", config, where)
     dtypes = list(_SHORT) if emulated or has_fast_bfloat16(where) else [torch.float32]
-    contenders = list(_contenders(config, approximations, frames, boxes, where, dtypes, with_official))
+    contenders = list(_contenders(config, approximations, frames, boxes, where, dtypes, with_official, with_zoom))
     if with_compiled or where.type == "cuda":
         contenders.append(_compiled(contenders, f"ours {default}", frames, boxes, progress))
     with torch.inference_mode():
@@ -176,11 +178,13 @@ def compare_latency(
     )
 
 
-def _check(num_objects: int, timed_frames: int, threads: int | None, device: str) -> None:
+def _check(num_objects: int, timed_frames: int, threads: int | None, device: str, with_zoom: bool) -> None:
     if num_objects < 1 or timed_frames < 1:
         raise ValueError(f"expected at least one object and one frame, got {num_objects} and {timed_frames}")
     if threads is not None and threads < 1:
         raise ValueError(f"expected at least one thread, got {threads}")
+    if with_zoom and num_objects > MAX_ZOOMED_OBJECTS:
+        raise ValueError(f"zoom is for at most {MAX_ZOOMED_OBJECTS} objects, got {num_objects}")
     check_device(device)
 
 
@@ -192,6 +196,7 @@ def _contenders(
     device: torch.device,
     dtypes: Sequence[torch.dtype],
     with_official: bool,
+    with_zoom: bool,
 ) -> Iterator[Contender]:
     weights = None
     if with_official and config.name != "nano":
@@ -204,6 +209,8 @@ def _contenders(
     if approximated != config:
         network = _network(approximated, str(device), default, weights)
         yield _ours(f"ours {default}, {approximated.approximations}", network, frames, boxes)
+    if with_zoom:
+        yield _ours(f"ours {default}, zoom", _network(config, str(device), default, weights), frames, boxes, zoom=True)
 
 
 def _frames(count: int, height: int, width: int) -> list[NDArray[np.uint8]]:
@@ -251,8 +258,10 @@ def _network(config: ModelConfig, device: str, precision: Precision, weights: to
     return network
 
 
-def _ours(name: str, network: SAM2, frames: list[NDArray[np.uint8]], boxes: list[tuple[float, ...]]) -> Contender:
-    tracker = Tracker(network)
+def _ours(
+    name: str, network: SAM2, frames: list[NDArray[np.uint8]], boxes: list[tuple[float, ...]], zoom: bool = False
+) -> Contender:
+    tracker = Tracker(network, zoom=zoom)
     for number, box in enumerate(boxes):
         tracker.add_prompt(str(number), box=box)
 

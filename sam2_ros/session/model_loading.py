@@ -62,6 +62,7 @@ def load_configured_tracker(parameters: NodeParameters, networks: SharedNetworks
         recover_after_frames=parameters.recover_after_frames,
         buffer_frames=parameters.buffer_frames,
         catchup_budget_ms=parameters.catchup_budget_ms,
+        zoom=parameters.zoom,
     )
 
 

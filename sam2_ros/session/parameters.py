@@ -125,9 +125,12 @@ class NodeParameters:
         minimum=0,
         maximum=16,
     )
-    compile: bool = _parameter(
-        False, "Compile the model while the node is configured: minutes, for faster steps on a GPU."
+    zoom: bool = _parameter(
+        False,
+        "With one or two objects, look for each in a window round its last mask, about twice its size, in place of the "
+        "whole image: finer outlines of what is small in the image, and one image encoding for each object.",
     )
+    compile: bool = _parameter(False, "Compile the model while configuring: minutes, for faster steps on a GPU.")
     num_threads: int = _parameter(
         0,
         "CPU threads of the model, of all `cameras` of the process; 0 = as many as PyTorch likes.",
@@ -157,9 +160,7 @@ class NodeParameters:
         False,
         "Positions, sizes, markers and points, from `depth` (aligned with the image) and `camera_info`.",
     )
-    output_reliability: str = _parameter(
-        "reliable", "QoS of the published topics.", choices=("reliable", "best_effort")
-    )
+    output_reliability: str = _parameter("reliable", "QoS of published topics.", choices=("reliable", "best_effort"))
     lost_after_frames: int = _parameter(
         30, "An object that was not visible for more frames than this is LOST instead of OCCLUDED.", minimum=1
     )

@@ -86,14 +86,15 @@ def load_tracker(
     approximations: Approximations | None = None,
     recover_after_frames: int = 1,
     compiled: bool = False,
+    zoom: bool = False,
 ) -> Tracker:
     """A tracker ready for its first image.
 
     Args:
         model, checkpoint, device, postprocess, weights, image_size, sha256, precision, approximations, compiled: see
             ``load_network``.
-        lost_after_frames, corrections_are_conditioning, buffer_frames, catchup_budget_ms, recover_after_frames: see
-            ``Tracker``.
+        lost_after_frames, corrections_are_conditioning, buffer_frames, catchup_budget_ms, recover_after_frames, zoom:
+            see ``Tracker``.
 
     Raises:
         ValueError, sam2_ros.model.checkpoint.CheckpointError: see ``load_network``.
@@ -117,6 +118,7 @@ def load_tracker(
         buffer_frames=buffer_frames,
         catchup_budget_ms=catchup_budget_ms,
         recover_after_frames=recover_after_frames,
+        zoom=zoom,
     )
 
 

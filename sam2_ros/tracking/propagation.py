@@ -1,7 +1,8 @@
 """One frame for several objects: track them from memory, apply prompts, encode new memories.
 
-Objects are tracked in batches of those whose memories have the same length; prompts are applied object by object. The
-same code serves the newest frame (``propagate``) and past frames that are replayed (``replay.catch_up``).
+Objects are tracked in batches of those whose memories have the same length; prompts are applied object by object. With
+zoom an object has an encoding of its own, of a window of the image, and all of this happens in that window. The same
+code serves the newest frame (``propagate``) and past frames that are replayed (``replay.catch_up``).
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ from sam2_ros.tracking.prompts import (
 )
 from sam2_ros.tracking.state import Frame, PastFrame, PrefetchedImage, RawFrame, StreamState, Track
 from sam2_ros.tracking.transforms import image_to_input, logits_to_image_size, mask_to_input
-from sam2_ros.tracking.types import PromptAction, PromptError
+from sam2_ros.tracking.types import ObjectState, PromptAction, PromptError
+from sam2_ros.tracking.zoom.views import through_window, window_after, window_in_frame
+from sam2_ros.tracking.zoom.window import Window
 
 logger = logging.getLogger(__name__)
 
@@ -40,9 +43,11 @@ _MAX_BATCH = 16  # objects in one batch, so that the peak memory of a step does 
 _MULTIMASK_MAX_POINTS = 1  # more points, or a box, count as unambiguous
 
 
-def encode(model: SAM2, raw: RawFrame) -> Frame:
-    inputs = image_to_input(raw.image_rgb, model.config.image_size, model.no_mem_embed.device)
-    return Frame(raw.index, model.encode_image(inputs), raw.height, raw.width)
+def encode(model: SAM2, raw: RawFrame, window: Window | None = None) -> Frame:
+    """Encode an image, or the part of it in a window."""
+    image_rgb = raw.image_rgb if window is None else raw.image_rgb[window.slices]
+    inputs = image_to_input(image_rgb, model.config.image_size, model.no_mem_embed.device)
+    return Frame(raw.index, model.encode_image(inputs), raw.height, raw.width, window)
 
 
 def track_from_memory(
@@ -87,7 +92,7 @@ def apply_prompts(
     prediction = tracked
     clicks: Prompt | None = None
     conditioned = None
-    for prompt in (each.prompt for each in given):
+    for prompt in (through_window(each.prompt, frame.window) for each in given):
         if prompt.mask is not None:
             prediction = model.adopt_mask(features, mask_to_input(prompt.mask, model.config.image_size, device))
             clicks = None
@@ -95,7 +100,7 @@ def apply_prompts(
         if conditioned is None:
             conditioned = _conditioned(model, frame, track if tracked is not None else None, policy)
         clicks = prompt if clicks is None else clicks.followed_by(prompt)
-        points = to_model_points(clicks, frame.height, frame.width, model.config.image_size, device)
+        points = to_model_points(clicks, *frame.encoded_hw, model.config.image_size, device)
         earlier = None
         if prediction is not None:
             earlier = prediction.logits_b1hw.clamp(-_REFINE_CLAMP_LOGITS, _REFINE_CLAMP_LOGITS)
@@ -147,6 +152,14 @@ class Advanced:
     tracks: dict[str, Track]  # with the memory of this frame; without new objects whose prompts failed
     predictions: dict[str, MaskPrediction]  # of the same objects
     failed: dict[str, str]  # object id -> reason why its prompts for this frame could not be applied
+    windows: dict[str, Window]  # that objects were seen through; the others were seen in the whole image
+
+    def and_also(self, others: Advanced) -> Advanced:
+        """Both outcomes, of different objects."""
+        return Advanced(*({**getattr(self, f.name), **getattr(others, f.name)} for f in fields(self)))
+
+
+NOTHING_ADVANCED = Advanced({}, {}, {}, {})
 
 
 @dataclass(frozen=True)
@@ -158,11 +171,12 @@ class Engine:
     lost_after_frames: int
     corrections_are_conditioning: bool
     recover_after_frames: int = 1
+    zoom: bool = False
 
     def advance(
         self, frame: Frame, tracks: Sequence[Track], prompts: Mapping[str, tuple[AcceptedPrompt, ...]]
     ) -> Advanced:
-        """Track the objects into this frame, then apply their prompts.
+        """Track the objects into this frame, or into the part of it that is encoded, then apply their prompts.
 
         A prompt that makes the model fail is reported in ``Advanced.failed``, and the object continues without it. A
         failure outside of prompts is an error of the whole frame and is raised.
@@ -190,21 +204,38 @@ class Engine:
                 continue
             predictions[object_id], memories[object_id], applied[object_id] = prediction, memory, given
         memories |= encode_memories(self.model, frame, {i: p for i, p in predictions.items() if i not in memories})
-        after = {}
-        for track in tracks:
-            if track.object_id in predictions:
-                given = applied.get(track.object_id, ())
-                updated = Track(track.object_id, track.label) if _replaces(given) else track.copy()
-                # As in the official code a corrected frame is a tracked one; a first prompt or a mask makes it a
-                # conditioning frame.
-                is_conditioning = not updated.has_memory or any(each.prompt.mask is not None for each in given)
-                is_conditioning |= bool(given) and self.corrections_are_conditioning
-                updated.remember(self.policy, frame.index, memories[track.object_id], is_conditioning)
-                visible = is_visible(predictions[track.object_id], frame.height, frame.width)
-                recover_after = 1 if given else self.recover_after_frames  # a user who prompts it has seen it
-                updated.update_state(frame.index, visible, self.lost_after_frames, recover_after)
-                after[track.object_id] = updated
-        return Advanced(after, predictions, failed)
+        after = {
+            track.object_id: self._updated(
+                track, frame, applied.get(track.object_id, ()), predictions[track.object_id], memories[track.object_id]
+            )
+            for track in tracks
+            if track.object_id in predictions
+        }
+        windows = {} if frame.window is None else dict.fromkeys(predictions, frame.window)
+        return Advanced(after, predictions, failed, windows)
+
+    def _updated(
+        self,
+        track: Track,
+        frame: Frame,
+        applied: Sequence[AcceptedPrompt],
+        prediction: MaskPrediction,
+        memory: FrameMemory,
+    ) -> Track:
+        """The track after a frame."""
+        updated = Track(track.object_id, track.label) if _replaces(applied) else track.copy()
+        # As in the official code a corrected frame is a tracked one; a first prompt or a mask makes it a conditioning
+        # frame.
+        is_conditioning = not updated.has_memory or any(each.prompt.mask is not None for each in applied)
+        is_conditioning |= bool(applied) and self.corrections_are_conditioning
+        updated.remember(self.policy, frame.index, memory, is_conditioning)
+        visible = is_visible(prediction, *frame.encoded_hw)
+        recover_after = 1 if applied else self.recover_after_frames  # a user who prompts it has seen it
+        updated.update_state(frame.index, visible, self.lost_after_frames, recover_after)
+        follows = self.zoom and updated.state is ObjectState.TRACKED
+        logits_hw = prediction.logits_b1hw[0, 0]
+        updated.window = window_after(logits_hw, frame.window, frame.size_hw) if follows else None
+        return updated
 
 
 def is_visible(prediction: MaskPrediction, height: int, width: int) -> bool:
@@ -212,7 +243,7 @@ def is_visible(prediction: MaskPrediction, height: int, width: int) -> bool:
 
     Args:
         prediction: of one object (B = 1).
-        height, width: of the camera image, px. A small mask can be lost on the way to its size.
+        height, width: of what the mask covers, the camera image or a window of it, px. A small mask can be lost on the way to its size.
     """
     logits_1hw = prediction.logits_b1hw[:, 0]
     if not bool(prediction.object_score_logits_b1 > 0):
@@ -225,6 +256,43 @@ def is_visible(prediction: MaskPrediction, height: int, width: int) -> bool:
 
 def _replaces(given: Sequence[AcceptedPrompt]) -> bool:
     return bool(given) and given[0].action is PromptAction.REPLACE
+
+
+def advance_in_windows(
+    engine: Engine,
+    frame: Frame | RawFrame,
+    tracks: Sequence[Track],
+    prompts: Mapping[str, tuple[AcceptedPrompt, ...]],
+    num_objects: int,
+) -> tuple[Frame | RawFrame, Advanced]:
+    """``Engine.advance`` for each object in its window, and for those without one together in the whole image.
+
+    Args:
+        engine, tracks, prompts: see ``Engine.advance``.
+        frame: the whole image, encoded already or not.
+        num_objects: that are tracked in this frame.
+
+    Returns:
+        The whole frame, encoded if an object needed it, and the outcome.
+    """
+    windows = {
+        t.object_id: window_in_frame(
+            t.window if engine.zoom else None, frame.size_hw, since_replaced(prompts.get(t.object_id, ())), num_objects
+        )
+        for t in tracks
+    }
+    image_rgb, advanced = frame.image_rgb, NOTHING_ADVANCED
+    whole = [track for track in tracks if windows[track.object_id] is None]
+    if whole:
+        if isinstance(frame, RawFrame):
+            frame = replace(encode(engine.model, frame), image_rgb=image_rgb if engine.zoom else None)
+        advanced = engine.advance(frame, whole, prompts)
+    for track in tracks:
+        if (window := windows[track.object_id]) is not None:
+            assert image_rgb is not None, "with zoom the image is kept"
+            view = encode(engine.model, RawFrame(frame.index, image_rgb), window)
+            advanced = advanced.and_also(engine.advance(view, [track], prompts))
+    return frame, advanced
 
 
 def reject_unfit_prompts(state: StreamState, height: int, width: int) -> None:
@@ -247,7 +315,7 @@ def propagate(
     image: NDArray[np.uint8] | PrefetchedImage,
     stamp_s: float | None,
     buffer_frames: int,
-) -> dict[str, MaskPrediction]:
+) -> Advanced:
     """Track the objects into the newest image, apply the waiting prompts and add the frame to the buffer.
 
     A new object whose first prompt is for a past frame has no memory until its replay is finished: it gets no
@@ -261,29 +329,28 @@ def propagate(
         buffer_frames: number of past frames to keep.
 
     Returns:
-        The predictions, by object id.
+        The outcome.
     """
     index = state.next_frame
     frame: Frame | RawFrame = image.as_frame(index) if isinstance(image, PrefetchedImage) else RawFrame(index, image)
     before = dict(state.tracks)
     tracks = [track for track in before.values() if track.has_memory or track.object_id not in state.replays]
-    advanced = Advanced({}, {}, {})
+    advanced = NOTHING_ADVANCED
     if tracks:
-        frame = encode(engine.model, frame) if isinstance(frame, RawFrame) else frame
         ids = {track.object_id for track in tracks}
         prompts = {object_id: given for object_id, given in state.waiting.items() if object_id in ids}
-        advanced = engine.advance(frame, tracks, prompts)
-    elif buffer_frames and isinstance(frame, RawFrame):
-        frame = RawFrame(frame.index, frame.image_rgb.copy())  # the caller may reuse its array
+        frame, advanced = advance_in_windows(engine, frame, tracks, prompts, len(before))
+    if buffer_frames:
+        frame = frame.kept(with_image=engine.zoom)
     for object_id, why in advanced.failed.items():
         _reject_prompts(state, object_id, why)
     state.tracks.update(advanced.tracks)
     kept = {object_id: track for object_id, track in before.items() if object_id in state.tracks}
     state.next_frame += 1
-    state.keep(PastFrame(frame, stamp_s, kept, state.waiting, state.cleared), buffer_frames)
+    state.keep(PastFrame(frame, stamp_s, kept, state.waiting, state.cleared, len(before)), buffer_frames)
     state.waiting, state.cleared = {}, {}
     state.frame_size, state.latest_s = (frame.height, frame.width), stamp_s
-    return advanced.predictions
+    return advanced
 
 
 def _reject_prompts(state: StreamState, object_id: str, why: str) -> None:

@@ -13,8 +13,8 @@ import time
 from dataclasses import replace
 
 from sam2_ros.tracking.prompts import AcceptedPrompt, Prompt, clipping_note, fit_to_image
-from sam2_ros.tracking.propagation import Engine, encode
-from sam2_ros.tracking.state import RawFrame, Replay, StreamState, Track, frame_of_index, frame_of_stamp, reach
+from sam2_ros.tracking.propagation import Engine, advance_in_windows
+from sam2_ros.tracking.state import Replay, StreamState, Track, frame_of_index, frame_of_stamp, reach
 from sam2_ros.tracking.types import PromptAction, PromptError
 
 logger = logging.getLogger(__name__)
@@ -213,8 +213,8 @@ def _advance(engine: Engine, state: StreamState, replay: Replay) -> None:
     past = state.past[index]
     track = _cleared(engine, replay.tracks[index], past.cleared.get(object_id, ()), index)
     try:
-        frame = encode(engine.model, past.frame) if isinstance(past.frame, RawFrame) else past.frame
-        advanced = engine.advance(frame, [track], {object_id: state.prompts_of(object_id, index)})
+        given = {object_id: state.prompts_of(object_id, index)}
+        frame, advanced = advance_in_windows(engine, past.frame, [track], given, state.objects_in(index))
         why = advanced.failed.get(object_id)
     except Exception as error:
         logger.warning("the replay of %s failed", object_id, exc_info=True)

@@ -19,18 +19,34 @@ from sam2_ros.model.sam2 import SAM2, ImageFeatures
 from sam2_ros.tracking.memory_bank import BankPolicy, FrameMemory, MemorySelection
 from sam2_ros.tracking.prompts import AcceptedPrompt
 from sam2_ros.tracking.types import ObjectState, PromptError
+from sam2_ros.tracking.zoom.window import Window
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One encoded image."""
+    """One encoded image, or an encoded part of it."""
 
     index: int
     features: ImageFeatures  # batch 1
     height: int  # of the camera image, px
     width: int
+    window: Window | None = None  # the part that is encoded; None: all of it
+    image_rgb: NDArray[np.uint8] | None = None  # (H, W, 3), where windows of it may be looked at
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        return self.height, self.width
+
+    @property
+    def encoded_hw(self) -> tuple[int, int]:
+        """Size of the encoded part, px."""
+        return self.size_hw if self.window is None else (self.window.height, self.window.width)
+
+    def kept(self, with_image: bool) -> Frame:
+        """The frame for the buffer; the caller may reuse the array of its image."""
+        return replace(self, image_rgb=self.image_rgb.copy() if with_image and self.image_rgb is not None else None)
 
 
 @dataclass(frozen=True)
@@ -48,18 +64,29 @@ class RawFrame:
     def width(self) -> int:
         return self.image_rgb.shape[1]
 
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        return self.height, self.width
+
+    def kept(self, with_image: bool) -> RawFrame:
+        """The frame for the buffer, which needs the image in any case; the caller may reuse its array."""
+        return replace(self, image_rgb=self.image_rgb.copy())
+
 
 @dataclass(frozen=True)
 class PrefetchedImage:
     """An image whose features were computed ahead of its ``step``; see ``Tracker.prefetch``."""
 
     image_rgb: NDArray[np.uint8]  # (H, W, 3)
-    features: ImageFeatures  # batch 1
+    features: ImageFeatures | None  # batch 1; None where ``step`` decides what part of the image it encodes
     network: SAM2  # that computed them
     encode_ms: float  # wall time
 
-    def as_frame(self, index: int) -> Frame:
-        return Frame(index, self.features, self.image_rgb.shape[0], self.image_rgb.shape[1])
+    def as_frame(self, index: int) -> Frame | RawFrame:
+        raw = RawFrame(index, self.image_rgb)
+        if self.features is None:
+            return raw
+        return Frame(index, self.features, raw.height, raw.width, image_rgb=self.image_rgb)
 
 
 @dataclass
@@ -73,6 +100,7 @@ class Track:
     conditioning: dict[int, FrameMemory] = field(default_factory=dict)
     recent: dict[int, FrameMemory] = field(default_factory=dict)
     visible_in_a_row: int = 0  # frames; not saved, so it starts at 0 after ``load_state``
+    window: Window | None = None  # with zoom: the part of the next image to look for it in; None: the whole image
 
     def copy(self) -> Track:
         """An independent track; the memories are shared, because nothing writes to them."""
@@ -137,6 +165,7 @@ class PastFrame:
     tracks: Mapping[str, Track]  # as of before this frame; later tracks share the memories
     prompts: Mapping[str, tuple[AcceptedPrompt, ...]]  # applied to this frame
     cleared: Mapping[str, tuple[int, ...]]  # frames passed to ``clear_prompts`` just before this frame
+    num_objects: int  # that were tracked in it, those included that were removed since
 
     @property
     def size(self) -> tuple[int, int]:
@@ -157,6 +186,7 @@ class PastFrame:
             self,
             tracks={**self.tracks, track.object_id: track},
             prompts={**self.prompts, track.object_id: given},
+            num_objects=self.num_objects + (track.object_id not in self.tracks),
         )
 
 
@@ -296,6 +326,12 @@ class StreamState:
         given = self.past[index].prompts.get(object_id, ())
         replay = self.replays.get(object_id)
         return given if replay is None else replay.prompts.get(index, given)
+
+    def objects_in(self, index: int) -> int:
+        """Number of objects in a frame in the buffer, had those that are replayed been there in time."""
+        past = self.past[index]
+        late = [r for r in self.replays.values() if r.start <= index and r.object_id not in past.tracks]
+        return past.num_objects + len(late)
 
 
 def _later(gone: OutOfReach | None, given: tuple[AcceptedPrompt, ...], index: int) -> OutOfReach | None:

@@ -20,12 +20,14 @@ from sam2_ros.tracking.prompts import AcceptedPrompt, make_prompt
 from sam2_ros.tracking.replay import MAX_LABEL
 from sam2_ros.tracking.state import StreamState, Track
 from sam2_ros.tracking.types import ObjectState, PromptAction, PromptError
+from sam2_ros.tracking.zoom.window import Window
 
 _FORMAT = "sam2_ros tracker 1"
 _MAX_FRAME = 2**53  # ages become floats, which cannot represent every integer beyond this
 _COUNTERS = ("next_frame", "next_label", "prompts_given")
 _HEADER = ("format", "model", "weights", *_COUNTERS, "frame_size", "latest_s", "objects")
 _OBJECT = ("object_id", "label", "state", "last_seen_frame", "conditioning", "recent", "waiting")
+_WINDOW = "window"  # of an object, where a tracker that zooms follows it with one
 _PROMPT_ARRAYS = {"points_xy": torch.float32, "labels": torch.int64, "box_xyxy": torch.float32, "mask": torch.bool}
 
 
@@ -54,6 +56,7 @@ def to_plain(model: SAM2, state: StreamState) -> dict[str, Any]:
                 "conditioning": _plain_memories(track.conditioning),
                 "recent": _plain_memories(track.recent),
                 "waiting": [_plain_prompt(given) for given in state.waiting.get(track.object_id, ())],
+                **({} if track.window is None else {_WINDOW: list(track.window.box_xyxy)}),
             }
             for track in state.tracks.values()
         ],
@@ -80,12 +83,14 @@ def from_plain(model: SAM2, policy: BankPolicy, plain: object) -> StreamState:
     last_label = 0
     for place, each in enumerate(_list(values["objects"], "objects")):
         where = f"objects[{place}]"
-        entry = _mapping(each, _OBJECT, where)
+        entry = _mapping(each, _OBJECT, where, optional=(_WINDOW,))
         object_id = entry["object_id"]
         if not isinstance(object_id, str) or not object_id or object_id in state.tracks:
             raise SavedStateError(f"{where}: expected an object_id that is a text of its own, got {object_id!r}")
         label = _integer(entry["label"], f"{where}: label", last_label + 1, state.next_label - 1)
         track = _track(model, policy, entry, object_id, label, state.next_frame, where)
+        if _WINDOW in entry:
+            track.window = _window(entry[_WINDOW], state.frame_size, f"{where}: window")
         waiting = tuple(_given(given, state.prompts_given, where) for given in _list(entry["waiting"], where))
         adds = [given.action is PromptAction.ADD for given in waiting]
         if any(adds[1:]) or track.has_memory == any(adds[:1]):
@@ -186,10 +191,11 @@ def _given(plain: object, prompts_given: int, where: str) -> AcceptedPrompt:
     return AcceptedPrompt(number, PromptAction(action), prompt)
 
 
-def _mapping(plain: object, names: tuple[str, ...], where: str) -> Mapping[str, Any]:
+def _mapping(plain: object, names: tuple[str, ...], where: str, optional: tuple[str, ...] = ()) -> Mapping[str, Any]:
     values = _dict(plain, where)
-    if set(values) != set(names):
-        missing, unknown = sorted(set(names) - set(values)), sorted(map(repr, set(values) - set(names)))
+    if set(values) - set(optional) != set(names):
+        missing = sorted(set(names) - set(values))
+        unknown = sorted(map(repr, set(values) - set(names) - set(optional)))
         raise SavedStateError(f"{where}: missing {missing or 'nothing'}, unexpected {unknown or 'nothing'}")
     return values
 
@@ -221,6 +227,14 @@ def _frame_size(value: object) -> tuple[int, int] | None:
     if len(sides) != 2:
         raise SavedStateError(f"frame_size: expected height and width, got {value!r}")
     return sides[0], sides[1]
+
+
+def _window(value: object, frame_size: tuple[int, int] | None, where: str) -> Window:
+    corners = [_integer(each, where, 0) for each in _list(value, where)]
+    height, width = frame_size or (0, 0)
+    if len(corners) != 4 or not (corners[0] < corners[2] <= width and corners[1] < corners[3] <= height):
+        raise SavedStateError(f"{where}: expected x0, y0, x1, y1 in an image of {width}x{height}, got {value!r}")
+    return Window(corners[0], corners[1], corners[2], corners[3], (height, width))
 
 
 def _seconds(value: object) -> float | None:

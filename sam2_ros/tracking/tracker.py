@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,14 @@ from sam2_ros.model.sam2 import ABSENT_LOGIT, SAM2, MaskPrediction
 from sam2_ros.tracking.image_predictor import ImagePredictor
 from sam2_ros.tracking.memory_bank import BankPolicy
 from sam2_ros.tracking.prompts import make_prompt
-from sam2_ros.tracking.propagation import Engine, encode, propagate, reject_unfit_prompts
+from sam2_ros.tracking.propagation import Advanced, Engine, encode, propagate, reject_unfit_prompts
 from sam2_ros.tracking.replay import accept_prompt, catch_up, resolve_action, resolve_frame, undo_prompt
 from sam2_ros.tracking.state import PrefetchedImage, RawFrame, StreamState, Track
 from sam2_ros.tracking.state_io import from_plain, to_plain
-from sam2_ros.tracking.transforms import centroid_xy, label_image, logits_to_image_size, tight_box_xyxy
+from sam2_ros.tracking.transforms import centroid_xy, label_image, tight_box_xyxy
 from sam2_ros.tracking.types import FrameResult, ObjectState, PromptAction, PromptError, TrackedMask, check_image
+from sam2_ros.tracking.zoom.views import logits_in_image
+from sam2_ros.tracking.zoom.window import MAX_ZOOMED_OBJECTS, Window
 
 _MIN_REPLAYED_FRAMES = (
     2  # before each new frame, whatever the budget: an object that is behind always gains on the stream
@@ -48,6 +50,9 @@ class Tracker:
             frames are replayed in any case.
         recover_after_frames: an OCCLUDED or LOST object is TRACKED again, and has a mask, once it was visible in this
             many consecutive frames, or was prompted.
+        zoom: look for one or two objects in a window round each one's last mask, at the full resolution of the image;
+            in the whole image while an object is not visible, in its first frame, and with more objects. Each window
+            is encoded for itself.
     """
 
     def __init__(
@@ -58,13 +63,16 @@ class Tracker:
         buffer_frames: int = 0,
         catchup_budget_ms: float | None = None,
         recover_after_frames: int = 1,
+        zoom: bool = False,
     ) -> None:
         if recover_after_frames < 1:
             raise ValueError(f"recover_after_frames: expected 1 or more, got {recover_after_frames}")
         if buffer_frames < 0:
             raise ValueError(f"buffer_frames: expected 0 or more, got {buffer_frames}")
         policy = BankPolicy.of(model.config)
-        self._engine = Engine(model, policy, lost_after_frames, corrections_are_conditioning, recover_after_frames)
+        self._engine = Engine(
+            model, policy, lost_after_frames, corrections_are_conditioning, recover_after_frames, zoom
+        )
         self._buffer_frames = buffer_frames
         self._catchup_budget_ms = catchup_budget_ms
         self._state = StreamState()
@@ -214,6 +222,9 @@ class Tracker:
     def prefetch(self, image_rgb: NDArray[np.uint8]) -> PrefetchedImage:
         """Encode an image ahead of its ``step``, which needs no tracker state; may run beside it on another thread.
 
+        With ``zoom`` and one or two objects nothing is encoded: which part of the image is looked at follows from the
+        masks of the step before.
+
         Args:
             image_rgb: (H, W, 3) uint8, RGB; must not be written to before its ``step``.
 
@@ -223,7 +234,8 @@ class Tracker:
         started = time.perf_counter()
         check_image(image_rgb)
         network = self._engine.model
-        features = encode(network, RawFrame(0, image_rgb)).features
+        zooms = self._engine.zoom and 1 <= len(self._state.tracks) <= MAX_ZOOMED_OBJECTS
+        features = None if zooms else encode(network, RawFrame(0, image_rgb)).features
         return PrefetchedImage(image_rgb, features, network, (time.perf_counter() - started) * 1e3)
 
     @torch.inference_mode()
@@ -255,8 +267,8 @@ class Tracker:
         state = self._state.copy()
         catch_up(self._engine, state, self._catchup_budget_ms, _MIN_REPLAYED_FRAMES)
         reject_unfit_prompts(state, height, width)
-        predictions = propagate(self._engine, state, image, stamp_s, self._buffer_frames)
-        result = build_result(state, predictions, (height, width), started)
+        advanced = propagate(self._engine, state, image, stamp_s, self._buffer_frames)
+        result = build_result(state, advanced, (height, width), started)
         state.rejected = ()
         self._state = state
         return result
@@ -285,28 +297,26 @@ class Tracker:
         return tracks[object_id]
 
 
-def build_result(
-    state: StreamState, predictions: Mapping[str, MaskPrediction], size_hw: tuple[int, int], started_s: float
-) -> FrameResult:
+def build_result(state: StreamState, advanced: Advanced, size_hw: tuple[int, int], started_s: float) -> FrameResult:
     """The result of the newest frame: every object at the camera image's size, and the label image.
 
     Args:
         state: after ``propagate``.
-        predictions: by object id; an object without one gets an empty mask.
+        advanced: from ``propagate``; an object without a prediction gets an empty mask.
         size_hw: of the camera image, px.
         started_s: when the work on this image began, by ``time.perf_counter``.
     """
     height, width = size_hw
     objects = {track.object_id: _empty_mask(track, height, width) for track in state.tracks.values()}
-    segmented = [track for track in state.tracks.values() if track.object_id in predictions]
+    segmented = [track for track in state.tracks.values() if track.object_id in advanced.predictions]
 
     def full_size() -> Iterator[NDArray[np.float32]]:
         for track in segmented:
-            prediction = predictions[track.object_id]
-            logits_hw = logits_to_image_size(prediction.logits_b1hw[:, 0], height, width)[0].cpu().numpy()
+            prediction, window = advanced.predictions[track.object_id], advanced.windows.get(track.object_id)
+            logits_hw = logits_in_image(prediction.logits_b1hw, window, size_hw)
             if track.state != ObjectState.TRACKED:  # also a recovering object whose visibility is not confirmed yet
                 logits_hw = np.full_like(logits_hw, ABSENT_LOGIT)
-            objects[track.object_id] = _tracked_mask(track, prediction, logits_hw)
+            objects[track.object_id] = _tracked_mask(track, prediction, window, logits_hw)
             yield logits_hw
 
     labels_hw = label_image(full_size(), [track.label for track in segmented], height, width)
@@ -314,7 +324,9 @@ def build_result(
     return FrameResult(state.next_frame - 1, tuple(objects.values()), labels_hw, inference_ms, state.rejected)
 
 
-def _tracked_mask(track: Track, prediction: MaskPrediction, logits_hw: NDArray[np.float32]) -> TrackedMask:
+def _tracked_mask(
+    track: Track, prediction: MaskPrediction, window: Window | None, logits_hw: NDArray[np.float32]
+) -> TrackedMask:
     mask = logits_hw > 0
     return TrackedMask(
         object_id=track.object_id,
@@ -327,6 +339,7 @@ def _tracked_mask(track: Track, prediction: MaskPrediction, logits_hw: NDArray[n
         box_xyxy=tight_box_xyxy(mask),
         centroid_xy=centroid_xy(mask),
         low_res_logits=prediction.logits_b1hw[0, 0].cpu().numpy(),
+        window_xyxy=None if window is None else window.box_xyxy,
     )
 
 

@@ -46,6 +46,7 @@ class TrackedMask:
     box_xyxy: tuple[int, int, int, int] | None  # tight box, x1 and y1 exclusive; None when the mask is empty
     centroid_xy: tuple[float, float] | None  # mean pixel position; None when the mask is empty
     low_res_logits: NDArray[np.float32] | None = None  # (S/4, S/4) for model input S; > 0 = object
+    window_xyxy: tuple[int, int, int, int] | None = None  # what the network looked at; None: the whole image
 
 
 @dataclass(frozen=True)

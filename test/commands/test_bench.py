@@ -34,6 +34,14 @@ def test_nano_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert all(float(row["image_encoder"]) > 0 and float(row["gflop"]) > 0 for row in rows)
 
 
+def test_zoom_is_timed_beside_the_whole_image(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", *SMALL, "--zoom"]) == 0
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert f"{summary['default']}, zoom" in summary["ms"]
+    assert main(["bench", *SMALL, "--zoom", "--objects", "3"]) == 2
+    assert "zoom is for at most 2 objects, got 3" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(import_official_builder() is None, reason="needs the official package: run `make venv`")
 def test_beside_the_official_code(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "--model", "sam2.1_hiera_tiny", *SMALL]) == 0

@@ -45,6 +45,7 @@ def test_the_node_gets_its_model(tmp_path: Path) -> None:
     node = command_of(parse("--model", "sam2.1_hiera_tiny", "--checkpoint", str(tmp_path / "tiny.pt")), "node")
     assert "model:=sam2.1_hiera_tiny" in node
     assert f"checkpoint:={tmp_path / 'tiny.pt'}" in node
+    assert "zoom:=true" in command_of(parse("--zoom"), "node") and "zoom:=true" not in node
     assert not {"checkpoint:=", "model:="} & {word[: word.find("=") + 1] for word in command_of(parse(), "node")}
 
 

@@ -95,6 +95,11 @@ def test_the_tracker_keeps_as_much_of_the_past_as_the_parameters_say() -> None:
     assert (tracker._buffer_frames, tracker._catchup_budget_ms) == (60, 12.0)
 
 
+@pytest.mark.parametrize("zoom", [False, True])
+def test_zoom_can_be_asked_for(zoom: bool) -> None:
+    assert load(weights="random", zoom=zoom)._engine.zoom is zoom
+
+
 def test_compiling_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CompiledNetwork, "warm_up", lambda self: None)
     networks = SharedNetworks()

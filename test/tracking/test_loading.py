@@ -111,6 +111,7 @@ def test_every_argument_reaches_the_network_and_the_tracker(monkeypatch: pytest.
         "buffer_frames": 3,
         "catchup_budget_ms": 4.0,
         "recover_after_frames": 5,
+        "zoom": True,
     }
     assert for_network.keys() | for_tracker.keys() == signature(load_tracker).parameters.keys()
     network, tracker = Mock(), Mock()

@@ -271,7 +271,7 @@ def test_failing_step_changes_nothing(
 
     with monkeypatch.context() as patch:
         if where == "describe":
-            patch.setattr(tracker_module, "logits_to_image_size", fail)
+            patch.setattr(tracker_module, "logits_in_image", fail)
         else:
             patch.setattr(model, where, fail)
         for _ in range(2):

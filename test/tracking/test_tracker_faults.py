@@ -130,7 +130,7 @@ def test_failing_step_leaves_those_behind_where_they_were(
     behind: Tracker, model: SAM2, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(*((tracker_module, "logits_to_image_size") if where == "describe" else (model, where)), fail)
+        patch.setattr(*((tracker_module, "logits_in_image") if where == "describe" else (model, where)), fail)
         with pytest.raises(ModelError):
             behind.step(FRAMES[7])
     assert behind.frames_behind == {"mug": 3, "new": 3}

@@ -1,4 +1,4 @@
-"""A clip seen through a window that follows one object, as a tracker that zooms in would see it."""
+"""A clip seen through a window that follows one object, as a tracker that zooms in (``tracking/zoom``) would see it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam2_ros.data.clips.clip import MIN_FIRST_AREA_PX, Clip
+from sam2_ros.tracking.zoom.window import Window, WindowRules, next_window, place_window
 
 WINDOW_DETAIL = 1.5  # clips that will be seen through a window are made that much larger
 
@@ -44,23 +45,14 @@ class WindowedClips:
 
 @dataclass(frozen=True)
 class WindowRange:
-    """How a window is drawn round a mask."""
+    """How the windows of clips vary round those of the tracker."""
 
-    zoom: float = 2.0  # sides of the window, in longer sides of the mask's box
+    zoom: float = WindowRules.zoom  # sides of the window, in longer sides of the mask's box
     min_zoom: float = 1.6
     max_zoom: float = 3.0
+    size_jitter: float = 0.08  # standard deviation of the logarithm of the window's side
     jitter: float = 0.06  # of the window's side: how far its middle strays, as the box of a predicted mask does
-    smallest: float = 0.18  # of the frame's side; what is enlarged further is mush
     whole_first_prob: float = 0.5  # the first frame is seen whole, since nothing is known yet
-
-
-@dataclass(frozen=True)
-class SquareWindow:
-    """A square part of the frame, px; the whole frame where nothing is followed."""
-
-    x0: int
-    y0: int
-    side: int
 
 
 def windowed(
@@ -70,7 +62,8 @@ def windowed(
 
     Each frame is seen through a window round the mask of the frame before, as far as that was in its own window: a
     tracker knows no more. Where that mask was empty, the whole frame is seen. So a fast object leaves its window,
-    counts as absent there, and is met again in the next frame.
+    counts as absent there, and is met again in the next frame. Size and motion of the windows are the tracker's
+    (``next_window``), with a jitter.
 
     Args:
         clip: T frames of S px.
@@ -89,31 +82,42 @@ def windowed(
     zoom = float(np.clip(ranges.zoom * np.exp(rng.normal(0, 0.2)), ranges.min_zoom, ranges.max_zoom))
     masks_thw = clip.masks_tnhw[:, target]
     known_hw = np.zeros_like(masks_thw[0]) if rng.random() < ranges.whole_first_prob else masks_thw[0]
+    previous: Window | None = None
     images, masks = [], []
     for image_hwc, mask_hw in zip(clip.images_thwc, masks_thw, strict=True):
-        window = window_round(known_hw, zoom, rng, ranges)
-        rows, columns = slice(window.y0, window.y0 + window.side), slice(window.x0, window.x0 + window.side)
-        images.append(_resized(image_hwc[rows, columns], size_px))
-        masks.append(_resized(mask_hw[rows, columns].astype(np.uint8) * 255, size_px) > 127)
+        window = window_round(known_hw, previous, zoom, rng, ranges)
+        images.append(_resized(image_hwc[window.slices], size_px))
+        masks.append(_resized(mask_hw[window.slices].astype(np.uint8) * 255, size_px) > 127)
         known_hw = np.zeros_like(mask_hw)
         if masks[-1].any():
-            known_hw[rows, columns] = mask_hw[rows, columns]
+            known_hw[window.slices] = mask_hw[window.slices]
+        previous = None if window.is_whole else window
     return Clip(np.stack(images), np.stack(masks)[:, None])
 
 
 def window_round(
-    mask_hw: NDArray[np.bool_], zoom: float, rng: np.random.Generator, ranges: WindowRange
-) -> SquareWindow:
-    """A square about ``zoom`` times as large as the mask's box, inside the frame; all of it for an empty mask."""
-    size = mask_hw.shape[0]
+    mask_hw: NDArray[np.bool_],
+    previous: Window | None,
+    zoom: float,
+    rng: np.random.Generator,
+    ranges: WindowRange,
+) -> Window:
+    """The window for the frame after the one with this mask; the whole frame for an empty mask.
+
+    Args:
+        mask_hw: what is known of the object.
+        previous: the window of the mask's frame; None where that was seen whole.
+        zoom, rng, ranges: see ``WindowRange``.
+    """
+    frame_hw = (mask_hw.shape[0], mask_hw.shape[1])
     if not mask_hw.any():
-        return SquareWindow(0, 0, size)
+        return Window.whole(frame_hw)
     x, y, w, h = cv2.boundingRect(mask_hw.astype(np.uint8))
-    side = zoom * max(w, h) * float(np.exp(rng.normal(0, 0.08)))
-    side = int(np.clip(round(side), max(8, np.ceil(ranges.smallest * size)), size))
-    middle = np.array([x + w / 2, y + h / 2]) + rng.normal(0, ranges.jitter, 2) * side
-    corner = np.clip(np.round(middle - side / 2), 0, size - side).astype(int)
-    return SquareWindow(int(corner[0]), int(corner[1]), side)
+    followed = next_window((x, y, x + w, y + h), frame_hw, previous, WindowRules(zoom))
+    side = followed.side * float(np.exp(rng.normal(0, ranges.size_jitter)))
+    strayed_xy = rng.normal(0, ranges.jitter, 2) * side
+    middle_xy = np.array([followed.x0 + followed.x1, followed.y0 + followed.y1]) / 2 + strayed_xy
+    return place_window(middle_xy.tolist(), side, frame_hw)
 
 
 def choose_target(clip: Clip, rng: np.random.Generator) -> int:

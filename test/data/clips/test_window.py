@@ -6,6 +6,7 @@ import numpy as np
 
 from sam2_ros.data.clips.clip import Clip
 from sam2_ros.data.clips.window import WindowedClips, WindowRange, choose_target, window_round, windowed
+from sam2_ros.tracking.zoom.window import Window, WindowRules, next_window
 
 SIZE_PX = 64
 EXACT = WindowRange(jitter=0.0, whole_first_prob=0.0)
@@ -68,12 +69,28 @@ def test_the_first_frame_is_whole_as_often_as_told() -> None:
 def test_windows_stay_inside_the_frame_and_are_not_too_small() -> None:
     mask = np.zeros((SIZE_PX, SIZE_PX), bool)
     mask[0, 63] = True
-    ranges = WindowRange()
     for seed in range(20):
-        window = window_round(mask, 2.0, np.random.default_rng(seed), ranges)
-        assert window.side >= ranges.smallest * SIZE_PX
-        assert window.x0 >= 0 and window.y0 >= 0
-        assert window.x0 + window.side <= SIZE_PX and window.y0 + window.side <= SIZE_PX
+        window = window_round(mask, None, 2.0, np.random.default_rng(seed), WindowRange())
+        assert window.side >= WindowRules.smallest * SIZE_PX
+        assert Window.whole((SIZE_PX, SIZE_PX)).contains(window.box_xyxy)
+
+
+def test_without_jitter_the_windows_are_those_of_the_tracker() -> None:
+    exact = WindowRange(size_jitter=0.0, jitter=0.0)
+    previous: Window | None = None
+    for x in (10, 12, 20, 24, 40):
+        mask = np.zeros((SIZE_PX, SIZE_PX), bool)
+        mask[20:30, x : x + 12] = True
+        window = window_round(mask, previous, 2.0, np.random.default_rng(0), exact)
+        assert window == next_window((x, 20, x + 12, 30), (SIZE_PX, SIZE_PX), previous)
+        previous = window
+
+
+def test_windows_vary_by_the_jitter_alone() -> None:
+    mask = np.zeros((SIZE_PX, SIZE_PX), bool)
+    mask[26:36, 26:36] = True
+    windows = {window_round(mask, None, 2.0, np.random.default_rng(seed), WindowRange()) for seed in range(20)}
+    assert len(windows) > 5 and all(16 <= window.side <= 25 for window in windows)
 
 
 def test_a_smaller_clip_can_be_made_of_a_larger_one() -> None:
