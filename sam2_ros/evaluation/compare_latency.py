@@ -142,8 +142,7 @@ def compare_latency(
         threads: of the CPU; None: PyTorch's default.
         size_hw, with_official: of the camera image, px; False times our code alone.
         emulated: include bfloat16 without hardware support, which is a hundred times slower.
-        approximations: include our default with these.
-        with_compiled, with_zoom: include our default, compiled (on a GPU always), and with zoom.
+        approximations, with_compiled, with_zoom: include our default with each; compiled on a GPU always.
         progress: called with a description of each step.
 
     Raises:

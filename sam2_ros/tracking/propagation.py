@@ -154,8 +154,11 @@ class Advanced:
     failed: dict[str, str]  # object id -> reason why its prompts for this frame could not be applied
     windows: dict[str, Window]  # that objects were seen through; the others were seen in the whole image
 
+    def shows(self, object_id: str) -> bool:
+        return object_id in self.tracks and self.tracks[object_id].state is ObjectState.TRACKED
+
     def and_also(self, others: Advanced) -> Advanced:
-        """Both outcomes, of different objects."""
+        """Both outcomes; where both are of one object, the other one."""
         return Advanced(*({**getattr(self, f.name), **getattr(others, f.name)} for f in fields(self)))
 
 
@@ -267,6 +270,9 @@ def advance_in_windows(
 ) -> tuple[Frame | RawFrame, Advanced]:
     """``Engine.advance`` for each object in its window, and for those without one together in the whole image.
 
+    An object that starts in this frame is looked for in the whole image, and once more in the window round what was
+    found: else its first memory would show it at another scale than every later frame.
+
     Args:
         engine, tracks, prompts: see ``Engine.advance``.
         frame: the whole image, encoded already or not.
@@ -275,23 +281,28 @@ def advance_in_windows(
     Returns:
         The whole frame, encoded if an object needed it, and the outcome.
     """
-    windows = {
-        t.object_id: window_in_frame(
-            t.window if engine.zoom else None, frame.size_hw, since_replaced(prompts.get(t.object_id, ())), num_objects
-        )
-        for t in tracks
-    }
+    given = {track.object_id: since_replaced(prompts.get(track.object_id, ())) for track in tracks}
+    starting = [t.object_id for t in tracks if not t.has_memory or _replaces(given[t.object_id])]
+
+    def window_of(track: Track) -> Window | None:
+        followed = track.window if engine.zoom else None
+        return window_in_frame(followed, frame.size_hw, given[track.object_id], num_objects)
+
+    windows = {t.object_id: None if t.object_id in starting else window_of(t) for t in tracks}
     image_rgb, advanced = frame.image_rgb, NOTHING_ADVANCED
     whole = [track for track in tracks if windows[track.object_id] is None]
     if whole:
         if isinstance(frame, RawFrame):
             frame = replace(encode(engine.model, frame), image_rgb=image_rgb if engine.zoom else None)
         advanced = engine.advance(frame, whole, prompts)
+        windows |= {i: window_of(advanced.tracks[i]) for i in starting if i in advanced.tracks}
     for track in tracks:
         if (window := windows[track.object_id]) is not None:
             assert image_rgb is not None, "with zoom the image is kept"
             view = encode(engine.model, RawFrame(frame.index, image_rgb), window)
-            advanced = advanced.and_also(engine.advance(view, [track], prompts))
+            seen = engine.advance(view, [track], prompts)
+            if track.object_id not in starting or seen.shows(track.object_id):
+                advanced = advanced.and_also(seen)
     return frame, advanced
 
 

@@ -51,8 +51,8 @@ class Tracker:
         recover_after_frames: an OCCLUDED or LOST object is TRACKED again, and has a mask, once it was visible in this
             many consecutive frames, or was prompted.
         zoom: look for one or two objects in a window round each one's last mask, at the full resolution of the image;
-            in the whole image while an object is not visible, in its first frame, and with more objects. Each window
-            is encoded for itself.
+            in the whole image while an object is not visible, and with more objects. Each window is encoded for
+            itself.
     """
 
     def __init__(

@@ -13,8 +13,9 @@ from sam2_ros.evaluation.official import randomise
 from sam2_ros.model.config import MODELS, HieraSpec, ModelConfig, PerceiverSpec, PooledMemory, RepViTSpec, VitSpec
 from sam2_ros.model.mask_decoder import StabilityFallback
 from sam2_ros.model.sam2 import SAM2
-from sam2_ros.tracking.transforms import logits_to_image_size
 from sam2_ros.tracking.types import FrameResult
+from sam2_ros.tracking.zoom.views import logits_in_image
+from sam2_ros.tracking.zoom.window import Window
 
 # What two ways to the same answer may differ by, on a tiny model's logits of up to 27. The sums are of float32, but
 # memories are kept as bfloat16: where the last bit of a sum decides to which side one is rounded, 2^-8 of a memory
@@ -128,8 +129,12 @@ def logits_of(object_id: str, results: Sequence[FrameResult]) -> NDArray[np.floa
 def _without_near_tie(result: FrameResult) -> NDArray[np.bool_]:
     """(H, W); False where zero or another object's logit is so near to the highest that rounding could decide."""
     height, width = result.label_image.shape
-    low_res = [torch.from_numpy(t.low_res_logits)[None] for t in result if t.low_res_logits is not None]
-    full = [logits_to_image_size(logits, height, width) for logits in low_res]
+    windows = [None if t.window_xyxy is None else Window(*t.window_xyxy, (height, width)) for t in result]
+    full = [
+        torch.from_numpy(logits_in_image(torch.from_numpy(t.low_res_logits)[None, None], window, (height, width)))[None]
+        for t, window in zip(result, windows, strict=True)
+        if t.low_res_logits is not None
+    ]
     nothing = [torch.full((1, height, width), value) for value in (0.0, -torch.inf)]
     highest, second = torch.cat((*nothing, *full)).topk(2, dim=0).values
     return (highest - second > 2 * ROUNDING_LOGITS).numpy()

@@ -19,7 +19,7 @@ MEGABYTE = 1e6
 def test_the_tests_it_names_exist() -> None:
     named = set(re.findall(r"`(test_\w+)`", PAGE))
     tests = {
-        name for path in FOLDER.glob("test_*.py") for name in re.findall(r"^def (test_\w+)", path.read_text(), re.M)
+        name for path in FOLDER.rglob("test_*.py") for name in re.findall(r"^def (test_\w+)", path.read_text(), re.M)
     }
     assert len(named) > 30
     assert not named - tests, "docs/tracking.md names tests that are not there"

@@ -52,7 +52,8 @@ class WindowRange:
     max_zoom: float = 3.0
     size_jitter: float = 0.08  # standard deviation of the logarithm of the window's side
     jitter: float = 0.06  # of the window's side: how far its middle strays, as the box of a predicted mask does
-    whole_first_prob: float = 0.5  # the first frame is seen whole, since nothing is known yet
+    # The first frame is seen whole; the tracker does so only where the object is not found in its window.
+    whole_first_prob: float = 0.25
 
 
 def windowed(

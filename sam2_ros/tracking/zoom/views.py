@@ -12,7 +12,6 @@ from torch import Tensor
 from sam2_ros.model.sam2 import ABSENT_LOGIT
 from sam2_ros.tracking.prompts import AcceptedPrompt, Prompt
 from sam2_ros.tracking.transforms import logits_to_image_size, tight_box_xyxy
-from sam2_ros.tracking.types import PromptAction
 from sam2_ros.tracking.zoom.window import MAX_ZOOMED_OBJECTS, Window, next_window
 
 
@@ -24,17 +23,14 @@ def window_in_frame(
     A prompt in time and the same prompt later find the same window, because it follows from these arguments alone.
 
     Args:
-        followed: the object's window as of before the frame; None where its whereabouts are not known.
+        followed: the object's window; None where its whereabouts are not known.
         size_hw: of the frame's image, px.
-        given: the object's prompts for the frame. One that reaches out of the window, or that starts the object again,
-            needs the whole image.
+        given: the object's prompts for the frame. One that reaches out of the window needs the whole image.
         num_objects: that are tracked in the frame.
     """
     if followed is None or followed.image_hw != size_hw or num_objects > MAX_ZOOMED_OBJECTS:
         return None
-    if any(each.action is PromptAction.REPLACE or not _is_inside(each.prompt, followed) for each in given):
-        return None
-    return followed
+    return followed if all(_is_inside(each.prompt, followed) for each in given) else None
 
 
 def _is_inside(prompt: Prompt, window: Window) -> bool:
