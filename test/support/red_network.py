@@ -6,6 +6,7 @@ Everything else (memory, pointers, the size of the logits) is that of a network 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +17,13 @@ from torch import Tensor
 
 from sam2_ros.model.prompt_encoder import PointPrompts
 from sam2_ros.model.sam2 import ABSENT_LOGIT, SAM2, ImageFeatures, MaskPrediction
+from sam2_ros.tracking.tracker import Tracker
 from sam2_ros.tracking.transforms import IMAGENET_MEAN, IMAGENET_STD
+from sam2_ros.tracking.zoom.window import Window
 
 RED = (255, 0, 0)
+SIZE_HW = (80, 120)
+LEFT, RIGHT = (30, 30, 38, 38), (90, 40, 98, 48)  # boxes x0, y0, x1, y1
 
 
 @dataclass(frozen=True)
@@ -82,3 +87,24 @@ def red_frame(
 
 def red_mask(image_rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return np.asarray(image_rgb[..., 0] > 127)
+
+
+def moved(box: tuple[int, int, int, int], x: int, y: int = 0) -> tuple[int, int, int, int]:
+    return box[0] + x, box[1] + y, box[2] + x, box[3] + y
+
+
+def mask_of(box: tuple[int, int, int, int]) -> NDArray[np.bool_]:
+    return red_mask(red_frame(box))
+
+
+def zooming(network: RedNetwork, image: NDArray[np.uint8], frames: int = 12, **options: Any) -> Tracker:
+    """A tracker that has followed the object in LEFT until its window is still."""
+    tracker = Tracker(network, zoom=True, **options)
+    tracker.add_prompt("a", mask=mask_of(LEFT))
+    for _ in range(frames):
+        tracker.step(image)
+    return tracker
+
+
+def window_of(tracker: Tracker, object_id: str = "a") -> Window | None:
+    return tracker._state.tracks[object_id].window
