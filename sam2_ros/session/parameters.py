@@ -126,9 +126,7 @@ class NodeParameters:
         maximum=16,
     )
     zoom: bool = _parameter(
-        False,
-        "With one or two objects, look for each in a window round its last mask, about twice its size, in place of the "
-        "whole image: finer outlines of what is small in the image, and one image encoding for each object.",
+        False, "Look for one or two objects in windows round their last masks: finer, one image encoding for each."
     )
     compile: bool = _parameter(False, "Compile the model while configuring: minutes, for faster steps on a GPU.")
     num_threads: int = _parameter(
