@@ -246,7 +246,7 @@ def is_visible(prediction: MaskPrediction, height: int, width: int) -> bool:
 
     Args:
         prediction: of one object (B = 1).
-        height, width: of what the mask covers, the camera image or a window of it, px. A small mask can be lost on the way to its size.
+        height, width: of the part of the image that was seen, px. A small mask can be lost on the way to its size.
     """
     logits_1hw = prediction.logits_b1hw[:, 0]
     if not bool(prediction.object_score_logits_b1 > 0):
