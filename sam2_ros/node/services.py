@@ -149,6 +149,7 @@ class Services:
     async def _add_objects(self, session: Session, request: Any, response: Any) -> None:
         if not request.prompts:
             raise NoAnswerError("no prompts: expected at least one in `prompts`")
+        check_count(request.prompts)
         read = [read_or_reject(message) for message in request.prompts]
         outcomes = await self._prompt(session, read, request, response)
         response.results = [outcome_to_message(outcome) for outcome in outcomes]
@@ -261,6 +262,15 @@ class NoAnswerError(RuntimeError):
     """The request was not carried out; the message goes to the caller."""
 
 
+MAX_PROMPTS = 256  # of one call: they are carried out between two images
+
+
+def check_count(prompts: Sequence[Any]) -> None:
+    """PromptError for more prompts than one call may have."""
+    if len(prompts) > MAX_PROMPTS:
+        raise PromptError(f"prompts: expected at most {MAX_PROMPTS} in a call, got {len(prompts)}; call again for more")
+
+
 def timeout_s(wanted_s: float, default_s: float) -> float:
     """The request's own timeout if it has one, else the node's."""
     if not 0 <= wanted_s <= MAX_TIMEOUT_S:  # NaN included
@@ -321,6 +331,7 @@ def summarize(outcomes: list[PromptOutcome]) -> str:
 
 def read_request(message: Any) -> SegmentRequest:
     """A ``SegmentImage`` request as the session takes it; PromptError when the message itself makes no sense."""
+    check_count(message.prompts)
     image = message.image
     is_empty = image.width == 0 and image.height == 0 and len(image.data) == 0
     try:
