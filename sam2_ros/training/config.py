@@ -71,6 +71,7 @@ class TrainConfig:
     stages: tuple[Stage, ...]
     photo_roots: tuple[PhotoFolder, ...] = ()  # folders with images/ and masks/, for synthetic clips
     photo_cache_mb: int = 256  # photographs that each worker process keeps decoded
+    model_roots: tuple[str, ...] = ()  # folders or archives (.sh3f) of .obj models, for solids in synthetic clips
     synthetic_weight: float = 1.0  # share of draws of synthetic clips, beside the videos'
     videos: tuple[VideoSource, ...] = ()
     reverse_probability: float = 0.5  # clips that run backwards

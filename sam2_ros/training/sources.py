@@ -10,6 +10,7 @@ import numpy as np
 
 from sam2_ros.data.clips.clip import Clip, mosaic, reversed_clip
 from sam2_ros.data.clips.clip_config import ClipConfig
+from sam2_ros.data.clips.models import ModelLibrary
 from sam2_ros.data.clips.photos import PhotoLibrary
 from sam2_ros.data.clips.synthetic import SyntheticClips
 from sam2_ros.data.clips.video_clips import VideoClips, open_training_videos
@@ -72,11 +73,14 @@ class TrainingData:
         self._library: PhotoLibrary | None = None
         if config.photo_roots and config.synthetic_weight > 0:
             self._library = PhotoLibrary.from_folders(config.photo_roots, config.photo_cache_mb)
+        models = [Path(root) for root in config.model_roots]
+        self._models = ModelLibrary.from_roots(models) if models else None
         self._videos = [(open_training_videos(Path(v.root), v.held_out), v.weight) for v in config.videos]
 
     def describe(self) -> str:
         photographs, videos = len(self._library) if self._library else 0, sum(len(found) for found, _ in self._videos)
-        return f"{photographs} photographs, {videos} videos"
+        models = f", {len(self._models)} models" if self._models else ""
+        return f"{photographs} photographs, {videos} videos{models}"
 
     def clips(self, stage: Stage) -> StageClips:
         """What a stage learns from."""
@@ -100,7 +104,9 @@ class TrainingData:
         if self._library is not None:
             # Every clip has something to prompt: one that shows its objects later only could not be used.
             sure = ClipConfig(visible_at_start_prob=1.0, absence_prob=config.absence_probability)
-            sources.append(SyntheticClips(self._library, shape.size_px, shape.frames, max(3, max_objects), sure))
+            sources.append(
+                SyntheticClips(self._library, shape.size_px, shape.frames, max(3, max_objects), sure, self._models)
+            )
             weights.append(config.synthetic_weight)
         for videos, weight in self._videos:
             sources.append(VideoClips(videos, shape.size_px, shape.frames, max_objects))

@@ -146,3 +146,16 @@ def test_clips_are_seen_through_windows_as_often_as_the_config_says(
     images = replace(STAGE, frames=1)
     TrainingData(TrainConfig("nano", (images,), folders, window_probability=1.0)).clips(images)
     assert len(given) == 1
+
+
+def test_models_are_found_once_and_given_to_the_clips(
+    photo_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "thing.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
+    given: list[object] = []
+    monkeypatch.setattr(sources, "SyntheticClips", lambda *args: given.append(args[5]))
+    folders = (PhotoFolder(str(photo_root)),)
+    data = TrainingData(TrainConfig("nano", (STAGE,), folders, model_roots=(str(tmp_path),)))
+    assert data.describe() == "3 photographs, 0 videos, 1 models"
+    data.clips(STAGE)
+    assert given[0] is given[-1] is not None

@@ -20,6 +20,7 @@ from sam2_ros.data.clips.cutouts import (
     random_texture,
     shrink,
 )
+from sam2_ros.data.clips.models import repainted
 from sam2_ros.data.clips.photos import Photo
 from sam2_ros.data.clips.scene import Layer
 from sam2_ros.data.clips.solids import Solid, Turning, moving_solid, random_solid
@@ -120,7 +121,11 @@ def draw_body(stage: Stage, backdrop: Photo, share: float) -> Body:
         return _flat(stage, procedural_cutout(rng, stage.texture_hwc()), share)
     if stage.happens(config.solid_prob):
         radius = float(np.sqrt(share * stage.aspect / _SOLID_AREA))
-        return SolidBody(random_solid(rng, stage.texture_hwc()), min(radius, 0.6))
+        if stage.models is not None and stage.happens(config.model_prob):
+            solid = repainted(stage.models.draw(rng), rng, stage.texture_hwc())
+        else:
+            solid = random_solid(rng, stage.texture_hwc())
+        return SolidBody(solid, min(radius, 0.6))
     if backdrop.instances and stage.happens(config.own_photo_prob):
         return photo_body(stage, backdrop, share)
     # Another object of a photograph that is there already is often of the same kind, and decoding costs most.

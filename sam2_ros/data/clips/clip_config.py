@@ -17,6 +17,7 @@ class ClipConfig:
     # What is pasted.
     procedural_prob: float = 0.10  # of bodies: shapes of no category
     solid_prob: float = 0.25  # of bodies: lit solids that turn out of the image plane
+    model_prob: float = 0.7  # of solids: a modelled thing, where there are models
     joint_prob: float = 0.6  # of cut-outs that have limbs: they swing
     tilt_prob: float = 0.5  # of other cut-outs: they turn like a card, with perspective
     deform_prob: float = 0.5

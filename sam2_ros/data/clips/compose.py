@@ -12,6 +12,7 @@ from sam2_ros.data.clips.bodies import Body, cover_body, draw_body
 from sam2_ros.data.clips.clip_config import ClipConfig
 from sam2_ros.data.clips.cutouts import pick_instance, random_texture
 from sam2_ros.data.clips.lifting import Lifted, lifted_layer, without
+from sam2_ros.data.clips.models import ModelLibrary
 from sam2_ros.data.clips.photos import Instance, Photo, PhotoLibrary
 from sam2_ros.data.clips.scene import Backdrop, Layer, Scene
 from sam2_ros.data.clips.stage import Stage, Window, moving_backdrop, others_in, random_window, window_around
@@ -58,6 +59,7 @@ def composite_scene(
     config: ClipConfig,
     *,
     absence: bool = False,
+    models: ModelLibrary | None = None,
 ) -> Scene:
     """Objects on paths of their own over a moving photograph: targets, look-alikes, distractors and occluders.
 
@@ -69,8 +71,9 @@ def composite_scene(
         max_objects: targets at most.
         config: probabilities and ranges.
         absence: most targets leave, are hidden or gone for a part of the clip.
+        models: modelled things to draw from, too.
     """
-    stage = Stage.draw(library, rng, size_px, num_frames, config)
+    stage = Stage.draw(library, rng, size_px, num_frames, config, models)
     photo = stage.photo(with_instances=stage.happens(0.5))
     window = random_window(photo, stage)
     own: list[Instance] = []

@@ -133,10 +133,15 @@ def jitter(cutout: Cutout, rng: np.random.Generator) -> Cutout:
         rgba = rgba[:, ::-1]
     if rng.random() < 0.1:
         rgba = rgba[::-1]
+    return recoloured(replace(cutout, rgba_hwc=np.ascontiguousarray(rgba)), rng)
+
+
+def recoloured(cutout: Cutout, rng: np.random.Generator) -> Cutout:
+    """Brighter or darker, and a little of another colour, at random."""
     gain = np.exp(rng.normal(0, 0.15)) * np.exp(rng.normal(0, 0.06, 3))
-    recolour = np.zeros((4, 5))
-    recolour[:3, :3], recolour[:3, 4], recolour[3, 3] = np.diag(gain), rng.normal(0, 12), 1.0
-    return replace(cutout, rgba_hwc=cv2.transform(np.ascontiguousarray(rgba), recolour))
+    mix = np.zeros((4, 5))
+    mix[:3, :3], mix[:3, 4], mix[3, 3] = np.diag(gain), rng.normal(0, 12), 1.0
+    return replace(cutout, rgba_hwc=cv2.transform(cutout.rgba_hwc, mix))
 
 
 def shrink(cutout: Cutout, scale: float) -> Cutout:

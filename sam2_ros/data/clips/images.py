@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sam2_ros.data.clips.bodies import draw_body
 from sam2_ros.data.clips.clip import Clip
 from sam2_ros.data.clips.clip_config import ClipConfig
+from sam2_ros.data.clips.models import ModelLibrary
 from sam2_ros.data.clips.motion import scene_to_frame
 from sam2_ros.data.clips.photometric import apply_look, random_look
 from sam2_ros.data.clips.photos import Photo, PhotoLibrary
@@ -22,13 +23,18 @@ _MAX_PASTED = 4
 
 
 def draw_image(
-    library: PhotoLibrary, rng: np.random.Generator, size_px: int, max_objects: int, config: ClipConfig
+    library: PhotoLibrary,
+    rng: np.random.Generator,
+    size_px: int,
+    max_objects: int,
+    config: ClipConfig,
+    models: ModelLibrary | None = None,
 ) -> Clip | None:
     """A clip of one frame with up to max_objects objects in random order; None if the crop shows none.
 
     The index map is sampled once, whatever the number of objects.
     """
-    stage = Stage.draw(library, rng, size_px, 1, config)
+    stage = Stage.draw(library, rng, size_px, 1, config, models)
     photo = stage.photo(with_instances=True)
     matrix_23 = _crop(photo, rng, size_px)
     image = _image_through(photo.image_hwc, matrix_23, size_px)

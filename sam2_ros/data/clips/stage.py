@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sam2_ros.data.clips.actors import acting_centers, racing_centers
 from sam2_ros.data.clips.clip_config import ClipConfig
+from sam2_ros.data.clips.models import ModelLibrary
 from sam2_ros.data.clips.motion import (
     CameraRange,
     Deformation,
@@ -50,18 +51,25 @@ class Stage:
     motion: float  # factor on all motion of this clip
     shutter: float = 0.0  # share of the time between frames for which the shutter is open
     shadow: Shadow | None = None  # of all objects
+    models: ModelLibrary | None = None
     photos: list[Photo] = field(default_factory=list)  # drawn for this scene so far
 
     @classmethod
     def draw(
-        cls, library: PhotoLibrary, rng: np.random.Generator, size_px: int, num_frames: int, config: ClipConfig
+        cls,
+        library: PhotoLibrary,
+        rng: np.random.Generator,
+        size_px: int,
+        num_frames: int,
+        config: ClipConfig,
+        models: ModelLibrary | None = None,
     ) -> Stage:
         # Short clips move less in total, so that the steps between frames stay trackable.
         motion = config.motion * np.exp(rng.normal(0, config.motion_spread)) * min(1.0, np.sqrt(num_frames / 8))
         aspect = rng.uniform(1.0, config.max_aspect)
         shutter = rng.uniform(0.15, 0.7) if rng.random() < config.blur_prob and num_frames > 1 else 0.0
         shadow = _draw_shadow(rng) if rng.random() < config.shadow_prob else None
-        return cls(library, rng, size_px, num_frames, config, aspect, float(motion), shutter, shadow)
+        return cls(library, rng, size_px, num_frames, config, aspect, float(motion), shutter, shadow, models)
 
     def photo(self, *, with_instances: bool = False) -> Photo:
         """A photograph of the library."""

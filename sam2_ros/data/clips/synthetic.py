@@ -12,6 +12,7 @@ from sam2_ros.data.clips.clip import Clip
 from sam2_ros.data.clips.clip_config import ClipConfig
 from sam2_ros.data.clips.compose import composite_scene, empty_scene, moving_photo_scene
 from sam2_ros.data.clips.images import draw_image
+from sam2_ros.data.clips.models import ModelLibrary
 from sam2_ros.data.clips.photometric import Look, apply_look, random_look
 from sam2_ros.data.clips.photos import MIN_AREA_SHARE, PhotoLibrary
 from sam2_ros.data.clips.scene import NOBODY, Rendered, Scene, render
@@ -41,6 +42,7 @@ class SyntheticClips:
         num_frames: int,
         max_objects: int = 3,
         config: ClipConfig | None = None,
+        models: ModelLibrary | None = None,
     ) -> None:
         """Keep the settings; nothing is drawn yet.
 
@@ -50,6 +52,7 @@ class SyntheticClips:
             num_frames: T.
             max_objects: largest N.
             config: probabilities and ranges.
+            models: modelled things to draw from, too.
 
         Raises:
             ValueError: a size or count is not positive.
@@ -59,7 +62,7 @@ class SyntheticClips:
                 f"expected size_px >= 16, num_frames >= 1 and max_objects >= 1, "
                 f"got {size_px}, {num_frames} and {max_objects}"
             )
-        self._library = library
+        self._library, self._models = library, models
         self._size_px = size_px
         self._num_frames = num_frames
         self._max_objects = max_objects
@@ -91,12 +94,15 @@ class SyntheticClips:
     def _draw(self, rng: np.random.Generator, visible_at_start: bool) -> Clip | None:
         config = self._config
         if self._num_frames == 1:
-            return draw_image(self._library, rng, self._size_px, self._max_objects, config)
+            return draw_image(self._library, rng, self._size_px, self._max_objects, config, self._models)
         absence = rng.random() < config.absence_prob
         cut = self._cut(rng) if absence and rng.random() < config.cut_share else None
         sizes = (self._size_px, self._num_frames, self._max_objects)
-        make = moving_photo_scene if rng.random() < config.moving_photo_prob else composite_scene
-        scene = make(self._library, rng, *sizes, config, absence=absence and cut is None)
+        absence = absence and cut is None
+        if rng.random() < config.moving_photo_prob:
+            scene = moving_photo_scene(self._library, rng, *sizes, config, absence=absence)
+        else:
+            scene = composite_scene(self._library, rng, *sizes, config, absence=absence, models=self._models)
         return self._render(scene, cut, rng, visible_at_start)
 
     def _cut(self, rng: np.random.Generator) -> _Cut:

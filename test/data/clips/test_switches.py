@@ -11,8 +11,10 @@ from memory_photos import MemoryPhotos
 
 from sam2_ros.data.clips.clip_config import ClipConfig
 from sam2_ros.data.clips.compose import composite_scene, moving_photo_scene
+from sam2_ros.data.clips.models import ModelLibrary
 from sam2_ros.data.clips.photos import Photo, make_photo
 from sam2_ros.data.clips.scene import Layer, Scene
+from sam2_ros.data.clips.solids import Solid, random_solid
 from sam2_ros.data.clips.stage import Stage
 
 SIZE_PX, FRAMES, SEEDS = 48, 6, range(16)
@@ -167,3 +169,25 @@ def test_further_cutouts_come_from_a_photograph_that_is_there_as_often_as_told()
         return len(drawn) / len(SEEDS)
 
     assert photographs(1.0) < 0.7 * photographs(0.0)
+
+
+def test_solids_are_modelled_things_as_often_as_told() -> None:
+    class OneModel(ModelLibrary):
+        def __init__(self) -> None:
+            self.solid = random_solid(np.random.default_rng(0), LIBRARY.photos[0].image_hwc)
+
+        def draw(self, rng: np.random.Generator) -> Solid:
+            return self.solid
+
+    models = OneModel()
+
+    def share(probability: float) -> float:
+        settings = ClipConfig(**{**OFF, "solid_prob": 1.0, "model_prob": probability})
+        drawn = [
+            composite_scene(LIBRARY, np.random.default_rng(seed), SIZE_PX, 2, 1, settings, models=models)
+            for seed in SEEDS
+        ]
+        meshes = [layer.mesh for scene in drawn for layer in scene.layers if layer.mesh is not None]
+        return float(np.mean([moving.mesh is models.solid.mesh for moving in meshes]))
+
+    assert share(0.0) == 0 and share(1.0) == 1
