@@ -55,6 +55,7 @@ def test_dice(logits: torch.Tensor, target: torch.Tensor, expected: float) -> No
     [
         (row(1, 1, -1, -1), row(1, 0, 1, 0), 1 / 3),
         (row(1, -1), row(1, 0), 1.0),
+        (row(1, 1, -1), row(1, 0.5, 0.49), 1.0),  # a pixel that is half covered is part of the object
         (row(-1, -1), row(0, 0), 1.0),
         (row(-1, -1), row(0, 1), 0.0),
         (row(1, -1), row(0, 0), 0.0),
