@@ -15,6 +15,8 @@ from sam2_ros.tracking.tracker import Tracker
 from sam2_ros.tracking.types import ObjectState, PromptAction
 from sam2_ros.tracking.zoom.window import Window
 
+pytestmark = pytest.mark.numeric
+
 REPLACE = PromptAction.REPLACE
 
 

@@ -10,6 +10,8 @@ from sam2_ros.training.build import build_for_training
 from sam2_ros.training.config import Stage, TrainConfig
 from sam2_ros.training.run_state import Run
 
+pytestmark = pytest.mark.numeric
+
 STAGE = Stage(steps=1, size_px=64, frames=1, clips_per_batch=1, lr=1e-3, lr_end=0.0)
 
 
