@@ -17,7 +17,8 @@ from rcl_interfaces.msg import (
 )
 from rclpy.node import Node
 
-from sam2_ros.session.parameters import NodeParameters, ParameterError, ParameterSpec, parse, schema
+from sam2_ros.session.parameter_spec import ParameterError, ParameterSpec
+from sam2_ros.session.parameters import NodeParameters, parse, schema
 
 LARGEST_INTEGER = 2**63 - 1
 

@@ -43,7 +43,8 @@ from sam2_ros.perception.depth import DepthSource
 from sam2_ros.session.events import Event, EventType
 from sam2_ros.session.model_loading import SharedNetworks, describe_model, load_configured_tracker, warm_up
 from sam2_ros.session.objects import TrackerLike, TrackingView
-from sam2_ros.session.parameters import NodeParameters, ParameterError, camera_names, parse
+from sam2_ros.session.parameter_spec import ParameterError
+from sam2_ros.session.parameters import NodeParameters, camera_names, parse
 from sam2_ros.session.session import Session
 from sam2_ros.tracking.concurrency import TaskThread
 from sam2_ros.tracking.heap import keep_heap

@@ -136,6 +136,10 @@ class Services:
             raise NoAnswerError(f"{path}: not done within {FILE_TIMEOUT_S:g} s; a file may still be written later")
         return future.result()
 
+    async def _session_path(self, wanted: str) -> Path:
+        folder = self._parameters().session_dir
+        return await self._file_access(lambda: session_path(wanted, folder), Path(wanted))
+
     async def _answer_of(self, future: Future[T]) -> T:
         limit_s = self._parameters().service_timeout_s
         answer = await self._until(future, limit_s)
@@ -224,7 +228,7 @@ class Services:
         response.success, response.message = True, "enabled" if request.data else "disabled; objects are kept"
 
     async def _save_session(self, session: Session, request: Any, response: Any) -> None:
-        path = session_path(request.path)
+        path = await self._session_path(request.path)
         saved = await self._answer_of(session.save())
         await self._file_access(lambda: write_session(path, saved, overwrite=request.overwrite), path)
         count = len(saved["objects"])
@@ -235,7 +239,7 @@ class Services:
     async def _load_session(self, session: Session, request: Any, response: Any) -> None:
         if not request.path:
             raise NoAnswerError("no path: expected that of a file that ~/save_session wrote")
-        path = session_path(request.path)
+        path = await self._session_path(request.path)
         saved = await self._until(in_thread(lambda: read_session(path)), MAX_TIMEOUT_S)
         assert saved is not None, "reading takes less than MAX_TIMEOUT_S"
         view = await self._answer_of(session.load(saved, str(path)))

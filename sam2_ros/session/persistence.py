@@ -69,15 +69,35 @@ class SessionSnapshot:
         return SessionSnapshot(state, _number(values["next_number"], "next_number", 1), objects)
 
 
-def session_path(wanted: str) -> Path:
-    """The absolute path of a request; an empty one becomes a name with the current time."""
+def session_path(wanted: str, session_dir: str = "") -> Path:
+    """The absolute path of a request; an empty one becomes a name with the current time.
+
+    With ``session_dir`` a relative path begins there, and the result has its links resolved and lies in that folder.
+
+    Raises:
+        SessionFileError: no name of a file, no such folder, or a path that leads out of it.
+    """
     name = wanted or time.strftime("sam2_session_%Y%m%d_%H%M%S.pt")
-    if "\0" in name:
-        raise SessionFileError(f"path: expected the name of a file, got {name!r}")
+    path = _expanded(name, "path")
+    if not session_dir:
+        return path.absolute()
     try:
-        return Path(name).expanduser().absolute()
+        folder = _expanded(session_dir, "session_dir").resolve(strict=True)
+        resolved = (folder / path).resolve()
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
+        raise SessionFileError(f"{name!r} cannot be looked for in session_dir {session_dir!r}: {error}") from error
+    if not folder.is_dir() or not resolved.is_relative_to(folder):
+        raise SessionFileError(f"path: expected a file in session_dir, {folder}, got {name!r}, which is {resolved}")
+    return resolved
+
+
+def _expanded(name: str, what: str) -> Path:
+    if "\0" in name:
+        raise SessionFileError(f"{what}: expected the name of a file, got {name!r}")
+    try:
+        return Path(name).expanduser()
     except RuntimeError as error:
-        raise SessionFileError(f"path: {name!r} begins with the home of a user who is not known: {error}") from error
+        raise SessionFileError(f"{what}: {name!r} begins with the home of a user who is not known: {error}") from error
 
 
 def write_session(path: Path, saved: Mapping[str, Any], *, overwrite: bool) -> None:

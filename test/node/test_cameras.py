@@ -22,7 +22,8 @@ from sam2_ros.msg import TrackedObjectArray
 from sam2_ros.node import sam2_node as cameras
 from sam2_ros.node.conversions import array_to_image
 from sam2_ros.session.model_loading import SharedNetworks, load_configured_tracker
-from sam2_ros.session.parameters import ParameterError, camera_names, parse
+from sam2_ros.session.parameter_spec import ParameterError
+from sam2_ros.session.parameters import camera_names, parse
 from sam2_ros.session.session import Session
 from sam2_ros.tracking.concurrency import TaskThread
 

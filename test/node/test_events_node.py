@@ -207,6 +207,26 @@ def test_save_and_load_as_services(make_ros_rig: Callable[..., Any], tmp_path: P
     assert path in events[2].message
 
 
+def test_session_dir_confines_both_services(make_ros_rig: Callable[..., Any], tmp_path: Path) -> None:
+    kept_in = tmp_path / "sessions"
+    kept_in.mkdir()
+    (kept_in / "out").symlink_to(tmp_path)
+    rig = make_ros_rig(session_dir=str(kept_in))
+    rig.start()
+    rig.call(AddObjects, "add_objects", prompts=[click("mug")])
+    saved = rig.call(SaveSession, "save_session", path="s.pt")
+    assert saved.success and saved.path == str(kept_in / "s.pt"), saved.message
+    (tmp_path / "outside.pt").write_bytes((kept_in / "s.pt").read_bytes())
+    for path in (str(tmp_path / "outside.pt"), "../outside.pt", "out/outside.pt"):
+        for kind, name, fields in (
+            (SaveSession, "save_session", {"overwrite": True}),
+            (LoadSession, "load_session", {}),
+        ):
+            rejected = rig.call(kind, name, path=path, **fields)
+            assert not rejected.success and "expected a file in session_dir" in rejected.message
+    assert rig.call(LoadSession, "load_session", path="s.pt").success
+
+
 def test_out_of_memory_is_an_event_and_in_the_diagnostics(ros_rig: Any) -> None:
     events: list[TrackEvent] = ros_rig.collect(TrackEvent, "events", EVENTS_QOS)
     statuses: list[DiagnosticArray] = []

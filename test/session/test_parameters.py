@@ -10,7 +10,8 @@ import yaml
 
 from sam2_ros.model.config import MODELS
 from sam2_ros.session import parameters
-from sam2_ros.session.parameters import NodeParameters, ParameterError, parse, schema
+from sam2_ros.session.parameter_spec import ParameterError
+from sam2_ros.session.parameters import NodeParameters, parse, schema
 
 ROOT = Path(__file__).parents[2]
 

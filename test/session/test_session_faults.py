@@ -15,7 +15,8 @@ from session_rig import SessionRig, click
 from sam2_ros.node.diagnostics import DiagnosticsReporter
 from sam2_ros.node.services import why_pending
 from sam2_ros.session.events import EventType
-from sam2_ros.session.parameters import ParameterError, parse
+from sam2_ros.session.parameter_spec import ParameterError
+from sam2_ros.session.parameters import parse
 from sam2_ros.session.stats import TOO_OLD_S, StatsCollector
 
 
