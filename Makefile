@@ -46,7 +46,7 @@ $(VENV)/.stamp-tools: requirements/build.txt constraints.txt
 # Again after a change of the messages: an editable install serves our Python from the checkout, the generated code not.
 $(VENV)/.stamp-package: $(VENV)/.stamp-tools pyproject.toml CMakeLists.txt package.xml $(wildcard msg/*.msg srv/*.srv)
 	@echo "[2/4] torch, OpenCV, ROS 2, the test tools, and this package (its messages compile for about a minute)" >&2
-	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[test,parity,workspace,bags,export,video,hub]' | $(SHOW_PROGRESS) >&2
+	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[test,parity,workspace,bags,export,video,hub,annotate,ray]' | $(SHOW_PROGRESS) >&2
 	@touch $@
 
 $(VENV)/.stamp-parity: requirements/parity.txt $(VENV)/.stamp-package
