@@ -12,7 +12,6 @@ from sam2_ros.annotate.masklets import (
     PALETTE_RGB,
     Masklet,
     MaskletFrame,
-    MaskSource,
     Origin,
     ProjectError,
     Verdict,
@@ -255,12 +254,3 @@ class MaskletStore:
         barred = sorted(index for index in indices if masklet.is_frame_locked(index))
         if barred:
             raise ProjectError(f"{masklet.masklet_id} ({masklet.name}): frame {barred[0]} is locked: unlock it first")
-
-
-def conditioning_frames(masklet: Masklet) -> dict[int, MaskletFrame]:
-    """The frames that propagation starts from: locked, or made by a person or a detector, and not by the tracker."""
-    return {
-        index: frame
-        for index, frame in sorted(masklet.frames.items())
-        if frame.visible and (masklet.is_frame_locked(index) or frame.source is not MaskSource.PROPAGATED)
-    }

@@ -166,6 +166,11 @@ class Masklet:
     def locked_frames(self) -> tuple[int, ...]:
         return tuple(index for index in self.frame_indices if self.is_frame_locked(index))
 
+    def is_kept(self, index: int) -> bool:
+        """Whether propagation leaves a frame as it is and learns from it: it is locked, or a person made it."""
+        frame = self.frames.get(index)
+        return frame is not None and (frame.source.by_hand or self.is_frame_locked(index))
+
     @property
     def click_count(self) -> int:
         """Of the prompts that are still there; the interaction log also has those undone."""
