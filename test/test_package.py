@@ -44,6 +44,7 @@ ALLOWED_LAYERS = {
     "cli": {"commands", "tracking"},
     "resources": set(),
     "regular_files": set(),
+    "log_throttle": set(),
     "__init__": {"tracking"},
 }
 # Layers that may import ROS and its messages.
@@ -57,8 +58,8 @@ MODULES_FOR_COMMANDS = (
 )
 # The one module of `tracking` that training clips share with it: so that windows cannot differ. It imports nothing.
 MODULES_FOR_DATA = ("sam2_ros.tracking.zoom.window",)
-# Everybody may look up where config/ lies, what the package is, and what kind of file a path names.
-SHARED_MODULES = {"resources", "regular_files", "__init__"}
+# Everybody may look up where config/ lies, what the package is, what kind of file a path names, and what was logged.
+SHARED_MODULES = {"resources", "regular_files", "log_throttle", "__init__"}
 # Layers whose third-party imports are limited to these. (ROS is only for `node`, see below.)
 ALLOWED_THIRD_PARTY = {
     "model": {"torch", "safetensors"},  # the latter an extra, imported where such a file is read
@@ -73,6 +74,7 @@ ALLOWED_THIRD_PARTY = {
     "cli": set(),
     "resources": set(),
     "regular_files": set(),
+    "log_throttle": set(),
 }
 PACKAGE_OF_MODULE = {"tf2_ros": "tf2_ros_py"}  # where a ROS package's Python is another package
 ROS_MODULES = {

@@ -1,10 +1,8 @@
-"""From parameters to a warm tracker, and what to do when memory runs out."""
+"""From parameters to a warm tracker."""
 
 from __future__ import annotations
 
 import functools
-import logging
-import sys
 import time
 import weakref
 from typing import Any
@@ -12,8 +10,6 @@ from typing import Any
 import numpy as np
 
 from sam2_ros.session.parameters import NodeParameters
-
-logger = logging.getLogger(__name__)
 
 WARM_UP_HEIGHT_PX, WARM_UP_WIDTH_PX = 480, 640
 
@@ -102,18 +98,3 @@ def warm_up(tracker: Any) -> float:
         tracker.step(image_rgb)
     tracker.reset()
     return time.perf_counter() - start_s
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, MemoryError):
-        return True
-    # By name: torch's class has moved between modules, and tests without a network do not import torch.
-    names = {kind.__name__ for kind in type(error).__mro__}
-    return "OutOfMemoryError" in names or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
-
-
-def free_cached_memory() -> None:
-    """Return the device memory that torch caches, so that fragments become usable again."""
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()

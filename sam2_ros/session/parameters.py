@@ -145,8 +145,9 @@ class NodeParameters:
     prompt_buffer_s: float = _parameter(
         1.0,
         "How far back a prompt may name the image it is for, and be undone [s]: so many seconds' images are kept, at "
-        "30 images a second (of slower ones the same number, which reach further back). nano takes 0.8 MB for each, "
-        "SAM 2 17 MB. 0 = stamps of prompts are ignored: each is for the next image.",
+        "30 images a second (of slower ones the same number, which reach further back). nano takes 0.8 MB for each (at "
+        "most 1.2 MB while there is no object), SAM 2 17 MB. 0 = stamps of prompts are ignored: each is for the next "
+        "image.",
         minimum=0.0,
         maximum=10.0,
     )

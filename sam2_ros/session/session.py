@@ -26,7 +26,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam2_ros.session.events import Event, EventSource
-from sam2_ros.session.model_loading import free_cached_memory, is_out_of_memory
 from sam2_ros.session.objects import (
     ObjectRegistry,
     PromptOutcome,
@@ -41,6 +40,7 @@ from sam2_ros.session.segmentation import Segmentation, SegmentRequest, run_in_t
 from sam2_ros.session.stats import SessionStats, StatsCollector
 from sam2_ros.session.work_queue import Command, QueuedImage, SessionStoppedError, WorkQueue
 from sam2_ros.tracking.concurrency import TaskThread
+from sam2_ros.tracking.heap import free_unused_memory, is_out_of_memory, retried_out_of_memory
 from sam2_ros.tracking.types import FrameResult, PromptError
 
 logger = logging.getLogger(__name__)
@@ -171,7 +171,7 @@ class Session:
 
     def save(self) -> Future[dict[str, Any]]:
         """The objects and what is remembered of them, for ``persistence.write_session``."""
-        return self._queue.submit(self._registry.save)
+        return self._queue.submit(lambda: retried_out_of_memory(self._registry.save))
 
     def load(self, saved: Mapping[str, Any], path: str) -> Future[TrackingView]:
         """Go on with what ``persistence.read_session`` has read, in place of the current objects; the new view.
@@ -304,7 +304,8 @@ class Session:
 
     def _step(self, image: QueuedImage, image_rgb: NDArray[np.uint8]) -> FrameResult | None:
         try:
-            return self._tracker.step(image_rgb, image.stamp_ns / 1e9 if image.stamp_ns else None)
+            stamp_s = image.stamp_ns / 1e9 if image.stamp_ns else None
+            return retried_out_of_memory(lambda: self._tracker.step(image_rgb, stamp_s))
         except Exception as error:
             why = f"{type(error).__name__}: {error}"
             memory_is_out = is_out_of_memory(error)
@@ -315,7 +316,7 @@ class Session:
         return None
 
     def _drop_newest_object(self, image: QueuedImage, why: str) -> None:
-        """Go on with one object less."""
+        """Go on with one object less, after memory was out twice in a row for this image."""
         newest = self._tracker.object_ids[-1:]
         what = f"{newest[0]!r}, the newest object, was dropped" if newest else "there is no object to drop"
         message = f"out of memory, {what} ({why})"
@@ -324,7 +325,7 @@ class Session:
             self._registry.remove(newest)
             self.events.removed(newest, message, image.message.header)
             self._refresh_view()
-        free_cached_memory()
+        free_unused_memory()
 
     # Commands, on the model thread -----------------------------------------------------------------------------------
 
@@ -372,7 +373,7 @@ class Session:
         return enabled
 
     def _load(self, saved: Mapping[str, Any], path: str) -> TrackingView:
-        self._registry.load(saved)
+        retried_out_of_memory(lambda: self._registry.load(saved))
         self._refresh_view()
         self.events.loaded(path, self._view.objects)
         return self._view

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sam2_ros.log_throttle import LogThrottle
+
 logger = logging.getLogger(__name__)
 
 REPEAT_ERROR_S = 5.0  # the same error is logged at most this often
@@ -55,7 +57,7 @@ class StatsCollector:
         self._too_old_since_s = 0.0
         self._too_old_told_s = 0.0
         self._last_error = ""
-        self._last_error_logged_s = -REPEAT_ERROR_S
+        self._errors_logged = LogThrottle(REPEAT_ERROR_S, clock=clock)
         self._latency_ms: deque[float] = deque(maxlen=LATENCIES_KEPT)
         self._inference_ms: deque[float] = deque(maxlen=LATENCIES_KEPT)
         self._waiting_ms: deque[float] = deque(maxlen=LATENCIES_KEPT)
@@ -116,14 +118,10 @@ class StatsCollector:
 
     def note_failure(self, text: str, *, with_traceback: bool = True) -> None:
         """Count it, and log it unless the same was logged a moment ago: a stream repeats its errors."""
-        now_s = self._clock()
         with self._lock:
             self._failed += 1
-            repeated = text == self._last_error and now_s - self._last_error_logged_s < REPEAT_ERROR_S
             self._last_error = text
-            if not repeated:
-                self._last_error_logged_s = now_s
-        if not repeated:
+        if self._errors_logged.is_due(text):
             logger.error("%s", text, exc_info=with_traceback)
 
     def snapshot(self) -> SessionStats:

@@ -7,6 +7,7 @@ code serves the newest frame (``propagate``) and past frames that are replayed (
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sam2_ros.model.sam2 import SAM2, MaskPrediction, MemoryTokens
+from sam2_ros.tracking.heap import retried_out_of_memory
 from sam2_ros.tracking.memory_bank import BankPolicy, FrameMemory, gather_tokens, stack_tokens
 from sam2_ros.tracking.prompts import (
     AcceptedPrompt,
@@ -28,7 +30,7 @@ from sam2_ros.tracking.prompts import (
     since_replaced,
     to_model_points,
 )
-from sam2_ros.tracking.state import Frame, PastFrame, PrefetchedImage, RawFrame, StreamState, Track
+from sam2_ros.tracking.state import Frame, InputFrame, PastFrame, PrefetchedImage, RawFrame, StreamState, Track
 from sam2_ros.tracking.transforms import image_to_input, logits_to_image_size, mask_to_input
 from sam2_ros.tracking.types import ObjectState, PromptAction, PromptError
 from sam2_ros.tracking.zoom.views import through_window, window_after, window_in_frame
@@ -43,11 +45,30 @@ _MAX_BATCH = 16  # objects in one batch, so that the peak memory of a step does 
 _MULTIMASK_MAX_POINTS = 1  # more points, or a box, count as unambiguous
 
 
-def encode(model: SAM2, raw: RawFrame, window: Window | None = None) -> Frame:
+def encode(model: SAM2, frame: RawFrame | InputFrame, window: Window | None = None) -> Frame:
     """Encode an image, or the part of it in a window."""
+    inputs = frame.inputs_13ss if isinstance(frame, InputFrame) else _input_of(model, frame, window)
+    return Frame(frame.index, model.encode_image(inputs), frame.height, frame.width, window)
+
+
+def _input_of(model: SAM2, raw: RawFrame, window: Window | None = None) -> Tensor:
     image_rgb = raw.image_rgb if window is None else raw.image_rgb[window.slices]
-    inputs = image_to_input(image_rgb, model.config.image_size, model.no_mem_embed.device)
-    return Frame(raw.index, model.encode_image(inputs), raw.height, raw.width, window)
+    return image_to_input(image_rgb, model.config.image_size, model.no_mem_embed.device)
+
+
+def for_buffer(engine: Engine, frame: Frame | RawFrame | InputFrame) -> Frame | RawFrame | InputFrame:
+    """The frame as it is kept: an image that is not encoded as the model's input, unless the image takes less memory.
+
+    A replayed frame is then as bit for bit what it would have been in time. With zoom the image itself is kept.
+    """
+    if isinstance(frame, Frame):
+        return frame.kept(with_image=engine.zoom)
+    if isinstance(frame, InputFrame):
+        return frame
+    input_bytes = 3 * engine.model.config.image_size**2 * torch.float32.itemsize
+    if engine.zoom or frame.image_rgb.nbytes <= input_bytes:
+        return frame.kept()
+    return InputFrame(frame.index, _input_of(engine.model, frame), frame.height, frame.width)
 
 
 def track_from_memory(
@@ -200,7 +221,9 @@ class Engine:
                 continue
             tracked = None if _replaces(given) else predictions.get(object_id)
             try:
-                prediction, memory = apply_prompts(self.model, frame, track, given, self.policy, tracked)
+                prediction, memory = retried_out_of_memory(
+                    functools.partial(apply_prompts, self.model, frame, track, given, self.policy, tracked)
+                )
             except Exception as error:  # of any kind: a prompt must not stop the stream
                 logger.warning("the prompt for %s could not be applied", object_id, exc_info=True)
                 failed[object_id] = f"the model could not apply the prompt: {type(error).__name__}: {error}"
@@ -263,11 +286,11 @@ def _replaces(given: Sequence[AcceptedPrompt]) -> bool:
 
 def advance_in_windows(
     engine: Engine,
-    frame: Frame | RawFrame,
+    frame: Frame | RawFrame | InputFrame,
     tracks: Sequence[Track],
     prompts: Mapping[str, tuple[AcceptedPrompt, ...]],
     num_objects: int,
-) -> tuple[Frame | RawFrame, Advanced]:
+) -> tuple[Frame | RawFrame | InputFrame, Advanced]:
     """``Engine.advance`` for each object in its window, and for those without one together in the whole image.
 
     An object that starts in this frame is looked for in the whole image, and once more in the window round what was
@@ -292,7 +315,7 @@ def advance_in_windows(
     image_rgb, advanced = frame.image_rgb, NOTHING_ADVANCED
     whole = [track for track in tracks if windows[track.object_id] is None]
     if whole:
-        if isinstance(frame, RawFrame):
+        if not isinstance(frame, Frame):
             frame = replace(encode(engine.model, frame), image_rgb=image_rgb if engine.zoom else None)
         advanced = engine.advance(frame, whole, prompts)
         windows |= {i: window_of(advanced.tracks[i]) for i in starting if i in advanced.tracks}
@@ -343,7 +366,9 @@ def propagate(
         The outcome.
     """
     index = state.next_frame
-    frame: Frame | RawFrame = image.as_frame(index) if isinstance(image, PrefetchedImage) else RawFrame(index, image)
+    frame: Frame | RawFrame | InputFrame = (
+        image.as_frame(index) if isinstance(image, PrefetchedImage) else RawFrame(index, image)
+    )
     before = dict(state.tracks)
     tracks = [track for track in before.values() if track.has_memory or track.object_id not in state.replays]
     advanced = NOTHING_ADVANCED
@@ -352,7 +377,7 @@ def propagate(
         prompts = {object_id: given for object_id, given in state.waiting.items() if object_id in ids}
         frame, advanced = advance_in_windows(engine, frame, tracks, prompts, len(before))
     if buffer_frames:
-        frame = frame.kept(with_image=engine.zoom)
+        frame = for_buffer(engine, frame)
     for object_id, why in advanced.failed.items():
         _reject_prompts(state, object_id, why)
     state.tracks.update(advanced.tracks)

@@ -12,6 +12,7 @@ import logging
 import time
 from dataclasses import replace
 
+from sam2_ros.tracking.heap import retried_out_of_memory
 from sam2_ros.tracking.prompts import AcceptedPrompt, Prompt, clipping_note, fit_to_image
 from sam2_ros.tracking.propagation import Engine, advance_in_windows
 from sam2_ros.tracking.state import Replay, StreamState, Track, frame_of_index, frame_of_stamp, reach
@@ -214,7 +215,9 @@ def _advance(engine: Engine, state: StreamState, replay: Replay) -> None:
     track = _cleared(engine, replay.tracks[index], past.cleared.get(object_id, ()), index)
     try:
         given = {object_id: state.prompts_of(object_id, index)}
-        frame, advanced = advance_in_windows(engine, past.frame, [track], given, state.objects_in(index))
+        frame, advanced = retried_out_of_memory(
+            lambda: advance_in_windows(engine, past.frame, [track], given, state.objects_in(index))
+        )
         why = advanced.failed.get(object_id)
     except Exception as error:
         logger.warning("the replay of %s failed", object_id, exc_info=True)

@@ -14,6 +14,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from sam2_ros.model.sam2 import SAM2, ImageFeatures
 from sam2_ros.tracking.memory_bank import BankPolicy, FrameMemory, MemorySelection
@@ -68,9 +69,25 @@ class RawFrame:
     def size_hw(self) -> tuple[int, int]:
         return self.height, self.width
 
-    def kept(self, with_image: bool) -> RawFrame:
-        """The frame for the buffer, which needs the image in any case; the caller may reuse its array."""
+    def kept(self) -> RawFrame:
+        """The frame for the buffer; the caller may reuse the array of its image."""
         return replace(self, image_rgb=self.image_rgb.copy())
+
+
+@dataclass(frozen=True)
+class InputFrame:
+    """The model's input made of an image that is not encoded yet: what the buffer keeps of an image larger than it."""
+
+    index: int
+    inputs_13ss: Tensor  # float32, on the device
+    height: int  # of the camera image, px
+    width: int
+
+    image_rgb = None  # as of the other frames: no window of it can be looked at
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        return self.height, self.width
 
 
 @dataclass(frozen=True)
@@ -160,7 +177,7 @@ class Track:
 class PastFrame:
     """A processed frame with what is needed to replay it. Immutable, contents included."""
 
-    frame: Frame | RawFrame
+    frame: Frame | RawFrame | InputFrame
     stamp_s: float | None
     tracks: Mapping[str, Track]  # as of before this frame; later tracks share the memories
     prompts: Mapping[str, tuple[AcceptedPrompt, ...]]  # applied to this frame

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from diagnostic_msgs.msg import DiagnosticStatus
-from session_rig import SessionRig, click
+from session_rig import DEADLINE_S, SessionRig, click
 
 from sam2_ros.node.diagnostics import DiagnosticsReporter
 from sam2_ros.node.services import why_pending
@@ -43,14 +43,14 @@ def make_rig(fake_tracker: Any) -> Iterator[Callable[..., SessionRig]]:
     ],
     ids=["device", "machine", "allocator"],
 )
-def test_out_of_memory_drops_the_newest_object_says_so_and_goes_on(
+def test_out_of_memory_twice_drops_the_newest_object_says_so_and_goes_on(
     make_rig: Callable[..., SessionRig], error: Exception
 ) -> None:
     rig = make_rig()
     rig.prompt(click("old"), click("new"))
     rig.offer(1)
     rig.wait_for(1)
-    rig.tracker.fail_next = [error]
+    rig.tracker.fail_next = [error, error]
     rig.events.clear()
     rig.offer(2)
     rig.settle()
@@ -63,17 +63,49 @@ def test_out_of_memory_drops_the_newest_object_says_so_and_goes_on(
     assert rig.prompt(click("another"))[0].label == 3
 
 
-def test_out_of_memory_again_and_again_leaves_a_session_without_objects(make_rig: Callable[..., SessionRig]) -> None:
+def test_out_of_memory_once_costs_no_object_and_no_image(make_rig: Callable[..., SessionRig]) -> None:
     rig = make_rig()
     rig.prompt(click("a"), click("b"))
-    rig.tracker.fail_next = [MemoryError() for _ in range(3)]
-    for value in range(3):
+    rig.tracker.fail_next = [MemoryError()]
+    rig.offer(1)
+    assert [item.tracked.object_id for item in rig.wait_for(1).objects] == ["a", "b"]
+    assert (rig.session.stats().failed, rig.session.stats().last_error) == (0, "")
+    assert EventType.REMOVED not in [event.type for event in rig.events]
+
+
+@pytest.mark.parametrize("name", ["save_state", "load_state"])
+def test_a_session_is_saved_and_loaded_once_memory_was_freed(
+    make_rig: Callable[..., SessionRig], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    rig = make_rig()
+    rig.prompt(click("a"))
+    real, errors = getattr(rig.tracker, name), [MemoryError()]
+
+    def short_of_memory(*state: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return real(*state)
+
+    monkeypatch.setattr(rig.tracker, name, short_of_memory)
+    saved = rig.session.save().result(DEADLINE_S)
+    view = rig.session.load(saved, "a.pt").result(DEADLINE_S)
+    assert [item.tracked.object_id for item in view.objects] == ["a"] and not errors
+
+
+def test_out_of_memory_again_and_again_leaves_a_session_without_objects_and_is_logged_once(
+    make_rig: Callable[..., SessionRig], caplog: pytest.LogCaptureFixture
+) -> None:
+    rig = make_rig()
+    rig.prompt(click("a"), click("b"))
+    rig.tracker.fail_next = [MemoryError(f"{size} GiB, please") for size in range(10)]
+    for value in range(5):
         rig.offer(value)
         rig.settle()
     rig.offer(9)
     assert rig.wait_for(1).objects == ()
     assert [event.object_id for event in rig.events if event.type is EventType.REMOVED] == ["b", "a"]
-    assert "no object to drop" in rig.session.stats().last_error
+    logged = [record.getMessage() for record in caplog.records]
+    assert ["no object to drop" in text for text in logged] == [False, False, True]
 
 
 def test_every_frame_is_processed_in_order_when_asked(make_rig: Callable[..., SessionRig]) -> None:

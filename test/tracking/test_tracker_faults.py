@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from tiny_model import assert_same_logits, assert_same_result, noise_frames, tiny_model
@@ -230,3 +231,39 @@ def test_an_interrupt_is_no_prompts_fault(
         with pytest.raises(interrupt):
             behind.catch_up()
     assert behind.frames_behind == {"mug": 3, "new": 3}
+
+
+def out_of_memory(monkeypatch: pytest.MonkeyPatch, model: SAM2, name: str, times: int) -> None:
+    """Let the first calls of a part of the model raise."""
+    real, left = getattr(model, name), [MemoryError("no more") for _ in range(times)]
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if left:
+            raise left.pop()
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(model, name, call)
+
+
+@pytest.mark.parametrize(("times", "stays"), [(1, True), (2, False)])
+def test_a_prompt_without_memory_is_tried_again_before_its_object_goes(
+    model: SAM2, monkeypatch: pytest.MonkeyPatch, times: int, stays: bool
+) -> None:
+    tracker = Tracker(model)
+    tracker.add_prompt("mug", **CLICK)
+    out_of_memory(monkeypatch, model, "decode_masks", times)
+    result = tracker.step(FRAMES[0])
+    assert tracker.object_ids == (("mug",) if stays else ())
+    assert [why for _, why in result.rejected] == (
+        [] if stays else ["the model could not apply the prompt: MemoryError: no more"]
+    )
+
+
+@pytest.mark.parametrize(("times", "given_up"), [(1, []), (2, ["mug"])])
+def test_a_replay_without_memory_is_tried_again_before_it_is_given_up(
+    behind: Tracker, model: SAM2, monkeypatch: pytest.MonkeyPatch, times: int, given_up: list[str]
+) -> None:
+    out_of_memory(monkeypatch, model, "attend_to_memory", times)
+    behind.catch_up()
+    assert [object_id for object_id, _ in behind.step(FRAMES[7]).rejected] == given_up
+    assert behind.object_ids == ("mug", "new")

@@ -123,3 +123,37 @@ def test_more_objects_than_go_through_the_network_at_once_are_as_each_alone(mode
             expected = alone.step(image)["alone"].low_res_logits
             assert_same_logits(result[str(index)].low_res_logits, expected)
     assert [o.label for o in results[-1]] == list(range(1, count + 1))
+
+
+def bytes_of(frame: object) -> int:
+    """What a kept frame holds: arrays, tensors and those of its features."""
+    values = [getattr(frame, name, None) for name in ("image_rgb", "inputs_13ss", "features")]
+    features = [part for value in values if hasattr(value, "top_bchw") for part in vars(value).values()]
+    return sum(value.nbytes for value in (*values, *features) if hasattr(value, "nbytes"))
+
+
+@pytest.mark.parametrize("height", [24, 300], ids=["smaller than the input", "larger"])
+def test_without_an_object_no_more_is_kept_than_the_models_input(model: SAM2, height: int) -> None:
+    """And a prompt for such an image gives what it would have given in time."""
+    images = noise_frames(6, height, 2 * height)
+    late, in_time = Tracker(model, buffer_frames=5), Tracker(model)
+    for image in images[:5]:
+        late.step(image)
+    kept = [bytes_of(past.frame) for past in late._state.past.values()]
+    input_bytes = 3 * TINY.image_size**2 * 4
+    assert kept == [min(input_bytes, images[0].nbytes)] * 5
+    click = {"points": [[height, height / 2]], "labels": [1]}
+    late.add_prompt("mug", **click, frame_index=2)
+    in_time.add_prompt("mug", **click)
+    for image in images[2:5]:
+        in_time.step(image)
+    ours, expected = late.step(images[5])["mug"], in_time.step(images[5])["mug"]
+    assert np.array_equal(ours.low_res_logits, expected.low_res_logits)
+
+
+def test_with_zoom_the_images_are_kept_at_their_full_resolution(model: SAM2) -> None:
+    tracker, images = Tracker(model, buffer_frames=2, zoom=True), noise_frames(2, 300, 600)
+    for image in images:
+        tracker.step(image)
+    for past, image in zip(tracker._state.past.values(), images, strict=True):
+        assert np.array_equal(past.frame.image_rgb, image)

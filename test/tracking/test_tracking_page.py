@@ -35,9 +35,10 @@ def test_sizes_of_what_is_kept() -> None:
         scale = (config.image_size / side) ** 2
         frame = sum(t.nbytes for t in vars(features).values()) * scale
         memory = config.memory_dim * config.feature_size**2 * 2  # bfloat16
-        sizes.append((frame, memory, 30 * (frame + 4 * memory)))
-    rows = re.findall(r"^\| (?:features|a spatial|30 past).* \| ([\d.]+) MB \| ([\d.]+) MB \|$", PAGE, re.M)
-    assert len(rows) == 3
+        model_input = 3 * config.image_size**2 * 4  # float32
+        sizes.append((frame, model_input, memory, 30 * (frame + 4 * memory)))
+    rows = re.findall(r"^\| (?:features|input|a spatial|30 past).* \| ([\d.]+) MB \| ([\d.]+) MB \|$", PAGE, re.M)
+    assert len(rows) == 4
     for (nano, large), expected in zip(rows, zip(*sizes, strict=True), strict=True):
         for told, size in zip((nano, large), expected, strict=True):
             decimals = len(told.partition(".")[2])
