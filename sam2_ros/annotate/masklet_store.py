@@ -30,6 +30,7 @@ class Change:
 
     before: Masklet | None
     after: Masklet | None
+    group: str = ""  # what changes were made as one, and are undone as one
 
     @property
     def masklet_id(self) -> str:
@@ -118,10 +119,15 @@ class MaskletStore:
         """``set_frames`` of one frame."""
         return self.set_frames(masklet_id, {index: frame})
 
-    def set_frames(self, masklet_id: str, frames: Mapping[int, MaskletFrame]) -> Masklet:
+    def set_frames(self, masklet_id: str, frames: Mapping[int, MaskletFrame], group: str = "") -> Masklet:
         """Add or replace the masks, and with them the prompts, of some frames: one change, one file written.
 
         A REJECTED masklet becomes UNVERIFIED, and comes up for verification again.
+
+        Args:
+            masklet_id: of a known masklet.
+            frames: by index.
+            group: calls with the same one that follow each other, as far as this masklet goes, are undone together.
 
         Raises:
             ProjectError: an unknown masklet, a frame outside the recording, a mask of another size, or a frame that is
@@ -132,7 +138,7 @@ class MaskletStore:
             masklet = self.get(masklet_id)
             self._check_frames(frames)
             self._check_unlocked(masklet, frames)
-            return self._apply(masklet, masklet.with_frames(frames))
+            return self._apply(masklet, masklet.with_frames(frames), group)
 
     def clear_frames(self, masklet_id: str, indices: Iterable[int]) -> Masklet:
         """Forget what is known of some frames; those that are not annotated are skipped. Raises as ``set_frames``."""
@@ -191,17 +197,21 @@ class MaskletStore:
         with self._mutex:
             if not stack:
                 return None
-            change = Change(stack[-1].after, stack[-1].before)
+            change = Change(stack[-1].after, stack[-1].before, stack[-1].group)
             self._write(change)
             stack.pop()
             other.append(change)
             return change
 
-    def _apply(self, before: Masklet | None, after: Masklet | None) -> Any:
+    def _apply(self, before: Masklet | None, after: Masklet | None, group: str = "") -> Any:
         """Write a change and remember it; returns ``after``."""
-        change = Change(before, after)
+        change = Change(before, after, group)
         self._write(change)
-        self._undo = [*self._undo, change][-MAX_UNDO:]
+        places = [place for place, each in enumerate(self._undo) if each.masklet_id == change.masklet_id]
+        if group and places and self._undo[places[-1]].group == group:
+            self._undo[places[-1]] = replace(self._undo[places[-1]], after=after)
+        else:
+            self._undo = [*self._undo, change][-MAX_UNDO:]
         self._redo = []
         return after
 

@@ -1,227 +1,322 @@
-"""Masks of one recording from clicks, and their propagation through its frames, forward and backward.
+"""Masks of a recording for an annotator: a frame from its prompts, with or without memory, and propagation both ways.
 
-Each call concerns one masklet and runs a tracker of its own: the memory is made of the frames that the masklet has, so
-nothing that is known of other objects is lost, and nothing needs to be kept between calls. ``step`` has no direction;
-backward is the same stream with the frames the other way round.
+What the network remembers of an object is made of the masks that are stored, of nothing else: those of *anchors*, the
+frames whose mask a person made or locked, as conditioning frames, and those of the frames just before as tracked ones.
+So a result depends on what the person sees, not on how they got there, and stays the same after a restart.
+
+Backward is forward in mirrored time: frame ``i`` has the time ``-i``, as the official predictor does with ``reverse``.
 """
 
 from __future__ import annotations
 
-import copy
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Generic, TypeVar
+from zlib import crc32
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from sam2_ros.annotate.masklets import FramePrompt, Masklet, MaskletFrame, MaskSource, ProjectError
 from sam2_ros.annotate.recordings import Recording
-from sam2_ros.tracking.image_predictor import logits_of_mask
-from sam2_ros.tracking.prompts import Prompt, fit_to_image, make_prompt
-from sam2_ros.tracking.state import PrefetchedImage
-from sam2_ros.tracking.tracker import Tracker
-from sam2_ros.tracking.types import PromptError
+from sam2_ros.data.files.masks import encode_rle
+from sam2_ros.model.sam2 import SAM2, MaskPrediction
+from sam2_ros.tracking.image_predictor import EncodedImage, decode, logits_of_mask
+from sam2_ros.tracking.memory_bank import BankPolicy, FrameMemory
+from sam2_ros.tracking.prompts import AcceptedPrompt, Prompt, fit_to_image, make_prompt
+from sam2_ros.tracking.propagation import Engine, apply_prompts, encode, track_from_memory
+from sam2_ros.tracking.state import Frame, RawFrame, Track
+from sam2_ros.tracking.transforms import logits_to_image_size, mask_to_input
+from sam2_ros.tracking.types import ObjectState, PromptAction, PromptError
 
-CACHED_FRAMES = 24  # whose features are kept: for the large models about 25 MB each
-MAX_CONDITIONING = 7  # frames beside the one that propagation starts from; the tracker keeps 8
-PHASES = (1, 2, 3)
+T = TypeVar("T")
 
-_ID = "masklet"
+PHASES = (1, 2, 3)  # of the paper's data engine, section 5.1
+DOUBTFUL = 0.5  # ``MaskletFrame.doubtfulness`` from which a person should look at a frame
+MAX_ANCHORS = 4  # that a frame is conditioned on: each costs as much as a remembered frame
+_LOST_AFTER_FRAMES = 30
 
 
 @dataclass(frozen=True)
 class Propagation:
-    """One frame that propagation reached."""
+    """One frame of a propagation."""
 
     index: int
-    frame: MaskletFrame
-    done: int  # frames so far, and in all unless a doubtful one ends it earlier
-    total: int
+    frames: dict[str, MaskletFrame]  # by masklet id; without those that end before, and without anchors, which are kept
+    done: int  # frames so far
+    total: int  # frames at most
+
+
+class _KnownMasks:
+    """What is stored of one object, as the network needs it."""
+
+    def __init__(self, masklet: Masklet) -> None:
+        self._masklet = masklet
+        frames = masklet.frames
+        self.barriers = frozenset(masklet.locked_frames)
+        self.kept = frozenset(index for index in frames if masklet.is_kept(index))
+        made = self.kept or {index for index, frame in frames.items() if frame.source is not MaskSource.PROPAGATED}
+        self.anchors = sorted(index for index in made if frames[index].visible)
+        self.mask_of = lru_cache(maxsize=16)(self._mask_of)
+
+    def _mask_of(self, index: int) -> NDArray[np.bool_] | None:
+        """(H, W) of a frame in which the object is visible; None for any other."""
+        frame = self._masklet.frames.get(index)
+        if frame is None or not frame.visible:
+            return None
+        mask = frame.mask()
+        return mask if mask.any() else None
+
+    def near(self, index: int) -> list[int]:
+        """The anchors that a frame is conditioned on, ascending: the nearest on each side, then the nearest others."""
+        by_distance = sorted((a for a in self.anchors if a != index), key=lambda a: abs(a - index))
+        before, after = (next((a for a in by_distance if (a < index) == side), None) for side in (True, False))
+        first = [a for a in (before, after) if a is not None]
+        return sorted([*first, *(a for a in by_distance if a not in first)][:MAX_ANCHORS])
+
+
+class _Latest(Generic[T]):
+    """The values that were used last, at most ``limit``."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._values: OrderedDict[Hashable, T] = OrderedDict()
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._values
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        if key not in self._values:
+            self._values[key] = make()
+            while len(self._values) > self._limit:
+                self._values.popitem(last=False)
+        self._values.move_to_end(key)
+        return self._values[key]
 
 
 class Segmenter:
-    """Segments in one recording. Not thread-safe; stores nothing.
+    """The network over the frames of one recording. Not thread-safe.
 
     Args:
-        tracker: its network and settings are used; the tracker itself is left alone.
-        recording: whose frames are read.
+        network: in eval mode, on the device to use.
+        recording: its frames are read when they are needed.
+        cached_frames: encodings that are kept, those used last; 4 MB each with nano, 17 MB with SAM 2 at 1024 px.
     """
 
-    def __init__(self, tracker: Tracker, recording: Recording) -> None:
-        self._tracker = _empty(tracker)
-        self._predictor = tracker.image_predictor()
+    def __init__(self, network: SAM2, recording: Recording, cached_frames: int = 24) -> None:
+        self._network = network
         self._recording = recording
-        self._encoded: OrderedDict[int, PrefetchedImage] = OrderedDict()
+        self._policy = BankPolicy.of(network.config)
+        self._engine = Engine(network, self._policy, _LOST_AFTER_FRAMES, corrections_are_conditioning=False)
+        self._frames: _Latest[Frame] = _Latest(cached_frames)
+        self._memories: _Latest[FrameMemory] = _Latest(8 * cached_frames)
 
-    def encode(self, index: int) -> PrefetchedImage:
-        """The features of a frame: kept for the frames that were asked for last, so that the next click is quick.
+    @torch.inference_mode()
+    def encode(self, index: int, masklet: Masklet | None = None) -> None:
+        """Encode a frame, and the memories that a correction of a masklet there needs, ahead of the first click."""
+        frame = self._encoded(index)
+        if masklet is not None and (known := _KnownMasks(masklet)).near(index):
+            self._track_into(frame, index, known)
 
-        Raises:
-            ProjectError: there is no such frame, or it cannot be read.
-        """
-        if index not in self._encoded:
-            self._encoded[index] = self._tracker.prefetch(self._recording.frame_rgb(index))
-            if len(self._encoded) > CACHED_FRAMES:
-                self._encoded.popitem(last=False)
-        self._encoded.move_to_end(index)
-        return self._encoded[index]
-
+    @torch.inference_mode()
     def click(
-        self, masklet: Masklet | None, index: int, prompts: Sequence[FramePrompt], phase: int = 3
-    ) -> MaskletFrame:
-        """The mask of one frame from its prompts.
-
-        Phases 1 and 2 (SAM 2 paper, section 5) look at the frame alone. In phase 3 the masklet's other frames are
-        remembered: the object is found in this frame first, unless it has a mask there, and the prompts correct that.
-
-        Args:
-            masklet: as it is now; None for a new one.
-            index: of the frame.
-            prompts: all of this frame, in the order given. A box starts the mask anew.
-            phase: 1, 2 or 3.
-
-        Raises:
-            ProjectError: no prompt, one that does not fit the frame, a locked frame, or an unknown phase.
-        """
-        if phase not in PHASES:
-            raise ProjectError(f"phase: expected 1, 2 or 3, got {phase}")
-        if not prompts:
-            raise ProjectError("expected at least one click or box; a frame without prompts is cleared, not clicked")
-        if masklet is not None and masklet.is_frame_locked(index):
-            raise ProjectError(f"{masklet.masklet_id} ({masklet.name}): frame {index} is locked: unlock it first")
-        try:
-            given = _joined(prompts)
-            fit_to_image(given, *self._recording.info.size_hw)
-            remembered = [] if masklet is None or phase != 3 else self._conditioning(masklet, index)
-            shown = None if given.box_xyxy is not None else _visible_mask(masklet, index)
-            if remembered:
-                return self._click_with_memory(masklet, index, prompts, given, shown, remembered)
-            if shown is not None and masklet is not None and masklet.frames[index].prompts:
-                shown = None  # it is what these clicks but the last gave: they are repeated in order
-            return self._click_alone(index, prompts, given, shown)
-        except PromptError as error:
-            raise ProjectError(str(error)) from error
-
-    def propagate(
-        self, masklet: Masklet, start: int, stop: int, until_doubtful: float | None = None
-    ) -> Iterator[Propagation]:
-        """Track a masklet from a frame with a mask to another one, the last included; backward if ``stop < start``.
-
-        Locked frames, and those that a person made, steer: all of them are remembered, later ones too. A locked frame
-        in the way ends it (a barrier); one that a person made is passed, and not given out.
-
-        Args:
-            masklet: as it is now.
-            start, stop: frames.
-            until_doubtful: stop after the first frame whose ``doubtfulness`` is at least this.
-
-        Raises:
-            ProjectError: no mask in ``start`` to begin with, or a frame outside the recording. Raised at the first
-                frame, as all of this happens when the result is iterated.
-        """
-        if not 0 <= stop < len(self._recording):
-            raise ProjectError(f"frame: expected 0 to {len(self._recording) - 1}, got {stop}")
-        mask = _visible_mask(masklet, start)
-        if mask is None:
-            raise ProjectError(f"{masklet.masklet_id} ({masklet.name}) has no mask in frame {start} to propagate")
-        path = _until_locked(masklet, start, stop)
-        tracker = self._with_memory(masklet, self._conditioning(masklet, start))
-        tracker.add_prompt(_ID, mask=mask)
-        tracker.step(self.encode(start))
-        for done, index in enumerate(path, 1):
-            kept = _visible_mask(masklet, index) if masklet.is_kept(index) else None
-            if kept is not None:
-                tracker.add_prompt(_ID, mask=kept)
-            frame = MaskletFrame.of_tracked(tracker.step(self.encode(index))[_ID])
-            if masklet.is_kept(index):
-                continue
-            yield Propagation(index, frame, done, len(path))
-            if until_doubtful is not None and frame.doubtfulness >= until_doubtful:
-                return
-
-    def _click_alone(
-        self, index: int, prompts: Sequence[FramePrompt], given: Prompt, shown: NDArray[np.bool_] | None
-    ) -> MaskletFrame:
-        """Click after click in the frame alone, each with the logits of the one before fed back, as with SAM."""
-        self._predictor.set_image(self.encode(index))
-        logits = None if shown is None else logits_of_mask(self._predictor.model, shown)[None].cpu().numpy()
-        count = len(given.points_xy)
-        steps = range(1, count + 1) if logits is None and given.box_xyxy is None else [count]
-        for points in steps:
-            multimask = points == 1 and logits is None and given.box_xyxy is None
-            xy, labels = given.points_xy[:points], given.labels[:points]
-            best = self._predictor.predict(xy, labels, given.box_xyxy, logits, multimask).ordered()[:1]
-            logits = best.logits
-        quality = float(np.clip(best.scores[0], 0, 1))
-        return MaskletFrame.of_mask(best.masks[0], MaskSource.CLICK, quality=quality, prompts=prompts)
-
-    def _click_with_memory(
         self,
         masklet: Masklet | None,
         index: int,
         prompts: Sequence[FramePrompt],
-        given: Prompt,
-        shown: NDArray[np.bool_] | None,
-        remembered: Sequence[int],
+        phase: int = 3,
+        painted: NDArray[np.bool_] | None = None,
     ) -> MaskletFrame:
-        assert masklet is not None
-        tracker = self._with_memory(masklet, remembered)
-        if shown is not None:
-            tracker.add_prompt(_ID, mask=shown)
-        points = given.points_xy if len(given.points_xy) else None
-        tracker.add_prompt(_ID, points=points, labels=given.labels, box=given.box_xyxy)
-        tracked = tracker.step(self.encode(index))[_ID]
-        return MaskletFrame.of_tracked(tracked, MaskSource.CLICK, prompts)
+        """One frame of an object from the prompts that it has there.
 
-    def _conditioning(self, masklet: Masklet, index: int) -> list[int]:
-        """The frames to remember for one frame: the nearest that are kept, or else the nearest that is known."""
-        others = [i for i, frame in masklet.frames.items() if i != index and frame.visible]
-        kept = [i for i in others if masklet.is_kept(i)] or sorted(others, key=lambda i: (abs(i - index), i))[:1]
-        return sorted(kept, key=lambda i: (abs(i - index), i))[:MAX_CONDITIONING]
+        In phases 1 and 2 from these alone, as the image predictor does. In phase 3 they correct what is predicted from
+        the masks of the nearest anchors and of the frames before this one; without an anchor in another frame it is as
+        in the phases before.
 
-    def _with_memory(self, masklet: Masklet, remembered: Sequence[int]) -> Tracker:
-        """A tracker that was shown these frames of the masklet, the nearest last; without any it knows nothing."""
-        tracker = _empty(self._tracker)
-        for index in reversed(remembered):
-            tracker.add_prompt(_ID, mask=masklet.frames[index].mask())
-            tracker.step(self.encode(index))
-        return tracker
+        Args:
+            masklet: what is stored of the object; None: nothing.
+            index: the frame.
+            prompts: in the order given; each corrects what those before it gave.
+            phase: 1, 2 or 3.
+            painted: (H, W) mask that a person painted before the prompts, which they correct.
+
+        Returns:
+            The frame with these prompts; its source is CLICK, or BRUSH where ``painted`` is given.
+
+        Raises:
+            ProjectError: a prompt does not fit the frame, the first does not say where the object is, or no such frame
+                or phase.
+        """
+        if phase not in PHASES:
+            raise ProjectError(f"phase: expected 1, 2 or 3, got {phase!r}")
+        frame = self._encoded(index)
+        known = _KnownMasks(masklet) if masklet is not None and phase == 3 else None
+        has_memory = known is not None and bool(known.near(index))
+        try:
+            given = _network_prompts(prompts, painted, frame, may_correct=has_memory)
+        except PromptError as error:
+            raise ProjectError(str(error)) from error
+        source = MaskSource.CLICK if painted is None else MaskSource.BRUSH
+        if known is None or not has_memory:
+            found = self._from_prompts_alone(frame, given)
+        else:
+            found = self._from_memory_too(frame, index, given, known)
+        return replace(found, source=source, prompts=tuple(prompts))
+
+    @torch.inference_mode()
+    def propagate(
+        self, masklets: Sequence[Masklet], start: int, stop: int, until_doubtful: float | None = None
+    ) -> Iterator[Propagation]:
+        """Track objects from one frame to another, in either direction, each to the frame before its next locked one.
+
+        Stop the iteration to cancel. Nothing is stored. Objects are independent: which others go along changes nothing
+        but the last digits of a sum.
+
+        Args:
+            masklets: each needs a visible mask in the frame ``start``, its first conditioning frame. Frames that a
+                person made on the way are conditioning frames too, and kept.
+            start: the frame to start from, which is not part of what comes out.
+            stop: the last frame; before ``start`` to go backward.
+            until_doubtful: an object ends with the first frame of at least this ``doubtfulness``.
+
+        Raises:
+            ProjectError: no such frame, or a masklet without a mask in the frame ``start``.
+        """
+        for name, index in (("start", start), ("stop", stop)):
+            if not 0 <= index < len(self._recording):
+                raise ProjectError(f"{name}: expected a frame from 0 to {len(self._recording) - 1}, got {index}")
+        direction = 1 if stop >= start else -1
+        objects = {masklet.masklet_id: _KnownMasks(masklet) for masklet in masklets}
+        for masklet in masklets:
+            if objects[masklet.masklet_id].mask_of(start) is None:
+                raise ProjectError(f"{masklet.name} has no mask in frame {start} to start from: click on it first")
+        tracks = {i: self._started(i, known, start, direction) for i, known in objects.items()}
+        for index in range(start + direction, stop + direction, direction):
+            tracks = {i: track for i, track in tracks.items() if index not in objects[i].barriers}
+            if not tracks:
+                return
+            frame = replace(self._encoded(index), index=direction * index)
+            prompts = {
+                i: (AcceptedPrompt(1, PromptAction.REFINE, make_prompt(mask=mask)),)
+                for i in tracks
+                if index in objects[i].kept and (mask := objects[i].mask_of(index)) is not None
+            }
+            advanced = self._engine.advance(frame, list(tracks.values()), prompts)
+            tracks = advanced.tracks
+            frames = {
+                i: _predicted(advanced.predictions[i], frame, track.state)
+                for i, track in tracks.items()
+                if index not in objects[i].kept
+            }
+            yield Propagation(index, frames, abs(index - start), abs(stop - start))
+            if until_doubtful is not None:
+                doubtful = {i for i, each in frames.items() if each.doubtfulness >= until_doubtful}
+                tracks = {i: track for i, track in tracks.items() if i not in doubtful}
+
+    def _encoded(self, index: int) -> Frame:
+        def make() -> Frame:
+            return encode(self._network, RawFrame(index, self._recording.frame_rgb(index)))
+
+        return self._frames.get(index, make)
+
+    def _from_prompts_alone(self, frame: Frame, prompts: Sequence[Prompt]) -> MaskletFrame:
+        image = EncodedImage(frame.features, self._network.without_memory(frame.features), *frame.size_hw)
+        clicks: Prompt | None = None
+        logits_1hw: Tensor | None = None
+        quality = 1.0
+        for prompt in prompts:
+            if prompt.mask is not None:
+                logits_1hw = logits_of_mask(self._network, prompt.mask)[None]
+                continue
+            clicks = prompt if clicks is None else clicks.followed_by(prompt)
+            decoded = decode(self._network, image, [clicks], logits_1hw, multimask=clicks.num_tokens == 1)
+            best = int(decoded.ious_bn[0].argmax())
+            logits_1hw, quality = decoded.fed_back_bnhw[0, best : best + 1], float(decoded.ious_bn[0, best])
+        assert logits_1hw is not None
+        return _shown(logits_1hw, frame, 1.0, quality)
+
+    def _from_memory_too(self, frame: Frame, index: int, prompts: Sequence[Prompt], known: _KnownMasks) -> MaskletFrame:
+        track, timed = self._track_into(frame, index, known)
+        tracked = track_from_memory(self._network, timed, [track], self._policy)[track.object_id]
+        given = [AcceptedPrompt(number, PromptAction.REFINE, prompt) for number, prompt in enumerate(prompts, 1)]
+        prediction, _ = apply_prompts(self._network, timed, track, given, self._policy, tracked)
+        is_shown = bool(prediction.object_score_logits_b1 > 0)
+        if not is_shown and any(prompt.shows_object for prompt in prompts):  # the person who clicked on it sees it
+            best = int(prediction.candidate_ious_bm[0].argmax())
+            quality = float(prediction.candidate_ious_bm[0, best])
+            return _shown(prediction.candidates_bmhw[0, best : best + 1].float(), frame, 1.0, quality)
+        return _predicted(prediction, frame, ObjectState.TRACKED if is_shown else ObjectState.OCCLUDED)
+
+    def _started(self, object_id: str, known: _KnownMasks, start: int, direction: int) -> Track:
+        """The track after the frame that propagation starts from, with the anchors behind it."""
+        track = Track(object_id, 1, ObjectState.TRACKED, direction * start)
+        for anchor in known.near(start):
+            if direction * (anchor - start) < 0:  # those ahead are met on the way
+                self._remember(track, anchor, direction, known, True)
+        self._remember(track, start, direction, known, True)
+        return track
+
+    def _track_into(self, frame: Frame, index: int, known: _KnownMasks) -> tuple[Track, Frame]:
+        """The object's memory as of before a frame, coming from its nearest anchor, and the frame in that time."""
+        anchors = known.near(index)
+        nearest = min(anchors, key=lambda anchor: abs(anchor - index))
+        direction = 1 if nearest < index else -1
+        track = Track("object", 1, ObjectState.TRACKED, direction * nearest)
+        for anchor in anchors:  # before the tracked frames: to remember a frame drops those that are too old for it
+            self._remember(track, anchor, direction, known, True)
+        reach = min(self._policy.reach, abs(index - nearest) - 1)
+        for between in range(index - direction * reach, index, direction):
+            self._remember(track, between, direction, known, False)
+        return track, replace(frame, index=direction * index)
+
+    def _remember(self, track: Track, index: int, direction: int, known: _KnownMasks, is_conditioning: bool) -> None:
+        """Add the memory of a stored mask to a track; a frame without one is skipped."""
+        if (mask := known.mask_of(index)) is None:
+            return
+        key = (index, is_conditioning, crc32(np.packbits(mask).tobytes()))
+        memory = self._memories.get(key, lambda: self._memory_of(index, mask, is_conditioning))
+        track.remember(self._policy, direction * index, memory, is_conditioning)
+
+    def _memory_of(self, index: int, mask: NDArray[np.bool_], prompted: bool) -> FrameMemory:
+        network, frame = self._network, self._encoded(index)
+        device = frame.features.top_bchw.device
+        adopted = network.adopt_mask(frame.features, mask_to_input(mask, network.config.image_size, device))
+        spatial_bchw = network.encode_memory(
+            frame.features, adopted.logits_b1hw, adopted.object_score_logits_b1, prompted
+        )
+        return FrameMemory(spatial_bchw.to(torch.bfloat16), adopted.pointer_bc)
 
 
-def _empty(tracker: Tracker) -> Tracker:
-    """A tracker without objects with the same network. A shallow copy: a tracker replaces its state as a whole."""
-    other = copy.copy(tracker)
-    other.reset()
-    return other
+def _network_prompts(
+    prompts: Sequence[FramePrompt], painted: NDArray[np.bool_] | None, frame: Frame, may_correct: bool
+) -> list[Prompt]:
+    """What the network is given; PromptError where that cannot be used."""
+    if not prompts:
+        raise PromptError("no prompt: expected clicks or a box")
+    made = [make_prompt(each.points_xy or None, each.labels or None, each.box_xyxy) for each in prompts]
+    if painted is not None and painted.any():
+        made.insert(0, make_prompt(mask=painted))
+    fitted = [fit_to_image(prompt, *frame.size_hw) for prompt in made]
+    if not may_correct and not fitted[0].shows_object:
+        raise PromptError(
+            "the first prompt of a frame must show the object: a point labelled 1 (left click) or a box; in phase 3, "
+            "points that do not belong to it correct what the memory predicts"
+        )
+    return fitted
 
 
-def _joined(prompts: Sequence[FramePrompt]) -> Prompt:
-    """All clicks of a frame as one prompt; a later box discards what came before it."""
-    joined: Prompt | None = None
-    for each in prompts:
-        points = each.points_xy or None
-        prompt = make_prompt(points, each.labels if points else None, each.box_xyxy)
-        joined = prompt if joined is None else joined.followed_by(prompt)
-    assert joined is not None
-    return joined
+def _shown(logits_1hw: Tensor, frame: Frame, score: float, quality: float) -> MaskletFrame:
+    mask = (logits_to_image_size(logits_1hw, *frame.size_hw)[0] > 0).cpu().numpy()
+    return MaskletFrame.of_mask(mask, MaskSource.PROPAGATED, score=score, quality=quality)
 
 
-def _visible_mask(masklet: Masklet | None, index: int) -> NDArray[np.bool_] | None:
-    """(H, W) bool; None where the frame is not annotated, or shows nothing."""
-    frame = None if masklet is None else masklet.frames.get(index)
-    if frame is None or not frame.visible:
-        return None
-    mask = frame.mask()
-    return mask if mask.any() else None
-
-
-def _until_locked(masklet: Masklet, start: int, stop: int) -> list[int]:
-    """The frames after ``start`` up to ``stop``, or to before the next locked one."""
-    step = 1 if stop >= start else -1
-    path: list[int] = []
-    for index in range(start + step, stop + step, step):
-        if masklet.is_frame_locked(index):
-            break
-        path.append(index)
-    return path
+def _predicted(prediction: MaskPrediction, frame: Frame, state: ObjectState) -> MaskletFrame:
+    score, quality = float(prediction.object_score_logits_b1.sigmoid()), float(prediction.iou_b)
+    if state is not ObjectState.TRACKED:
+        empty = encode_rle(np.zeros(frame.size_hw, np.bool_))
+        return MaskletFrame(empty, MaskSource.PROPAGATED, state, score, quality)
+    return _shown(prediction.logits_b1hw[:, 0], frame, score, quality)
