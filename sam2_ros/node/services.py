@@ -35,7 +35,7 @@ from sam2_ros.node.conversions import (
 from sam2_ros.session.objects import PromptAction, PromptOutcome, PromptRequest, TrackingView
 from sam2_ros.session.parameters import NodeParameters
 from sam2_ros.session.persistence import SessionFileError, read_session, session_path, write_session
-from sam2_ros.session.segmentation import Segmentation, SegmentedThing, SegmentRequest
+from sam2_ros.session.segmentation import Segmentation, SegmentedThing, SegmentRequest, TooManyRequestsError
 from sam2_ros.session.session import Session
 from sam2_ros.session.work_queue import SessionStoppedError
 from sam2_ros.srv import (
@@ -49,7 +49,6 @@ from sam2_ros.srv import (
     SaveSession,
     SegmentImage,
 )
-from sam2_ros.tracking.transforms import tight_box_xyxy
 from sam2_ros.tracking.types import PromptError
 
 T = TypeVar("T")
@@ -93,7 +92,7 @@ class Services:
                 if isinstance(session, str):
                     raise NoAnswerError(session)
                 await handle(session, request, response)
-            except (NoAnswerError, PromptError, SessionFileError, SessionStoppedError) as error:
+            except (NoAnswerError, PromptError, SessionFileError, SessionStoppedError, TooManyRequestsError) as error:
                 response.success, response.message = False, str(error)
             except Exception as error:
                 self._node.get_logger().error(f"{name} failed: {type(error).__name__}: {error}")
@@ -361,9 +360,8 @@ def fill_response(response: Any, answer: Segmentation) -> None:
 
 def _mask_to_message(thing: SegmentedThing, header: Header) -> SegmentedMask:
     message = SegmentedMask(prompt_index=thing.prompt_index, score=thing.score, area=int(thing.mask.sum()))
-    box = tight_box_xyxy(thing.mask)
-    if box is not None:
-        x0, y0, x1, y1 = box
+    if thing.box_xyxy is not None:
+        x0, y0, x1, y1 = thing.box_xyxy
         message.roi = RegionOfInterest(x_offset=x0, y_offset=y0, width=x1 - x0, height=y1 - y0)
-        message.mask = array_to_image(thing.mask[y0:y1, x0:x1].astype(np.uint8) * 255, "mono8", header)
+        message.mask = array_to_image(thing.mask.astype(np.uint8) * 255, "mono8", header)
     return message

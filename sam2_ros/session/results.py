@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
-from sam2_ros.session.objects import TrackingView
+from sam2_ros.session.objects import PromptOutcome, TrackingView
 from sam2_ros.session.work_queue import fail_all
 
 
@@ -92,6 +92,14 @@ class PublishingThread:
             self._changed.wait_for(lambda: self._slot is not None or self._closed)
             self._published, self._slot = self._slot, None
             return self._published
+
+
+@dataclass(frozen=True)
+class PromptTicket:
+    """Answers to a batch of prompts. Cancelling ``outcomes`` before the prompts are carried out withdraws them."""
+
+    outcomes: Future[tuple[PromptOutcome, ...]]
+    first_view: Future[TrackingView]  # the first image processed with them; only with ``wait``, and if any was accepted
 
 
 @dataclass(frozen=True)

@@ -1,26 +1,39 @@
-"""Segmentation of single images between two camera images, in slices that each take one turn at the model.
+"""Segmentation of single images between two camera images: one request after the other, a short slice at a time.
 
 What has torch in it is imported on first use: the messages' side of the node is also imported by programs without it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+import functools
+import logging
+import threading
+from collections import deque
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sam2_ros.session.objects import PromptRequest, TrackingView
+from sam2_ros.session.work_queue import fail_all
+from sam2_ros.tracking.heap import retried_out_of_memory
 from sam2_ros.tracking.types import PromptError
 
 if TYPE_CHECKING:
     from sam2_ros.tracking.image_predictor import ImagePrediction, ImagePredictor
     from sam2_ros.tracking.prompts import Prompt
 
-T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+MAX_REQUESTS = 4  # that are worked on or wait: the last of more would hear nothing before its time is over
+PROMPTS_PER_SLICE = POINTS_PER_SLICE = 16  # what tracking waits for at most, beside the encoding of the image
+
+
+class TooManyRequestsError(RuntimeError):
+    """The request was refused because so many others wait; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +49,12 @@ class SegmentRequest:
 
 @dataclass(frozen=True)
 class SegmentedThing:
-    """One mask of the answer."""
+    """One mask of the answer, cropped to its box: at full size those of a large request take gigabytes."""
 
     prompt_index: int  # 0 with ``everything``
     score: float  # predicted IoU, 0..1
-    mask: NDArray[np.bool_]  # (H, W)
+    box_xyxy: tuple[int, int, int, int] | None  # tight, x1 and y1 exclusive; None = the mask is empty
+    mask: NDArray[np.bool_]  # (y1 - y0, x1 - x0)
 
 
 @dataclass(frozen=True)
@@ -53,10 +67,11 @@ class Segmentation:
     things: tuple[SegmentedThing, ...]  # by prompt, then best first
 
 
-def segment_in_turns(
-    predictor: ImagePredictor, request: SegmentRequest, newest: TrackingView
-) -> Generator[None, None, Segmentation]:
-    """Answer a request; after every ``yield`` something else may use the network.
+Slices = Generator[Any, None, Segmentation]  # after every ``yield`` something else may use the network
+
+
+def segment_in_slices(predictor: ImagePredictor, request: SegmentRequest, newest: TrackingView) -> Slices:
+    """Answer a request.
 
     Raises:
         PromptError: the request makes no sense, with what was expected.
@@ -73,74 +88,130 @@ def segment_in_turns(
         )
     height, width = image_rgb.shape[:2]
     if request.everything:
-        from sam2_ros.tracking.mask_generator import AutomaticMaskGenerator
+        things = yield from _everything(predictor, image_rgb)
+    else:
+        prompts = [_read(number, prompt, (height, width)) for number, prompt in enumerate(request.prompts)]
+        things = yield from _prompted(predictor, image_rgb, prompts, request.multimask)
+    return Segmentation(header, height, width, things)
 
-        steps = AutomaticMaskGenerator(predictor.model).steps(image_rgb)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                things = tuple(SegmentedThing(0, found.predicted_iou, found.mask) for found in end.value)
-                return Segmentation(header, height, width, things)
-            yield
-    prompts = [_read(number, prompt, (height, width)) for number, prompt in enumerate(request.prompts)]
-    predictor.set_image(image_rgb)
-    yield
-    if request.multimask:
-        return Segmentation(header, height, width, _things([p.ordered() for p in predictor.predict_batch(prompts)]))
-    return Segmentation(header, height, width, _things(predictor.predict_best(prompts)))
+
+def _everything(
+    predictor: ImagePredictor, image_rgb: NDArray[np.uint8]
+) -> Generator[Any, None, tuple[SegmentedThing, ...]]:
+    from sam2_ros.tracking.mask_generator import AutomaticMaskGenerator, settings_for
+
+    settings = settings_for(predictor.model.config.name)
+    settings = replace(settings, points_per_batch=min(settings.points_per_batch, POINTS_PER_SLICE))
+    found = yield from AutomaticMaskGenerator(predictor.model, settings).steps(image_rgb)
+    return tuple(SegmentedThing(0, each.predicted_iou, each.box_xyxy, each.mask) for each in found)
+
+
+def _prompted(
+    predictor: ImagePredictor, image_rgb: NDArray[np.uint8], prompts: list[Prompt], multimask: bool
+) -> Generator[Any, None, tuple[SegmentedThing, ...]]:
+    predict = predictor.predict_batch if multimask else predictor.predict_best
+    retried_out_of_memory(functools.partial(predictor.set_image, image_rgb))
+    # Prompts of one kind go through the network as one batch.
+    order = sorted(range(len(prompts)), key=lambda number: (prompts[number].num_tokens, prompts[number].mask is None))
+    things: list[SegmentedThing] = []
+    for start in range(0, len(order), PROMPTS_PER_SLICE):
+        yield
+        numbers = order[start : start + PROMPTS_PER_SLICE]
+        found = retried_out_of_memory(functools.partial(predict, [prompts[number] for number in numbers]))
+        for number, prediction in zip(numbers, found, strict=True):
+            things += _cropped(number, prediction.ordered())
+    return tuple(sorted(things, key=lambda thing: thing.prompt_index))  # stable: best first stays
 
 
 def _read(number: int, request: PromptRequest, image_size: tuple[int, int]) -> Prompt:
-    from sam2_ros.tracking.prompts import make_prompt
+    from sam2_ros.tracking.prompts import fit_to_image, make_prompt
 
     try:
         given = request.in_pixels(image_size)
-        return make_prompt(given.points_xy, given.point_labels, given.box_xyxy, given.mask)
+        prompt = make_prompt(given.points_xy, given.point_labels, given.box_xyxy, given.mask)
+        return fit_to_image(prompt, *image_size)
     except PromptError as error:
         raise PromptError(f"prompts[{number}]: {error}") from None
 
 
-def _things(predictions: Sequence[ImagePrediction]) -> tuple[SegmentedThing, ...]:
-    return tuple(
-        SegmentedThing(number, float(score), mask)
-        for number, prediction in enumerate(predictions)
-        for score, mask in zip(prediction.scores, prediction.masks, strict=True)
-    )
+def _cropped(number: int, prediction: ImagePrediction) -> Iterator[SegmentedThing]:
+    from sam2_ros.tracking.transforms import tight_box_xyxy
+
+    for score, mask in zip(prediction.scores, prediction.masks, strict=True):
+        box = tight_box_xyxy(mask)
+        x0, y0, x1, y1 = box or (0, 0, 0, 0)
+        yield SegmentedThing(number, float(score), box, mask[y0:y1, x0:x1].copy())
 
 
-def run_in_turns(submit: Callable[[Callable[[], None]], Future[None]], steps: Generator[Any, None, T]) -> Future[T]:
-    """Run ``steps`` to the end, each up to its next ``yield`` as a command of its own.
+@dataclass(frozen=True)
+class _Job:
+    slices: Slices
+    done: Future[Segmentation]
 
-    Args:
-        submit: queues a command and returns its future.
-        steps: not begun.
 
-    Returns:
-        What ``steps`` returns or raises, or what befalls one of the commands. Cancelling it ends the work at the next
-        ``yield``.
+class SegmentationQueue:
+    """Requests in order of arrival. Filled from any thread, worked on by the model thread, one slice at a time.
+
+    Cancelling a future ends the work on its request at the next slice.
     """
-    whole: Future[T] = Future()
 
-    def advance() -> None:
-        if whole.cancelled():
-            steps.close()
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards all below
+        self._jobs: deque[_Job] = deque()
+        self._closed: Exception | None = None
+
+    def add(self, slices: Slices) -> Future[Segmentation]:
+        """The answer to come. Its future raises what ``slices`` raises, or TooManyRequestsError."""
+        job = _Job(slices, Future())
+        with self._lock:
+            self._jobs = deque(each for each in self._jobs if not each.done.cancelled())
+            if self._closed is not None:
+                job.done.set_exception(self._closed)
+            elif len(self._jobs) >= MAX_REQUESTS:
+                job.done.set_exception(
+                    TooManyRequestsError(
+                        f"{len(self._jobs)} such requests wait already, all that are taken: ask again when one of "
+                        "them has been answered"
+                    )
+                )
+            else:
+                self._jobs.append(job)
+        return job.done
+
+    @property
+    def has_work(self) -> bool:
+        with self._lock:
+            return bool(self._jobs)
+
+    def advance(self) -> None:
+        """Work on the oldest request for one slice. On the model thread."""
+        with self._lock:
+            self._jobs = deque(each for each in self._jobs if not each.done.cancelled())
+            job = self._jobs[0] if self._jobs else None
+        if job is None:
             return
         try:
-            next(steps)
+            next(job.slices)
+            return
         except StopIteration as end:
-            if whole.set_running_or_notify_cancel():
-                whole.set_result(end.value)
+            answer, failure = end.value, None
+        except Exception as error:
+            answer, failure = None, error
+            if not isinstance(error, PromptError):  # that one is the caller's
+                logger.exception("an image could not be segmented")
+        with self._lock:
+            if job in self._jobs:
+                self._jobs.remove(job)
+        if not job.done.set_running_or_notify_cancel():
+            return
+        if failure is not None:
+            job.done.set_exception(failure)
         else:
-            go_on()
+            job.done.set_result(answer)
 
-    def pass_on(done: Future[None]) -> None:
-        error = done.exception()
-        if error is not None and whole.set_running_or_notify_cancel():
-            whole.set_exception(error)
-
-    def go_on() -> None:
-        submit(advance).add_done_callback(pass_on)
-
-    go_on()
-    return whole
+    def close(self, error: Exception) -> None:
+        """Answer those that wait, and all later ones, with ``error``."""
+        with self._lock:
+            self._closed = error
+            left, self._jobs = self._jobs, deque()
+        fail_all((job.done for job in left), error)

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,8 +35,8 @@ from sam2_ros.session.objects import (
 )
 from sam2_ros.session.parameters import NodeParameters
 from sam2_ros.session.persistence import SessionFileError
-from sam2_ros.session.results import PromptWaiters, PublishingThread, TrackedImage
-from sam2_ros.session.segmentation import Segmentation, SegmentRequest, run_in_turns, segment_in_turns
+from sam2_ros.session.results import PromptTicket, PromptWaiters, PublishingThread, TrackedImage
+from sam2_ros.session.segmentation import Segmentation, SegmentationQueue, SegmentRequest, Slices, segment_in_slices
 from sam2_ros.session.stats import SessionStats, StatsCollector
 from sam2_ros.session.work_queue import Command, QueuedImage, SessionStoppedError, WorkQueue
 from sam2_ros.tracking.concurrency import TaskThread
@@ -47,14 +47,6 @@ logger = logging.getLogger(__name__)
 
 STOPPED = "the tracking session has been stopped"
 NO_VIEW = TrackingView(header=None, stamp_ns=0, image_rgb=None, result=None, objects=(), frames_dropped=0)
-
-
-@dataclass(frozen=True)
-class PromptTicket:
-    """Answers to a batch of prompts. Cancelling ``outcomes`` before the prompts are carried out withdraws them."""
-
-    outcomes: Future[tuple[PromptOutcome, ...]]
-    first_view: Future[TrackingView]  # the first image processed with them; only with ``wait``, and if any was accepted
 
 
 class Session:
@@ -95,6 +87,7 @@ class Session:
         self._stats = StatsCollector(clock)
         self._registry = ObjectRegistry(tracker, prompts_have_stamps=parameters().prompt_buffer_s > 0)
         self._waiters = PromptWaiters()
+        self._segmentations = SegmentationQueue()
         self._frame_size: tuple[int, int] | None = None  # (H, W) of the next image, or of the last one
         self._view = NO_VIEW
         self._failure = ""
@@ -157,13 +150,16 @@ class Session:
     def segment(self, request: SegmentRequest) -> Future[Segmentation]:
         """Segment a single image with the tracker's network, a slice between two camera images.
 
-        What is tracked is not touched. Cancelling the future ends the work.
+        What is tracked is not touched. Cancelling the future ends the work. It raises TooManyRequestsError when more
+        than a few wait.
         """
 
-        def slices() -> Any:
-            return (yield from segment_in_turns(self._tracker.image_predictor(), request, self._view))
+        def slices() -> Slices:
+            return (yield from segment_in_slices(self._tracker.image_predictor(), request, self._view))
 
-        return run_in_turns(self._queue.submit, slices())
+        answer = self._segmentations.add(slices())
+        self._ask_for_turn()
+        return answer
 
     def set_enabled(self, enabled: bool) -> Future[bool]:
         """While not enabled images are ignored; objects and prompts stay. Returns what was set."""
@@ -207,15 +203,20 @@ class Session:
     def _ask_for_turn(self) -> None:
         """Queue a turn at the model thread unless one is queued already or there is nothing to do."""
         with self._turn_lock:
-            if self._turn is None and self._queue.has_work(with_image=self._publishing.is_free):
+            is_free = self._publishing.is_free
+            is_work = self._queue.has_work(with_image=is_free) or (is_free and self._segmentations.has_work)
+            if self._turn is None and is_work:
                 self._turn = self._model_thread.submit(self._take_turn)
 
     def _take_turn(self) -> None:
         """On the model thread: the newest image of now, after the commands queued before it."""
         try:
-            work = self._queue.take(with_image=self._publishing.is_free)
+            is_free = self._publishing.is_free
+            work = self._queue.take(with_image=is_free)
             if work is not None:
                 self._do(*work)
+            if work is not None and is_free:
+                self._segmentations.advance()  # after the image: the next one is newer for it, this one not older
         except BaseException as error:  # what images and commands raise is caught below: this is a bug of ours
             self._fail(error)
         if self._queue.closed:
@@ -257,7 +258,9 @@ class Session:
 
     def _finish(self) -> None:
         """Once the queue is closed and no turn runs: answer who waits, let the publishing thread end."""
-        self._waiters.fail(SessionStoppedError(self._queue.closed))
+        stopped = SessionStoppedError(self._queue.closed)
+        self._waiters.fail(stopped)
+        self._segmentations.close(stopped)
         self._publishing.close()
 
     # An image, on the model thread -----------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ are always dropped (the official code keeps them if the stability threshold is 0
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sam2_ros.model.sam2 import SAM2
+from sam2_ros.tracking.heap import retried_out_of_memory
 from sam2_ros.tracking.image_predictor import EncodedImage, at_image_size, decode, encode
 from sam2_ros.tracking.prompts import Prompt, make_prompt
 from sam2_ros.tracking.transforms import tight_box_xyxy
@@ -175,8 +177,8 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class _Found:
-    """A mask before the removal of duplicates, cropped to its box to save memory."""
+class FoundMask:
+    """One segment of the image, cropped to its box: at full size hundreds of masks take gigabytes."""
 
     mask: NDArray[np.bool_]  # (y1 - y0, x1 - x0)
     box_xyxy: tuple[int, int, int, int]  # in the whole image, x1 and y1 exclusive
@@ -215,12 +217,16 @@ class AutomaticMaskGenerator:
             try:
                 done = next(steps)
             except StopIteration as end:
-                return end.value
+                return tuple(_at_full_size(found, *image_rgb.shape[:2]) for found in end.value)
             if progress is not None:
                 progress(done)
 
-    def steps(self, image_rgb: NDArray[np.uint8]) -> Generator[Progress, None, tuple[GeneratedMask, ...]]:
-        """``generate`` one batch of points at a time, for callers with other work to do in between."""
+    def steps(self, image_rgb: NDArray[np.uint8]) -> Generator[Progress, None, tuple[FoundMask, ...]]:
+        """``generate``, one crop's encoding or one batch of points at a time, for callers with other work in between.
+
+        Returns:
+            The masks in the order of ``generate``, not yet at full size.
+        """
         check_image(image_rgb)
         settings = self._settings
         height, width = image_rgb.shape[:2]
@@ -230,20 +236,22 @@ class AutomaticMaskGenerator:
             for layer in range(settings.crop_n_layers + 1)
         ]
         done, total = 0, sum(per_side[crop.layer] ** 2 for crop in crops)
-        found: list[_Found] = []
+        found: list[FoundMask] = []
         for crop in crops:
-            image = self._encode(crop.cut(image_rgb))
+            image = retried_out_of_memory(functools.partial(self._encode, crop.cut(image_rgb)))
+            yield Progress(done, total)
             points_p2 = make_grid(per_side[crop.layer], image.height, image.width)
-            in_crop: list[_Found] = []
+            in_crop: list[FoundMask] = []
             for start in range(0, len(points_p2), settings.points_per_batch):
                 batch_p2 = points_p2[start : start + settings.points_per_batch]
-                in_crop += self._find(image, crop, batch_p2, (height, width))
+                find = functools.partial(self._find, image, crop, batch_p2, (height, width))
+                in_crop += retried_out_of_memory(find)
                 done += len(batch_p2)
                 yield Progress(done, total)
             found += _remove_duplicates(in_crop, [f.predicted_iou for f in in_crop], settings.box_nms_thresh)
         if len(crops) > 1:
             found = _remove_duplicates(found, [1 / f.crop.area_px for f in found], settings.crop_nms_thresh)
-        return tuple(_at_full_size(f, height, width) for f in found)
+        return tuple(found)
 
     @torch.inference_mode()
     def _encode(self, image_rgb: NDArray[np.uint8]) -> EncodedImage:
@@ -252,7 +260,7 @@ class AutomaticMaskGenerator:
     @torch.inference_mode()
     def _find(
         self, image: EncodedImage, crop: Crop, points_p2: NDArray[np.float32], image_size: tuple[int, int]
-    ) -> list[_Found]:
+    ) -> list[FoundMask]:
         """The good masks of a batch of points."""
         settings = self._settings
         prompts = [make_prompt([point], [1]) for point in points_p2]
@@ -265,7 +273,7 @@ class AutomaticMaskGenerator:
         rows = np.arange(len(point_m))
         if settings.pred_iou_thresh > 0:
             rows = rows[(iou_m > settings.pred_iou_thresh).cpu().numpy()]
-        found: list[_Found] = []
+        found: list[FoundMask] = []
         for row, mask_hw, stability in self._stable_masks(image, logits_mhw, rows):
             box = tight_box_xyxy(mask_hw)
             if box is None or _is_cut_off(box, crop, image_size):
@@ -273,7 +281,7 @@ class AutomaticMaskGenerator:
             x0, y0, x1, y1 = box
             x, y = points_p2[point_m[row]].tolist()
             found.append(
-                _Found(
+                FoundMask(
                     mask=mask_hw[y0:y1, x0:x1].copy(),
                     box_xyxy=(x0 + crop.x0, y0 + crop.y0, x1 + crop.x0, y1 + crop.y0),
                     predicted_iou=float(iou_m[row]),
@@ -330,12 +338,12 @@ def _is_cut_off(box_xyxy: tuple[int, int, int, int], crop: Crop, image_size: tup
     )
 
 
-def _remove_duplicates(found: Sequence[_Found], scores: Sequence[float], iou_threshold: float) -> list[_Found]:
+def _remove_duplicates(found: Sequence[FoundMask], scores: Sequence[float], iou_threshold: float) -> list[FoundMask]:
     boxes = np.array([_official_box(f.box_xyxy) for f in found], dtype=np.float32)
     return [found[i] for i in keep_best_boxes(boxes, np.array(scores, dtype=np.float32), iou_threshold)]
 
 
-def _at_full_size(found: _Found, height: int, width: int) -> GeneratedMask:
+def _at_full_size(found: FoundMask, height: int, width: int) -> GeneratedMask:
     x0, y0, x1, y1 = found.box_xyxy
     mask = np.zeros((height, width), dtype=np.bool_)
     mask[y0:y1, x0:x1] = found.mask

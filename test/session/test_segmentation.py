@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import CancelledError, Future
+from collections.abc import Generator, Iterator
+from concurrent.futures import CancelledError
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,9 +11,21 @@ import numpy as np
 import pytest
 from tiny_model import noise_frames
 
+from sam2_ros.session import session as session_module
 from sam2_ros.session.objects import PromptRequest
-from sam2_ros.session.segmentation import SegmentRequest, run_in_turns
-from sam2_ros.session.session import Session, SessionStoppedError
+from sam2_ros.session.parameters import parse
+from sam2_ros.session.segmentation import (
+    MAX_REQUESTS,
+    POINTS_PER_SLICE,
+    PROMPTS_PER_SLICE,
+    Segmentation,
+    SegmentationQueue,
+    SegmentRequest,
+    TooManyRequestsError,
+    segment_in_slices,
+)
+from sam2_ros.session.session import NO_VIEW, Session
+from sam2_ros.session.work_queue import SessionStoppedError
 from sam2_ros.tracking.types import PromptError
 
 DEADLINE_S = 20.0
@@ -51,7 +63,7 @@ def test_one_mask_a_prompt_without_any_camera_image(session: Session, fake_track
     answer = session.segment(request(click(), BOX)).result(DEADLINE_S)
     assert (answer.header, answer.height, answer.width) == ("its header", 48, 80)
     assert [thing.prompt_index for thing in answer.things] == [0, 1]
-    assert all(thing.mask.shape == (48, 80) and 0 <= thing.score <= 1 for thing in answer.things)
+    assert all(0 <= thing.score <= 1 for thing in answer.things)
     assert fake_tracker.calls == [] and session.view.objects == ()
 
 
@@ -79,29 +91,99 @@ def test_the_newest_camera_image(session: Session, published: list[Any]) -> None
     assert np.array_equal(answer.things[0].mask, expected.things[0].mask)
 
 
-def test_everything_takes_a_slice_between_two_images(
-    session: Session, fake_tracker: Any, published: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from sam2_ros.tracking import mask_generator
+def everything_of(points_per_side: int, points_per_batch: int) -> Any:
+    """Settings with which a random network finds something."""
     from sam2_ros.tracking.mask_generator import GeneratorSettings
 
-    settings = GeneratorSettings(
-        points_per_side=4, points_per_batch=2, pred_iou_thresh=0, stability_score_thresh=0.01, box_nms_thresh=1
+    return GeneratorSettings(
+        points_per_side, points_per_batch, pred_iou_thresh=0, stability_score_thresh=0.01, box_nms_thresh=1
     )
-    monkeypatch.setattr(mask_generator, "settings_for", lambda name: settings)
+
+
+def slices_and_answer(asked: SegmentRequest, fake_tracker: Any) -> tuple[int, Segmentation]:
+    slices, count = segment_in_slices(fake_tracker.image_predictor(), asked, NO_VIEW), 1
+    while True:
+        try:
+            next(slices)
+            count += 1
+        except StopIteration as end:
+            return count, end.value
+
+
+def test_many_prompts_are_answered_in_slices_with_cropped_masks(fake_tracker: Any) -> None:
+    prompts = [BOX if number % 3 == 2 else click(2 * number % 80, number % 48) for number in range(40)]
+    count, answer = slices_and_answer(request(*prompts), fake_tracker)
+    assert count == 1 + -(-40 // PROMPTS_PER_SLICE), "one to encode the image, then so many prompts each"
+    assert [thing.prompt_index for thing in answer.things] == list(range(40))
+    predictor = fake_tracker.image_predictor()
+    predictor.set_image(IMAGE)
+    for thing in answer.things:
+        expected = predictor.predict_best([to_prompt(prompts[thing.prompt_index])])[0].masks[0]
+        assert np.mean(full_size(thing) != expected) < 0.01  # batches of another size round otherwise
+        assert thing.mask.size == (0 if thing.box_xyxy is None else area_of(thing.box_xyxy)), "not cropped"
+
+
+def to_prompt(asked: PromptRequest) -> Any:
+    from sam2_ros.tracking.prompts import make_prompt
+
+    return make_prompt(asked.points_xy, asked.point_labels, asked.box_xyxy)
+
+
+def area_of(box_xyxy: tuple[int, int, int, int]) -> int:
+    x0, y0, x1, y1 = box_xyxy
+    return (x1 - x0) * (y1 - y0)
+
+
+def full_size(thing: Any) -> np.ndarray:
+    mask = np.zeros(IMAGE.shape[:2], bool)
+    x0, y0, x1, y1 = thing.box_xyxy or (0, 0, 0, 0)
+    mask[y0:y1, x0:x1] = thing.mask
+    return mask
+
+
+def test_everything_is_answered_in_short_slices_whatever_the_models_batch(
+    fake_tracker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sam2_ros.tracking import mask_generator
+
+    monkeypatch.setattr(mask_generator, "settings_for", lambda name: everything_of(8, 64))
+    count, answer = slices_and_answer(request(everything=True), fake_tracker)
+    assert count == 1 + 64 // POINTS_PER_SLICE + 1, "the image, the points, what is left of them"
+    assert len(answer.things) > 1 and {thing.prompt_index for thing in answer.things} == {0}
+    assert all(thing.mask.size == area_of(thing.box_xyxy) for thing in answer.things)
+    scores = [thing.score for thing in answer.things]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_between_two_images_there_is_one_slice_however_many_requests_wait(
+    fake_tracker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = fake_tracker.calls
+    parameters = parse({"process_every_frame": True})  # all images wait from the beginning
+    session = Session(
+        fake_tracker, decode=lambda message: message.pixels, publish=lambda _: None, parameters=lambda: parameters
+    )
+    session.start()
+
+    def four_slices() -> Generator[None, None, str]:
+        for _ in range(3):
+            order.append("slice")
+            yield
+        order.append("slice")
+        return "answer"
+
+    monkeypatch.setattr(session_module, "segment_in_slices", lambda *_: four_slices())
     fake_tracker.gate.clear()
     offer(session, 1)
     assert fake_tracker.in_step.wait(DEADLINE_S)
-    job = session.segment(request(everything=True))
-    offer(session, 2)  # waits beside the job's first slice
-    done_after: list[int] = []
-    job.add_done_callback(lambda _: done_after.append(len(published)))
+    jobs = [session.segment(request(everything=True)) for _ in range(MAX_REQUESTS)]
+    for stamp_s in range(2, 22):
+        offer(session, stamp_s)
     fake_tracker.gate.set()
-    answer = job.result(DEADLINE_S)
-    assert done_after == [2], "the second camera image waited for the whole job"
-    assert len(answer.things) > 1 and {thing.prompt_index for thing in answer.things} == {0}
-    scores = [thing.score for thing in answer.things]
-    assert scores == sorted(scores, reverse=True)
+    assert [job.result(DEADLINE_S) for job in jobs] == ["answer"] * MAX_REQUESTS
+    assert session.stop(DEADLINE_S)
+    kinds = [call.split()[0] for call in order]
+    assert kinds[:32] == ["step", "slice"] * 16
 
 
 @pytest.mark.parametrize(
@@ -137,61 +219,92 @@ def test_a_stopped_session_says_so(session: Session, fake_tracker: Any) -> None:
             job.result(DEADLINE_S)
 
 
-class Queue:
-    """Commands that run when the test says so."""
-
-    def __init__(self) -> None:
-        self.waiting: list[tuple[Callable[[], None], Future[None]]] = []
-
-    def submit(self, run: Callable[[], None]) -> Future[None]:
-        self.waiting.append((run, Future()))
-        return self.waiting[-1][1]
-
-    def run_one(self) -> None:
-        run, done = self.waiting.pop(0)
-        try:
-            done.set_result(run())
-        except Exception as error:
-            done.set_exception(error)
-
-
-def counting(closed: list[str]) -> Generator[int, None, str]:
+def working(log: list[str], name: str, count: int = 2) -> Generator[None, None, Any]:
+    """So many slices, the last of which has the answer."""
     try:
-        yield 1
-        yield 2
-        return "done"
+        for number in range(1, count):
+            log.append(f"{name}{number}")
+            yield
+        log.append(f"{name}{count}")
+        return f"answer {name}"
     finally:
-        closed.append("closed")
+        log.append(f"{name} ends")
 
 
-def test_slices_queue_up_again_one_at_a_time() -> None:
-    queue = Queue()
-    whole = run_in_turns(queue.submit, counting([]))
-    for _ in range(3):
-        assert len(queue.waiting) == 1 and not whole.done()
-        queue.run_one()
-    assert whole.result(0) == "done" and not queue.waiting
+def test_one_request_after_the_other_a_slice_at_a_time() -> None:
+    queue, log = SegmentationQueue(), []
+    answers = [queue.add(working(log, name)) for name in "ab"]
+    assert log == [] and queue.has_work
+    queue.advance()
+    assert log == ["a1"] and not answers[0].done()
+    queue.advance()
+    assert answers[0].result(0) == "answer a" and not answers[1].done()
+    queue.advance()
+    queue.advance()
+    assert answers[1].result(0) == "answer b" and not queue.has_work
+    queue.advance()
+    assert log == ["a1", "a2", "a ends", "b1", "b2", "b ends"]
+
+
+def test_more_than_a_few_at_once_are_refused_until_one_is_answered_or_withdrawn() -> None:
+    queue, log = SegmentationQueue(), []
+    answers = [queue.add(working(log, str(number), 1)) for number in range(MAX_REQUESTS)]
+
+    def assert_full() -> None:
+        with pytest.raises(TooManyRequestsError, match=f"{MAX_REQUESTS} such requests wait already, .*: ask again"):
+            queue.add(working(log, "late")).result(0)
+
+    assert_full()
+    queue.advance()
+    assert answers[0].done()
+    queue.add(working(log, "next", 1))
+    assert_full()
+    assert answers[2].cancel()
+    queue.add(working(log, "another", 1))
+    assert_full()
+    for _ in range(MAX_REQUESTS):
+        queue.advance()
+    assert [line for line in log if line.endswith("ends")] == [
+        f"{name} ends" for name in ("0", "1", "3", "next", "another")
+    ]
 
 
 def test_cancelling_ends_the_work_at_the_next_slice() -> None:
-    queue, closed = Queue(), []
-    whole = run_in_turns(queue.submit, counting(closed))
-    queue.run_one()
-    assert whole.cancel()
-    queue.run_one()
-    assert closed == ["closed"] and not queue.waiting
+    queue, log = SegmentationQueue(), []
+    answer = queue.add(working(log, "a", 3))
+    queue.advance()
+    assert answer.cancel()
+    queue.advance()
+    assert log == ["a1", "a ends"] and not queue.has_work
     with pytest.raises(CancelledError):
-        whole.result(0)
+        answer.result(0)
 
 
-def test_what_a_slice_raises_reaches_the_caller() -> None:
-    def failing() -> Generator[None, None, None]:
+def test_what_a_slice_raises_reaches_its_caller_alone(caplog: pytest.LogCaptureFixture) -> None:
+    def failing(error: Exception) -> Generator[None, None, Any]:
         yield
-        raise ValueError("no good")
+        raise error
 
-    queue = Queue()
-    whole = run_in_turns(queue.submit, failing())
-    queue.run_one()
-    queue.run_one()
-    with pytest.raises(ValueError, match="no good"):
-        whole.result(0)
+    queue, log = SegmentationQueue(), []
+    bug, bad, good = (
+        queue.add(each) for each in (failing(OSError("no")), failing(PromptError("bad")), working(log, "a"))
+    )
+    for _ in range(6):
+        queue.advance()
+    with pytest.raises(OSError, match="no"):
+        bug.result(0)
+    with pytest.raises(PromptError, match="bad"):
+        bad.result(0)
+    assert good.result(0) == "answer a"
+    assert [record.getMessage() for record in caplog.records] == ["an image could not be segmented"]
+
+
+def test_a_closed_queue_answers_everybody_with_the_reason() -> None:
+    queue = SegmentationQueue()
+    waiting = queue.add(working([], "a"))
+    queue.advance()
+    queue.close(SessionStoppedError("over"))
+    for answer in (waiting, queue.add(working([], "b"))):
+        with pytest.raises(SessionStoppedError, match="over"):
+            answer.result(0)
+    assert not queue.has_work
