@@ -19,6 +19,7 @@ _COMMANDS = {
     "train": "train a model",
     "bench": "measure how fast a model is here, beside the official code",
     "models": "list all models: size, cost, licence, and whether the weights are here",
+    "dataset": "make a project of recordings, label it, and export a data set",
     "export": "write a model as ONNX files, for other runtimes",
 }
 

@@ -101,8 +101,13 @@ class MaskletStore:
                 verdict=verdict,
                 frames=dict(frames or {}),
             )
+            return self.take_up(masklet)
+
+    def take_up(self, masklet: Masklet) -> Masklet:
+        """Add a masklet as it is, but for its id, which is new. Raises as ``set_frames``."""
+        with self._mutex:
             self._check_frames(masklet.frames)
-            return self._apply(None, masklet)
+            return self._apply(None, replace(masklet, masklet_id=f"m{self._next_number():04d}"))
 
     def update(self, masklet_id: str, **changes: Any) -> Masklet:
         """Change name, class_name, color_rgb, locked or hidden. A locked masklet must be unlocked first, or with it."""

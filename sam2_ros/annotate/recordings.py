@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam2_ros.annotate.masklet_store import MaskletStore
-from sam2_ros.annotate.masklets import ProjectError
+from sam2_ros.annotate.masklets import Masklet, ProjectError
 from sam2_ros.annotate.storage import PARTIAL_PREFIX, read_json, sync_folder, write_json
 
 JPEG_QUALITY = 95
@@ -155,11 +155,20 @@ class RecordingWriter:
         if name is not None:
             self.frame_names.append(name)
 
-    def finish(self, *, name: str, kind: str, source: str, fps: float | None = None, topic: str = "") -> Path:
-        """Make it part of the project; returns its folder.
+    def finish(
+        self,
+        *,
+        name: str,
+        kind: str,
+        source: str,
+        fps: float | None = None,
+        topic: str = "",
+        masklets: Sequence[Masklet] = (),
+    ) -> Path:
+        """Make it part of the project, with masklets that get ids in their order; returns its folder.
 
         Raises:
-            ProjectError: there is no frame.
+            ProjectError: there is no frame, or masks are of another size.
         """
         if self.size_hw is None:
             raise ProjectError(f"{source} has no frame")
@@ -177,6 +186,9 @@ class RecordingWriter:
             frame_names=tuple(self.frame_names),
         )
         write_json(self._partial / "recording.json", _info_to_json(info))
+        store = MaskletStore(self._partial / "masklets", self.size_hw, self.frame_count, lambda: None)
+        for masklet in masklets:
+            store.take_up(masklet)
         sync_folder(self._partial / "frames")
         folder = self.recordings_folder / self.recording_id
         self._partial.rename(folder)

@@ -18,7 +18,6 @@ from torch import Tensor
 from sam2_ros.model.prompt_encoder import EncodedPrompts, PointPrompts
 from sam2_ros.model.sam2 import SAM2, ImageFeatures
 from sam2_ros.tracking.prompts import Prompt, fit_to_image, make_prompt, to_model_points
-from sam2_ros.tracking.state import PrefetchedImage
 from sam2_ros.tracking.transforms import image_to_input, logits_to_image_size, mask_to_input, remove_small_regions
 from sam2_ros.tracking.types import PromptError, check_image
 
@@ -147,26 +146,16 @@ class ImagePredictor:
         return self._model
 
     @torch.inference_mode()
-    def set_image(self, image: NDArray[np.uint8] | PrefetchedImage) -> None:
+    def set_image(self, image_rgb: NDArray[np.uint8]) -> None:
         """Encode an image, which later predictions are for.
 
         Args:
-            image: (H, W, 3) uint8, RGB; or the result of ``Tracker.prefetch`` with this network, whose features are
-                taken as they are.
+            image_rgb: (H, W, 3) uint8, RGB.
 
         Raises:
-            ValueError: not such an array, or prefetched with another network; the previous image is kept.
+            ValueError: not such an array; the previous image is kept.
         """
-        if not isinstance(image, PrefetchedImage):
-            self._image = encode(self._model, image)
-            return
-        if image.network is not self._model:
-            raise ValueError("image: expected one prefetched with this predictor's network, got another network's")
-        if image.features is None:  # with zoom
-            self._image = encode(self._model, image.image_rgb)
-            return
-        height, width = image.image_rgb.shape[:2]
-        self._image = EncodedImage(image.features, self._model.without_memory(image.features), height, width)
+        self._image = encode(self._model, image_rgb)
 
     def predict(
         self,

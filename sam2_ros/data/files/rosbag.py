@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -13,6 +13,7 @@ from sam2_ros.data.files.video import SourceError, SourceInfo
 from sam2_ros.resources import share_path
 
 IMAGE = "sensor_msgs/msg/Image"
+TRACKED_OBJECTS = "sam2_ros/msg/TrackedObjectArray"
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
 OUR_PACKAGE = "sam2_ros"
 STORAGE_SUFFIXES = {".mcap": "mcap", ".db3": "sqlite3"}
@@ -70,11 +71,39 @@ class ImageBag:
         listed = ", ".join(found.values()) or "none"
         if wanted:
             raise SourceError(f"{self.path} has no image topic {wanted}; image topics: {listed}")
+        if len(found) > 1:  # what our own node published of a camera is none
+            found = {name: text for name, text in found.items() if not self._is_result(name)}
         if len(found) != 1:
             raise SourceError(
                 f"{self.path}: expected one image topic, or --image-topic to choose one; image topics: {listed}"
             )
         return next(iter(found))
+
+    def _is_result(self, topic: str) -> bool:
+        """Whether it lies beside the objects of our node, as its label image and its overlay do."""
+        objects = (name for name, info in self._reader.topics.items() if info.msgtype == TRACKED_OBJECTS)
+        return topic.endswith("/label_image") or any(
+            topic.startswith(name.rpartition("/")[0] + "/") for name in objects
+        )
+
+    @property
+    def result_topics(self) -> dict[str, str]:
+        """Topics with what our node made of the images, and their types: objects, and label images."""
+        return {
+            name: info.msgtype
+            for name, info in sorted(self._reader.topics.items())
+            if info.msgtype == TRACKED_OBJECTS or (info.msgtype == IMAGE and name.endswith("/label_image"))
+        }
+
+    def messages(self, topics: Collection[str]) -> Iterator[tuple[str, Any]]:
+        """Topic and content of every message on these topics, in recorded order.
+
+        Raises:
+            SourceError: a message is damaged; its number.
+        """
+        connections = [c for c in self._reader.connections if c.topic in topics]
+        for connection, _, message in self._read(connections, ", ".join(topics)):
+            yield connection.topic, message
 
     def _rate(self) -> float | None:
         """Average images per second of the recording."""
@@ -92,7 +121,12 @@ class ImageBag:
 
     def __iter__(self) -> Iterator[BagImage]:
         """Raises SourceError when a message is damaged, with its number."""
-        messages = iter(self._reader.messages(connections=self._connections))
+        for connection, time_ns, message in self._read(self._connections, self.topic):
+            yield BagImage(time_ns, connection.msgtype == COMPRESSED_IMAGE, message)
+
+    def _read(self, connections: list[Any], topic: str) -> Iterator[tuple[Any, int, Any]]:
+        """Connection, time of recording and content of the messages."""
+        messages = iter(self._reader.messages(connections=connections))
         for number in itertools.count(1):
             try:
                 connection, time_ns, raw = next(messages)
@@ -100,8 +134,8 @@ class ImageBag:
             except StopIteration:
                 return
             except Exception as error:  # of the file as well as of the message
-                raise SourceError(f"{self.path}: message {number} on {self.topic} is damaged: {error}") from error
-            yield BagImage(time_ns, connection.msgtype == COMPRESSED_IMAGE, message)
+                raise SourceError(f"{self.path}: message {number} on {topic} is damaged: {error}") from error
+            yield connection, time_ns, message
 
     def close(self) -> None:
         """Close the files. May be called more than once."""

@@ -1,0 +1,25 @@
+"""``sam2-ros dataset``: make a project of recordings, label it, measure the work, and export a data set."""
+
+from __future__ import annotations
+
+import argparse
+
+from sam2_ros.commands.dataset import create as dataset_create
+
+_TASKS = {
+    "create": (dataset_create, "make a project of recordings, videos, folders of images or data sets"),
+}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``sam2-ros dataset``."""
+    tasks = parser.add_subparsers(dest="task", required=True, metavar="TASK")
+    for name, (module, summary) in _TASKS.items():
+        task = tasks.add_parser(name, help=summary, description=module.DESCRIPTION)
+        module.configure(task)
+        task.set_defaults(run_task=module.run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the chosen task; 0, 1 where a part of the work failed, or 2 for unusable arguments or data."""
+    return int(args.run_task(args))
