@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sam2_ros.tracking.heap import keep_heap
+from sam2_ros.heap import keep_heap
 
 _COMMANDS = {
     "demo": "track a rendered tabletop or a video through real ROS 2 processes",

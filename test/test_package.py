@@ -22,6 +22,9 @@ INTERFACES = sorted([*(ROOT / "msg").glob("*.msg"), *(ROOT / "srv").glob("*.srv"
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 
+# Modules that every layer may use: they import nothing beside the standard library.
+SHARED_MODULES = ("heap", "log_throttle", "regular_files", "resources", "saved_values")
+
 # Which other layers a layer may import. The layers that do not depend on ROS, or on files and cameras, can only be used
 # and tested without them as long as this holds. `commands` starts processes of `node` and does not import it.
 ALLOWED_LAYERS = {
@@ -41,11 +44,9 @@ ALLOWED_LAYERS = {
     "training": {"model", "tracking", "data", "evaluation"},
     "export": {"model", "tracking"},
     "commands": {"model", "tracking", "data", "evaluation", "training", "export", "image_io", "annotate"},
-    "cli": {"commands", "tracking"},
-    "resources": set(),
-    "regular_files": set(),
-    "log_throttle": set(),
+    "cli": {"commands"},
     "__init__": {"tracking"},
+    **{name: set() for name in SHARED_MODULES},
 }
 # Layers that may import ROS and its messages.
 ROS_LAYERS = {"node", "client", "demo"}
@@ -58,8 +59,6 @@ MODULES_FOR_COMMANDS = (
 )
 # The one module of `tracking` that training clips share with it: so that windows cannot differ. It imports nothing.
 MODULES_FOR_DATA = ("sam2_ros.tracking.zoom.window",)
-# Everybody may look up where config/ lies, what the package is, what kind of file a path names, and what was logged.
-SHARED_MODULES = {"resources", "regular_files", "log_throttle", "__init__"}
 # Layers whose third-party imports are limited to these. (ROS is only for `node`, see below.)
 ALLOWED_THIRD_PARTY = {
     "model": {"torch", "safetensors"},  # the latter an extra, imported where such a file is read
@@ -72,9 +71,7 @@ ALLOWED_THIRD_PARTY = {
     "demo.tabletop": {"numpy", "cv2"},
     "annotate": {"torch", "numpy", "cv2", "starlette", "uvicorn", "ray"},  # the last three extras
     "cli": set(),
-    "resources": set(),
-    "regular_files": set(),
-    "log_throttle": set(),
+    **{name: set() for name in SHARED_MODULES},
 }
 PACKAGE_OF_MODULE = {"tf2_ros": "tf2_ros_py"}  # where a ROS package's Python is another package
 ROS_MODULES = {
@@ -123,7 +120,11 @@ def import_complaint(path: Path, module: str) -> str | None:
         imported = _layer_name(rest[0]) if rest else "__init__"
         imported = "demo.tabletop" if rest[:2] == ["demo", "tabletop"] else imported
         imported = "tracking" if imported in ("load_tracker", "load_image_predictor") else imported
-        may = ALLOWED_LAYERS[layer] | SHARED_MODULES | {layer} | ({"msg", "srv"} if layer in ROS_LAYERS else set())
+        may = (
+            ALLOWED_LAYERS[layer]
+            | {*SHARED_MODULES, "__init__", layer}
+            | ({"msg", "srv"} if layer in ROS_LAYERS else set())
+        )
         if imported not in may:
             return (
                 f"{layer} may import {', '.join(sorted(may))} of this package: each layer works without those above it"
@@ -197,6 +198,7 @@ SUBJECTS = {
     "node.services": "one side of the node, which sam2_node wires",
     "node.subscriptions": "one side of the node, which sam2_node wires",
     "perception.detections": "what boxes mean, tested without ROS; its subscription is in node/",
+    "session.model_loading": "from the parameters to a tracker, tested without ROS",
     "session.results": "the border between the model thread and the publishing thread",
     "tracking.state_io": "the format of a saved tracker",
 }

@@ -23,6 +23,7 @@ from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
+from sam2_ros.heap import keep_heap
 from sam2_ros.image_io.compressed import compressed_to_rgb
 from sam2_ros.image_io.encodings import image_to_rgb
 from sam2_ros.node import ros_parameters
@@ -47,7 +48,6 @@ from sam2_ros.session.parameter_spec import ParameterError
 from sam2_ros.session.parameters import NodeParameters, camera_names, parse
 from sam2_ros.session.session import Session
 from sam2_ros.tracking.concurrency import TaskThread
-from sam2_ros.tracking.heap import keep_heap
 
 HEARTBEAT_S = 1.0
 SIGNALS_SEEN_EVERY_S = 0.2  # while the model is loading

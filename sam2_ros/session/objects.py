@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sam2_ros.saved_values import SavedStateError
 from sam2_ros.session.persistence import SavedObject, SessionFileError, SessionSnapshot
 from sam2_ros.tracking.types import FrameResult, ObjectState, PromptAction, PromptError, TrackedMask
 
@@ -285,10 +286,10 @@ class ObjectRegistry:
 
     def load(self, plain: object) -> None:
         """Go on with a saved session. SessionFileError, with nothing changed, when it does not fit."""
-        saved = SessionSnapshot.from_plain(plain)
         try:
+            saved = SessionSnapshot.from_plain(plain)
             self._tracker.load_state(saved.tracker_state)
-        except ValueError as error:  # the tracker's own: damaged, or of another model
+        except SavedStateError as error:
             raise SessionFileError(f"the session does not fit: {error}") from error
         by_id = {each.object_id: each for each in saved.objects}
         self._next_number = max(self._next_number, saved.next_number)

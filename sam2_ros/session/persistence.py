@@ -9,17 +9,26 @@ import os
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from sam2_ros.regular_files import NotRegularFileError, check_kind, check_regular_file
+from sam2_ros.saved_values import (
+    SavedStateError,
+    check_dict,
+    check_integer,
+    check_keys,
+    check_list,
+    check_sendable_text,
+)
 
 LARGEST_BYTES = 4 << 30  # largest memory that reading a file may take
 FORMAT = "sam2_ros session 1"
-# The stamps that a message can hold [ns].
-EARLIEST, LARGEST = -(1 << 31) * 1_000_000_000, (1 << 31) * 1_000_000_000 - 1
+# The stamps that a message can hold.
+EARLIEST_NS, LATEST_NS = -(1 << 31) * 1_000_000_000, (1 << 31) * 1_000_000_000 - 1
+LARGEST_NUMBER = (1 << 63) - 1  # of a name that the session chooses
 
 
 class SessionFileError(ValueError):
@@ -54,19 +63,19 @@ class SessionSnapshot:
 
     @staticmethod
     def from_plain(plain: object) -> SessionSnapshot:
-        """The snapshot of plain values. SessionFileError when they are none, or contradict the tracker's state."""
-        values = _mapping(plain, {"format", "tracker", "next_number", "objects"}, "session")
+        """The snapshot of plain values. SavedStateError when they are not a session or contradict each other."""
+        values = check_keys(plain, ("format", "tracker", "next_number", "objects"), "session")
         if values["format"] != FORMAT:
-            raise SessionFileError(f"format: expected {FORMAT!r}, got {values['format']!r}")
-        state = values["tracker"]
-        tracked = state.get("objects") if isinstance(state, dict) else None
-        if not isinstance(tracked, list) or not isinstance(values["objects"], list):
-            raise SessionFileError("session: expected a tracker's state and a list of objects")
-        objects = tuple(_object(each, f"objects[{place}]") for place, each in enumerate(values["objects"]))
+            raise SavedStateError(f"format: expected {FORMAT!r}, got {values['format']!r}")
+        tracked = check_list(check_dict(values["tracker"], "tracker").get("objects"), "tracker: objects")
+        objects = tuple(
+            _object(each, f"objects[{place}]") for place, each in enumerate(check_list(values["objects"], "objects"))
+        )
         tracked_ids = [each.get("object_id") if isinstance(each, dict) else None for each in tracked]
         if [each.object_id for each in objects] != tracked_ids:
-            raise SessionFileError(f"objects: expected those of the tracker, {tracked_ids}")
-        return SessionSnapshot(state, _number(values["next_number"], "next_number", 1), objects)
+            raise SavedStateError(f"objects: expected those of the tracker, {tracked_ids}")
+        number = check_integer(values["next_number"], "next_number", 1, LARGEST_NUMBER)
+        return SessionSnapshot(values["tracker"], number, objects)
 
 
 def session_path(wanted: str, session_dir: str = "") -> Path:
@@ -131,7 +140,9 @@ def write_session(path: Path, saved: Mapping[str, Any], *, overwrite: bool) -> N
 
 
 def read_session(path: Path) -> Mapping[str, Any]:
-    """What ``write_session`` has written. Nothing in the file is executed.
+    """What ``write_session`` has written; nothing in the file is executed.
+
+    Its values are not validated yet: ``SessionSnapshot.from_plain`` and the tracker's ``load_state`` do that.
 
     Raises:
         SessionFileError: no such file, not one of ours, damaged, or larger than ``LARGEST_BYTES`` in memory.
@@ -154,9 +165,6 @@ def read_session(path: Path) -> Mapping[str, Any]:
         raise SessionFileError(f"{path} is not a session or damaged ({type(error).__name__}: {text})") from error
     if not isinstance(plain, dict):
         raise SessionFileError(f"{path} is not a session: expected a dict, got {type(plain).__name__}")
-    for tensor in _tensors_in(plain):
-        if tensor.layout != torch.strided or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-            raise SessionFileError(f"{path} is damaged: it has a tensor that claims more values than the file holds")
     return plain
 
 
@@ -170,44 +178,10 @@ def _check_archive(path: Path, archive: zipfile.ZipFile) -> None:
         raise SessionFileError(f"{path} is damaged: the checksum of {damaged} is wrong")
 
 
-def _tensors_in(plain: object) -> Iterator[Any]:
-    """Every tensor in nested dicts and lists, each container once."""
-    import torch
-
-    seen: set[int] = set()
-    left = [plain]
-    while left:
-        value = left.pop()
-        if isinstance(value, torch.Tensor):
-            yield value
-        elif isinstance(value, (dict, list, tuple)) and id(value) not in seen:
-            seen.add(id(value))
-            left += value.values() if isinstance(value, dict) else value
-
-
 def _object(plain: object, where: str) -> SavedObject:
-    values = _mapping(plain, {each.name for each in fields(SavedObject)}, where)
+    values = check_keys(plain, [each.name for each in fields(SavedObject)], where)
     for name in ("object_id", "class_id"):
-        if not isinstance(values[name], str) or not _can_be_sent(values[name]):
-            raise SessionFileError(f"{where}: {name}: expected a text that a message can hold, got {values[name]!r}")
+        check_sendable_text(values[name], f"{where}: {name}")
     for name in ("first_seen_ns", "last_seen_ns"):
-        _number(values[name], f"{where}: {name}", EARLIEST)
+        check_integer(values[name], f"{where}: {name}", EARLIEST_NS, LATEST_NS)
     return SavedObject(**values)
-
-
-def _can_be_sent(text: str) -> bool:
-    """Whether a ROS string can hold it: lone surrogates have no UTF-8 encoding, and a zero byte would end it."""
-    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
-
-
-def _mapping(plain: object, names: set[str], where: str) -> dict[str, Any]:
-    if not isinstance(plain, dict) or set(plain) != names:
-        got = sorted(map(repr, plain)) if isinstance(plain, dict) else type(plain).__name__
-        raise SessionFileError(f"{where}: expected {', '.join(sorted(names))}; got {got}")
-    return plain
-
-
-def _number(value: object, where: str, lowest: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= LARGEST:
-        raise SessionFileError(f"{where}: expected a whole number from {lowest} to {LARGEST}, got {value!r}")
-    return value

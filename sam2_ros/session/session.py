@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sam2_ros.heap import free_unused_memory, is_out_of_memory, retried_out_of_memory
 from sam2_ros.session.events import Event, EventSource
 from sam2_ros.session.objects import (
     ObjectRegistry,
@@ -40,7 +41,6 @@ from sam2_ros.session.segmentation import Segmentation, SegmentationQueue, Segme
 from sam2_ros.session.stats import SessionStats, StatsCollector
 from sam2_ros.session.work_queue import Command, QueuedImage, SessionStoppedError, WorkQueue
 from sam2_ros.tracking.concurrency import TaskThread
-from sam2_ros.tracking.heap import free_unused_memory, is_out_of_memory, retried_out_of_memory
 from sam2_ros.tracking.types import FrameResult, PromptError
 
 logger = logging.getLogger(__name__)

@@ -19,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sam2_ros.heap import retried_out_of_memory
 from sam2_ros.model.sam2 import SAM2, MaskPrediction, MemoryTokens
-from sam2_ros.tracking.heap import retried_out_of_memory
 from sam2_ros.tracking.memory_bank import BankPolicy, FrameMemory, gather_tokens, stack_tokens
 from sam2_ros.tracking.prompts import (
     AcceptedPrompt,

@@ -12,7 +12,7 @@ import logging
 import time
 from dataclasses import replace
 
-from sam2_ros.tracking.heap import retried_out_of_memory
+from sam2_ros.heap import retried_out_of_memory
 from sam2_ros.tracking.prompts import AcceptedPrompt, Prompt, clipping_note, fit_to_image
 from sam2_ros.tracking.propagation import Engine, advance_in_windows
 from sam2_ros.tracking.state import Replay, StreamState, Track, frame_of_index, frame_of_stamp, reach

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from sam2_ros.model.sam2 import SAM2
+from sam2_ros.saved_values import SavedStateError, check_dict, check_integer, check_keys, check_list
 from sam2_ros.tracking.memory_bank import BankPolicy, FrameMemory
 from sam2_ros.tracking.prompts import AcceptedPrompt, make_prompt
 from sam2_ros.tracking.replay import MAX_LABEL
@@ -29,10 +30,6 @@ _HEADER = ("format", "model", "weights", *_COUNTERS, "frame_size", "latest_s", "
 _OBJECT = ("object_id", "label", "state", "last_seen_frame", "conditioning", "recent", "waiting")
 _WINDOW = "window"  # of an object, where a tracker that zooms follows it with one
 _PROMPT_ARRAYS = {"points_xy": torch.float32, "labels": torch.int64, "box_xyxy": torch.float32, "mask": torch.bool}
-
-
-class SavedStateError(ValueError):
-    """An unusable saved state; the message says what was expected and what came."""
 
 
 def to_plain(model: SAM2, state: StreamState) -> dict[str, Any]:
@@ -69,29 +66,29 @@ def from_plain(model: SAM2, policy: BankPolicy, plain: object) -> StreamState:
     Raises:
         SavedStateError: not a saved state, damaged, or of another model.
     """
-    values = _mapping(plain, _HEADER, "state")
+    values = check_keys(plain, _HEADER, "state")
     for name, expected in (("format", _FORMAT), ("model", _identity(model)), ("weights", _fingerprint(model))):
         if not isinstance(values[name], str) or values[name] != expected:
             raise SavedStateError(f"{name}: expected that of this tracker, {expected!r}, got {values[name]!r}")
     state = StreamState(
-        next_frame=_integer(values["next_frame"], "next_frame", 0, _MAX_FRAME),
-        next_label=_integer(values["next_label"], "next_label", 1, MAX_LABEL + 1),
-        prompts_given=_integer(values["prompts_given"], "prompts_given", 0),
+        next_frame=check_integer(values["next_frame"], "next_frame", 0, _MAX_FRAME),
+        next_label=check_integer(values["next_label"], "next_label", 1, MAX_LABEL + 1),
+        prompts_given=check_integer(values["prompts_given"], "prompts_given", 0),
         frame_size=_frame_size(values["frame_size"]),
         latest_s=_seconds(values["latest_s"]),
     )
     last_label = 0
-    for place, each in enumerate(_list(values["objects"], "objects")):
+    for place, each in enumerate(check_list(values["objects"], "objects")):
         where = f"objects[{place}]"
-        entry = _mapping(each, _OBJECT, where, optional=(_WINDOW,))
+        entry = check_keys(each, _OBJECT, where, optional=(_WINDOW,))
         object_id = entry["object_id"]
         if not isinstance(object_id, str) or not object_id or object_id in state.tracks:
             raise SavedStateError(f"{where}: expected an object_id that is a text of its own, got {object_id!r}")
-        label = _integer(entry["label"], f"{where}: label", last_label + 1, state.next_label - 1)
+        label = check_integer(entry["label"], f"{where}: label", last_label + 1, state.next_label - 1)
         track = _track(model, policy, entry, object_id, label, state.next_frame, where)
         if _WINDOW in entry:
             track.window = _window(entry[_WINDOW], state.frame_size, f"{where}: window")
-        waiting = tuple(_given(given, state.prompts_given, where) for given in _list(entry["waiting"], where))
+        waiting = tuple(_given(given, state.prompts_given, where) for given in check_list(entry["waiting"], where))
         adds = [given.action is PromptAction.ADD for given in waiting]
         if any(adds[1:]) or track.has_memory == any(adds[:1]):
             raise SavedStateError(f"{where}: expected either a memory or a first prompt that waits")
@@ -139,7 +136,7 @@ def _track(
     model: SAM2, policy: BankPolicy, entry: Mapping[str, Any], object_id: str, label: int, next_frame: int, where: str
 ) -> Track:
     try:
-        object_state = ObjectState(_integer(entry["state"], f"{where}: state", 0))
+        object_state = ObjectState(check_integer(entry["state"], f"{where}: state", 0))
     except ValueError as error:
         raise SavedStateError(f"{where}: expected a state of an object, got {entry['state']!r}") from error
     conditioning = _memories(model, entry["conditioning"], next_frame, f"{where}: conditioning")
@@ -153,7 +150,7 @@ def _track(
     incomplete = [f for f in sorted(needed) if recent[f].spatial_bchw is None]
     if incomplete:
         raise SavedStateError(f"{where}: expected spatial memories of the latest frames, got none for {incomplete}")
-    last_seen = _integer(entry["last_seen_frame"], f"{where}: last_seen_frame", -1, next_frame - 1)
+    last_seen = check_integer(entry["last_seen_frame"], f"{where}: last_seen_frame", -1, next_frame - 1)
     return Track(object_id, label, object_state, last_seen, conditioning, recent)
 
 
@@ -161,9 +158,9 @@ def _memories(model: SAM2, plain: object, next_frame: int, where: str) -> dict[i
     config = model.config
     device = model.no_mem_embed.device
     memories = {}
-    for key, each in _dict(plain, where).items():
-        frame = _integer(key, where, 0, next_frame - 1)
-        values = _mapping(each, ("spatial", "pointer"), f"{where}[{frame}]")
+    for key, each in check_dict(plain, where).items():
+        frame = check_integer(key, where, 0, next_frame - 1)
+        values = check_keys(each, ("spatial", "pointer"), f"{where}[{frame}]")
         spatial = values["spatial"]
         if spatial is not None:
             spatial = _tensor(
@@ -177,9 +174,9 @@ def _memories(model: SAM2, plain: object, next_frame: int, where: str) -> dict[i
 
 def _given(plain: object, prompts_given: int, where: str) -> AcceptedPrompt:
     where = f"{where}: waiting"
-    values = _mapping(plain, ("number", "action", *_PROMPT_ARRAYS), where)
-    number = _integer(values["number"], f"{where}: number", 1, prompts_given)
-    action = _integer(values["action"], f"{where}: action", PromptAction.ADD, PromptAction.REPLACE)
+    values = check_keys(plain, ("number", "action", *_PROMPT_ARRAYS), where)
+    number = check_integer(values["number"], f"{where}: number", 1, prompts_given)
+    action = check_integer(values["action"], f"{where}: action", PromptAction.ADD, PromptAction.REPLACE)
     tensors = [
         None if values[name] is None else _tensor(values[name], dtype, None, f"{where}: {name}").cpu().numpy()
         for name, dtype in _PROMPT_ARRAYS.items()
@@ -191,46 +188,17 @@ def _given(plain: object, prompts_given: int, where: str) -> AcceptedPrompt:
     return AcceptedPrompt(number, PromptAction(action), prompt)
 
 
-def _mapping(plain: object, names: tuple[str, ...], where: str, optional: tuple[str, ...] = ()) -> Mapping[str, Any]:
-    values = _dict(plain, where)
-    if set(values) - set(optional) != set(names):
-        missing = sorted(set(names) - set(values))
-        unknown = sorted(map(repr, set(values) - set(names) - set(optional)))
-        raise SavedStateError(f"{where}: missing {missing or 'nothing'}, unexpected {unknown or 'nothing'}")
-    return values
-
-
-def _dict(plain: object, where: str) -> dict[Any, Any]:
-    if not isinstance(plain, dict):
-        raise SavedStateError(f"{where}: expected a dict, got {type(plain).__name__}")
-    return plain
-
-
-def _list(plain: object, where: str) -> list[Any]:
-    if not isinstance(plain, list):
-        raise SavedStateError(f"{where}: expected a list, got {type(plain).__name__}")
-    return plain
-
-
-def _integer(value: object, where: str, lowest: int, highest: int | None = None) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
-        raise SavedStateError(f"{where}: expected a whole number from {lowest} on, got {value!r}")
-    if highest is not None and value > highest:
-        raise SavedStateError(f"{where}: expected at most {highest}, got {value}")
-    return value
-
-
 def _frame_size(value: object) -> tuple[int, int] | None:
     if value is None:
         return None
-    sides = [_integer(side, "frame_size", 1) for side in _list(value, "frame_size")]
+    sides = [check_integer(side, "frame_size", 1) for side in check_list(value, "frame_size")]
     if len(sides) != 2:
         raise SavedStateError(f"frame_size: expected height and width, got {value!r}")
     return sides[0], sides[1]
 
 
 def _window(value: object, frame_size: tuple[int, int] | None, where: str) -> Window:
-    corners = [_integer(each, where, 0) for each in _list(value, where)]
+    corners = [check_integer(each, where, 0) for each in check_list(value, where)]
     height, width = frame_size or (0, 0)
     if len(corners) != 4 or not (corners[0] < corners[2] <= width and corners[1] < corners[3] <= height):
         raise SavedStateError(f"{where}: expected x0, y0, x1, y1 in an image of {width}x{height}, got {value!r}")

@@ -285,7 +285,7 @@ class Tracker:
         """Replace the objects by those of a saved state.
 
         Raises:
-            SavedStateError: damaged, or of another model; nothing has changed.
+            sam2_ros.saved_values.SavedStateError: damaged, or of another model; nothing has changed.
         """
         self._state = from_plain(self._engine.model, self._engine.policy, state)
 

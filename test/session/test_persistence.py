@@ -237,8 +237,6 @@ def saved_as(plain: object, **options: Any) -> bytes:
         (lambda path: saved_as(Evil()), "not a session or damaged"),
         (lambda path: saved_as({"a": 1}, _use_new_zipfile_serialization=False), "not a session or damaged"),
         (lambda path: saved_as([1, 2]), "expected a dict, got list"),
-        (lambda path: saved_as({"mask": torch.zeros(1).expand(10**6, 10**6)}), "claims more values"),
-        (lambda path: saved_as({"mask": torch.zeros(3, 3).to_sparse()}), "damaged"),
     ],
 )
 def test_other_files_are_rejected(
@@ -288,12 +286,12 @@ def _broken(change: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, A
     ("break_", "why"),
     [
         (_broken(lambda p: p.update(format="sam2_ros session 9")), "format"),
-        (_broken(lambda p: p.pop("next_number")), "expected format"),
-        (_broken(lambda p: p.update(more=1)), "expected format"),
+        (_broken(lambda p: p.pop("next_number")), r"missing \['next_number'\]"),
+        (_broken(lambda p: p.update(more=1)), r"unexpected \[\"'more'\"\]"),
         (_broken(lambda p: p.update(next_number=0)), "next_number"),
         (_broken(lambda p: p.update(next_number=True)), "next_number"),
-        (_broken(lambda p: p.update(tracker=[])), "expected a tracker's state"),
-        (_broken(lambda p: p.update(objects={})), "a list of objects"),
+        (_broken(lambda p: p.update(tracker=[])), "tracker: expected a dict, got list"),
+        (_broken(lambda p: p.update(objects={})), "objects: expected a list, got dict"),
         (_broken(lambda p: p["objects"].pop()), "expected those of the tracker"),
         (_broken(lambda p: p["objects"].reverse()), "expected those of the tracker"),
         (_broken(lambda p: p["objects"][0].update(class_id=7)), "class_id: expected a text"),

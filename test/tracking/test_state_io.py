@@ -14,7 +14,7 @@ import torch
 from tiny_model import TINY, assert_same_result, noise_frames, tiny_model
 
 from sam2_ros.model.sam2 import SAM2
-from sam2_ros.tracking.state_io import SavedStateError
+from sam2_ros.saved_values import SavedStateError
 from sam2_ros.tracking.tracker import Tracker
 from sam2_ros.tracking.types import PromptAction, PromptError
 

@@ -12,10 +12,10 @@ import torch
 from red_network import LEFT, RIGHT, RedNetwork, mask_of, moved, red_frame, window_of, zooming
 from tiny_model import assert_other_logits, assert_same_logits, assert_same_result, noise_frames, tiny_model
 
+from sam2_ros.saved_values import SavedStateError
 from sam2_ros.tracking import propagation
 from sam2_ros.tracking.compiled import compile_network
 from sam2_ros.tracking.concurrency import prefetch_images
-from sam2_ros.tracking.state_io import SavedStateError
 from sam2_ros.tracking.tracker import Tracker
 from sam2_ros.tracking.types import FrameResult, PromptAction
 from sam2_ros.tracking.zoom.window import Window

@@ -9,12 +9,12 @@ import sys
 import pytest
 import torch
 
-from sam2_ros.tracking import heap
+from sam2_ros import heap
 
 FAULTS = """
 import resource, sys, threading
 import torch
-from sam2_ros.tracking.heap import keep_heap
+from sam2_ros.heap import keep_heap
 assert "keep" not in sys.argv or keep_heap()
 def fill():
     pieces = [torch.ones(2_500_000) for _ in range(8)]  # of 10 MB, 2441 pages
