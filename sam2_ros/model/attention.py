@@ -72,7 +72,7 @@ class RotaryAttention(Attention):
     """Attention whose queries and keys are rotated by their position in the image (axial RoPE).
 
     Keys may hold several maps of the queries' size one after another (one per memory) and, at their end, tokens
-    without a place in the image (object pointers), which stay unturned. Other layouts of the keys are subclasses.
+    without a position in the image (object pointers), which are not rotated. Subclasses serve other layouts of keys.
     """
 
     def __init__(self, dim: int, num_heads: int, key_value_dim: int | None = None) -> None:

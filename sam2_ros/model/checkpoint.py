@@ -49,8 +49,8 @@ def fill_model(model: nn.Module, state: dict[str, Tensor], source: Path, image_o
         model: its state dict's names and shapes are what ``state`` must have.
         state: from ``read_state_dict``; any float type.
         source: for the error's text.
-        image_only: the memory part may be missing as a whole; its tensors in the model then become NaN, for used by
-            mistake they must not look like something that was learned.
+        image_only: the memory part may be missing as a whole; its tensors in the model then become NaN, so that using
+            them by mistake cannot go unnoticed.
 
     Raises:
         CheckpointError: other names, shapes or types than the model's, or values that are not finite.
@@ -77,11 +77,11 @@ def fill_model(model: nn.Module, state: dict[str, Tensor], source: Path, image_o
 
 
 def infer_model_name(state: dict[str, Tensor], file_name: str = "") -> str | None:
-    """The table's model that has this state dict's trunk, width and version; None if no model has.
+    """The table's model that has this state dict's trunk, width and version; None if there is none.
 
-    Several can have: the image part alone is the same in versions 2.0 and 2.1, and the variants of one EfficientTAM
-    differ in what no tensor shows. Then it is the one that the file is named after, as the official files are, else the
-    table's first.
+    Several models can match: the image part alone is the same in versions 2.0 and 2.1, and the variants of one
+    EfficientTAM have tensors of the same shapes. Then the model that the file is named after is chosen, as official
+    files are named after theirs; otherwise the first match in the table.
 
     Args:
         state: by official names.
@@ -102,7 +102,7 @@ def fitting_models(state: dict[str, Tensor]) -> list[str]:
 
 
 def _trunk_of_state(state: dict[str, Tensor]) -> tuple[int | str, ...] | None:
-    """Width of the model, and what tells its trunk from others; None if this is no SAM 2."""
+    """Width of the model and the properties that identify its trunk; None if this is not a state dict of SAM 2."""
     no_memory, position = state.get("no_mem_embed"), state.get("image_encoder.trunk.pos_embed")
     if no_memory is None or no_memory.ndim != 3 or not any(name.startswith("image_encoder.trunk.") for name in state):
         return None

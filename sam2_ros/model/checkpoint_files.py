@@ -24,7 +24,7 @@ _FOLDER_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-# What often lies under a checkpoint's name instead, by its first bytes.
+# Other content that is often found under a checkpoint's name, by its first bytes.
 _OTHER_FILES = {
     b"version https://git-lfs": "a Git LFS pointer, not the file itself: run `git lfs pull`",
     b"<": "a web page or XML: was the download refused?",
@@ -85,7 +85,7 @@ def _weights_file(path: Path) -> Path:
 
 
 def _check_file(file: Path) -> None:
-    """Before the file is opened: a FIFO would be waited for, and a device read, for ever."""
+    """Check kind and size before the file is opened: opening a FIFO waits for ever, and a device may have no end."""
     try:
         check_regular_file(file, _LARGEST_BYTES)
     except NotRegularFileError as error:

@@ -61,7 +61,7 @@ class PooledMemory:
 
 @dataclass(frozen=True)
 class Approximations:
-    """Faster for slightly different masks; docs/speed.md has cost and benefit. The default is exact."""
+    """Options that save time and change the masks slightly, see docs/speed.md. The defaults are exact."""
 
     memory_pooling: int = 1  # N x N memory tokens are attended to as one (arXiv 2411.18933)
     recent_memories: int | None = None  # spatial memories of the frames before this one; None: as many as in training
@@ -156,7 +156,7 @@ _NANO = ModelConfig(
 _EDGETAM = ModelConfig(
     name="edgetam",
     trunk=RepViTSpec(),
-    # It was trained at 1024 px, which take a CPU five times as long and a robot's camera does not wait for; 512 keep
+    # It was trained at 1024 px, which takes a CPU five times as long: too slow for a robot's camera. At 512 px it keeps
     # 80.1 of its 86.4 on DAVIS 2017 (docs/checkpoints.md).
     image_size=512,
     memory_layers=2,
@@ -232,8 +232,8 @@ def approximate(config: ModelConfig, approximations: Approximations) -> ModelCon
     """The same model with approximations.
 
     Raises:
-        ValueError: squares that do not divide the feature map, or of a model whose memories are small already, or more
-            or fewer memories than the model can look at.
+        ValueError: squares that do not divide the feature map, pooling in a model that pools its memories itself, or a
+            number of memories that the model cannot attend to.
     """
     pooling, recent = approximations.memory_pooling, approximations.recent_memories
     if pooling > 1 and (config.perceiver is not None or config.pooled_memory is not None):

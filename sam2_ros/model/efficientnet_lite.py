@@ -1,6 +1,6 @@
 """An EfficientNet-Lite0 trunk (arXiv 1905.11946): depthwise convolutions with ReLU6 and no squeeze-and-excite.
 
-Batch norms are folded into the convolutions: ImageNet statistics stay as they are in training and cost nothing after.
+Batch norms are folded into the convolutions: the ImageNet statistics stay fixed in training and cost nothing later.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _LEVEL_CHANNELS = (24, 40, 112, 320)
 
 
 class SamePadConv(nn.Conv2d):
-    """A convolution padded as TensorFlow's "SAME": of an odd total, the larger part is at the right and bottom.
+    """A convolution padded as TensorFlow's "SAME": if the total is odd, the larger part is at the right and bottom.
 
-    Zeros in a kernel that is larger by one make up for the smaller part at the left and top: the images are padded
-    evenly, inside the convolution, where a padded copy of them would take a quarter of the trunk's time.
+    For an odd total the kernel gets a further row and column of zeros, so that even padding gives the same result. The
+    convolution can do even padding itself; making a padded copy of the images would take a quarter of the trunk's time.
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -9,9 +9,9 @@ from torch import Tensor
 
 
 def is_cpu_inference(x: Tensor) -> bool:
-    """Whether ``x`` is on a CPU, whose cache is worth staying in, and neither gradients nor a graph are wanted.
+    """Whether shortcuts for a CPU's cache are allowed: ``x`` is on a CPU, without gradients, tracing or autocast.
 
-    Nor autocast, which looks at PyTorch's own products only.
+    Under autocast the shortcuts would keep their type, because autocast converts PyTorch's own products only.
     """
     if x.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
         return False
@@ -28,11 +28,11 @@ def _is_autocasting() -> bool:
 def state_of(*parameters: Tensor) -> tuple[object, ...] | None:
     """A key that is equal while the parameters hold the same values, to cache what was computed from them.
 
-    Keep the parameters too, or another may come to lie where one was. What is written through ``.data`` is not noticed:
-    then let go of what was kept, as ``train`` and ``eval`` do.
+    The caller must keep the parameters alive, or a new tensor may get the address of an old one. Changes through
+    ``.data`` are not noticed; after them drop the cache, as ``train`` and ``eval`` do.
 
-    None where nothing is to be kept: gradients or a graph are wanted, or a parameter was made in inference mode, which
-    does not count its changes.
+    None where nothing may be cached: with gradients or tracing, or for a parameter made in inference mode, which does
+    not count its changes.
     """
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or any(p.is_inference() for p in parameters):
         return None

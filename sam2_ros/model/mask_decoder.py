@@ -61,7 +61,7 @@ class MaskDecoder(nn.Module):
 
     @property
     def laterals(self) -> tuple[nn.Conv2d, ...]:
-        """What the image encoder is given to make maps at strides 4 and 8 with, once for an image's prompts."""
+        """The convolutions with which the image encoder makes the maps at strides 4 and 8, once for all prompts."""
         return self.conv_s0, self.conv_s1
 
     def forward(

@@ -26,7 +26,8 @@ def cross_attention(config: ModelConfig) -> RotaryAttention:
 class MemoryAttentionLayer(nn.Module):
     """Pre-norm: self-attention, cross-attention to memory, feed-forward.
 
-    Places enter by rotary tables alone; memories carry their encoding in space and time on the keys, not the values.
+    The positions of queries enter through rotary tables alone; memories have their encoding in space and time added to
+    the keys, not to the values.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -78,12 +79,12 @@ class MemoryAttention(nn.Module):
         """Condition stride-16 features on memory.
 
         Args:
-            features_bchw: (B, d_model, h, w); batch 1 where the memories are of one image's objects, which then share
-                what comes before the first look at memory.
+            features_bchw: (B, d_model, h, w); batch 1 where all memories belong to objects of one image, for which the
+                self-attention before the first cross-attention is then computed once.
             position_1chw: their sine position encoding, of which a tenth is added at the input.
             memory_bmc: (B, R * config.memory_tokens + num_pointer_tokens, memory_dim): R memories, then pointer tokens.
             memory_position_bmc: added to the keys; same shape, or batch 1.
-            num_pointer_tokens: how many tokens at the end have no place in the image.
+            num_pointer_tokens: how many tokens at the end have no position in the image.
             valid_bm: (B, as many) bool: False for tokens that only fill a fixed number of
                 slots; None: all count.
 

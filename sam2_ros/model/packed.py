@@ -1,8 +1,8 @@
 """Matrix products whose right side is packed once, for all products with it.
 
-A product on a CPU begins by rearranging its right side into blocks, as the instructions take it. For weights that is
-the same work in every frame, and for the keys of attention in every slice of queries: a tenth of the product and more.
-PyTorch's compiler lays weights out beforehand in the same way.
+On a CPU a product first rearranges its right side into the blocks that the instructions work on, which takes a tenth of
+its time or more. For weights that is the same work in every frame, for the keys of attention in every slice of queries.
+PyTorch's compiler lays out weights in advance in the same way.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Pooled memory maps: memory attention with fewer keys.
 
-As in Efficient Track Anything (arXiv 2411.18933): neighbouring memory tokens are alike, so a square of them is
-looked at as one, with their mean as its key and value, and counts as many times as it has tokens. Some networks of
-EfficientTAM were trained so; for others it is an approximation.
+As in Efficient Track Anything (arXiv 2411.18933): neighbouring memory tokens are alike, so a square of them is attended
+to as one token, with the mean of their keys and values, and weighs as much as the tokens in it. Some networks of
+EfficientTAM were trained this way; for others it is an approximation.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The RepViT trunk (arXiv 2307.09283) with its branches and batch norms folded into single convolutions.
 
 EdgeTAM's checkpoint has the trunk as it was trained: two branches and a shortcut beside each depthwise convolution, and
-a batch norm behind every convolution. For images alone all of that is one convolution each; ``fold_batch_norms`` makes
-the tensors of these from the checkpoint's. Names are those of timm, which are the checkpoint's.
+a batch norm behind every convolution. At inference each such group equals one convolution, whose tensors
+``fold_batch_norms`` computes from the checkpoint's. Names are those of timm, which the checkpoint has, too.
 """
 
 from __future__ import annotations
@@ -128,8 +128,8 @@ def has_batch_norms(state: dict[str, Tensor]) -> bool:
 def fold_batch_norms(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The same network with every ``X.c`` and ``X.bn`` as one ``X``, and then each pair of branches as one convolution.
 
-    Computed in float64, given as float32. A pair that lacks a tensor, or has one of a shape that does not fit, stays as
-    it is, for the loader to name.
+    Computed in float64, returned as float32. A pair that lacks a tensor, or has one of a shape that does not fit, stays
+    as it is; the loader then names it in its error.
 
     Args:
         state: with the names of EdgeTAM's checkpoint.

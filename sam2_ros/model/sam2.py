@@ -86,7 +86,7 @@ class SAM2(nn.Module):
         self.image_encoder = ImageEncoder(config)
         self.memory_attention = MemoryAttention(config)
         self.memory_encoder = MemoryEncoder(config)
-        # Without one it holds no weights.
+        # MapMemory has no weights, as the checkpoints of models without a perceiver.
         perceiver = config.perceiver
         self.spatial_perceiver = MapMemory(config) if perceiver is None else SpatialPerceiver(config, perceiver)
         self.sam_prompt_encoder = PromptEncoder(config)
@@ -105,8 +105,9 @@ class SAM2(nn.Module):
     def compute_in(self, image_encoder: torch.dtype, memory_attention: torch.dtype) -> None:
         """Set the type of the products of the two parts that do nearly all of the work, for example bfloat16.
 
-        Norms, the sums through the blocks and the heads stay in float32: their rounding would come back with every
-        memory. So does what makes or ends such a sum, which is little work: most of the rounding would be there.
+        Norms, residual streams and heads stay in float32: their rounding errors would accumulate through the memories.
+        So do the layers at the start and end of a residual stream: they are little work, and most of the rounding error
+        would come from them.
         """
         for part in self.image_encoder.trunk.heavy_parts():
             _convert_products(part, image_encoder)

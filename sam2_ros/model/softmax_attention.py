@@ -10,7 +10,8 @@ from torch import Tensor
 
 from sam2_ros.model.packed import pack, packed_product, pays_packed
 
-# At once: about what a last-level cache holds, and less than what the C library takes fresh from the system each time.
+# Scores computed at once: about what a last-level cache holds, and below the size for which the C library requests new
+# memory from the system every time.
 _MAX_SCORE_BYTES = 30 * 2**20
 
 
@@ -23,7 +24,7 @@ def prefers_products(q: Tensor, value_width: int) -> bool:
     """Whether two matrix products and a softmax are faster than PyTorch's fused kernel.
 
     On CPUs that kernel computes bfloat16 at the speed of float32, while their matrix product is several times faster;
-    and it wants values as wide as the keys, where narrower ones would be less work.
+    and it needs values as wide as the keys, although narrower values would be less work.
     """
     is_less_work = q.dtype == torch.bfloat16 or value_width < q.shape[-1]
     return q.device.type == "cpu" and is_less_work and not torch.is_grad_enabled()
@@ -36,8 +37,8 @@ def softmax_attention(
 
     Args:
         q_bhnc, k_bhmc, v_bhmd: queries, keys and values.
-        valid_bm: (B, M) bool, False for keys that are not to be looked at; None: all are.
-        bias_m: (M,), added to the scores of each key; None: nothing is.
+        valid_bm: (B, M) bool, False for keys that are masked out; None: all are valid.
+        bias_m: (M,), added to the scores of each key; None: no bias.
     """
     if valid_bm is None and prefers_products(q_bhnc, v_bhmd.shape[-1]):
         q_gnc = (q_bhnc * q_bhnc.shape[-1] ** -0.5).flatten(0, 1)
@@ -53,7 +54,7 @@ def _by_products(q_gnc: Tensor, k_gmc: Tensor, v_gmd: Tensor, bias_m: Tensor | N
     groups, n, m = q_gnc.shape[0], q_gnc.shape[1], k_gmc.shape[1]
     max_scores = _MAX_SCORE_BYTES // q_gnc.element_size()
     many = max(1, min(groups, max_scores // (n * m)))  # several whole groups, or one group in slices of rows
-    rows = n if n * m <= max_scores else _largest_power_of_two(max_scores / m)  # which products are a fifth faster with
+    rows = n if n * m <= max_scores else _largest_power_of_two(max_scores / m)  # a power of two is a fifth faster
     if rows < n and pays_packed(k_gmc[:1], rows):
         return _by_packed_products(q_gnc, k_gmc, v_gmd, bias_m, rows)
     out_gnd = q_gnc.new_empty(groups, n, v_gmd.shape[2])

@@ -1,7 +1,7 @@
 """EdgeTAM's memory (arXiv 2501.07256, section 3.2): a frame's memory map becomes a few latent tokens.
 
-Half of the latents look at the whole map, the others at one window each, so that a place in the image still has a
-place among them. Memory attention then has as many keys for a frame of any size.
+Half of the latents attend to the whole map, the others to one window each, which preserves where things are in the
+image. Memory attention then has the same number of keys per frame for any image size.
 """
 
 from __future__ import annotations
@@ -99,8 +99,8 @@ class PerceiverLayer(nn.Module):
 class SpatialPerceiver(nn.Module):
     """(B, memory_dim, h, w) memory maps -> (B, memory_dim, 2 * grid, grid) latents.
 
-    Of the latents, laid out as a map so that they are kept like one, the upper half have looked at the whole map; the
-    lower half is a grid of those that have looked at one window each. Both went through the same layers.
+    The latents are laid out as a map, so that they can be stored like one. Those of the upper half have attended to the
+    whole map, those of the lower half, a grid, to one window each; both went through the same layers.
     """
 
     def __init__(self, config: ModelConfig, spec: PerceiverSpec) -> None:
@@ -138,7 +138,7 @@ class SpatialPerceiver(nn.Module):
 
 
 class LatentRotaryAttention(RotaryAttention):
-    """Memory attention over such latents: those of windows are rotated by their position in the grid of windows."""
+    """Memory attention over the perceiver's latents: those of windows are rotated by their window's grid position."""
 
     def __init__(self, config: ModelConfig, spec: PerceiverSpec) -> None:
         super().__init__(config.d_model, 1, config.memory_dim)

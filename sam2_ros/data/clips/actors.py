@@ -16,7 +16,7 @@ _CARD_DISTANCE = 2.5  # of the camera from a card that turns, in the card's long
 
 @dataclass(frozen=True)
 class Gap:
-    """Frames start..end - 1, in which an object is not to be seen; an end at the clip's end is for good."""
+    """Frames start..end - 1, in which an object is not visible; if it ends with the clip, the object stays away."""
 
     start: int
     end: int
@@ -28,8 +28,8 @@ class Gap:
 
 
 def draw_gap(rng: np.random.Generator, num_frames: int, return_prob: float) -> Gap:
-    """A gap that leaves frame 0 alone; num_frames is 2 or more."""
-    # Rather late than early: of a short clip an early gap for good would leave little.
+    """A gap that does not include frame 0; num_frames is 2 or more."""
+    # Late gaps are more frequent: an early one without return would leave few frames of a short clip.
     start = 1 + int(rng.uniform(0.0, 1.0) ** 0.6 * (num_frames - 1))
     if rng.random() >= return_prob or start == num_frames - 1:
         return Gap(start, num_frames)
@@ -73,7 +73,7 @@ def racing_centers(rng: np.random.Generator, num_frames: int, aspect: float) -> 
 
 
 def crossing_centers(rng: np.random.Generator, other_t2: NDArray[np.float64], side: float) -> NDArray[np.float64]:
-    """(T, 2) path that passes over the path other_t2 once, seldom at the start."""
+    """(T, 2) path that crosses the path other_t2 once, seldom at the start."""
     num_frames = len(other_t2)
     t = np.linspace(0.0, 1.0, num_frames)
     moment = rng.uniform(0.25, 1.0)
@@ -85,7 +85,7 @@ def crossing_centers(rng: np.random.Generator, other_t2: NDArray[np.float64], si
 
 @dataclass(frozen=True)
 class Swap:
-    """Two objects that change places on a flat round, one passing in front of the other."""
+    """Two objects that change places along a flat ellipse, one passing in front of the other."""
 
     first_t2: NDArray[np.float64]  # (T, 2) path, scene units
     second_t2: NDArray[np.float64]
@@ -93,7 +93,7 @@ class Swap:
 
 
 def swapping_centers(rng: np.random.Generator, num_frames: int, aspect: float, side: float) -> Swap:
-    """Paths of two objects of that side that change places once or more."""
+    """Paths of two objects with this side length that change places once or more."""
     apart = min(side * rng.uniform(0.55, 1.3), 0.4)
     turn = rng.normal(0, 0.4)
     along, across = np.array([np.cos(turn), np.sin(turn)]), np.array([-np.sin(turn), np.cos(turn)])
@@ -112,7 +112,7 @@ def swapping_centers(rng: np.random.Generator, num_frames: int, aspect: float, s
 def leaving_centers(
     rng: np.random.Generator, center_t2: NDArray[np.float64], gap: Gap, aspect: float, side: float
 ) -> NDArray[np.float64]:
-    """(T, 2) the path, but for the gap's frames, in which an object of that side is beyond the frame's edge."""
+    """(T, 2) the path, moved beyond the frame's edge in the gap's frames; ``side`` is the object's side length."""
     outside_t = gap.outside(len(center_t2))
     ramp_t = np.clip(1 - np.abs(outside_t) / rng.integers(1, 4), 0, 1)
     axis, far = int(rng.integers(2)), bool(rng.integers(2))
@@ -123,11 +123,11 @@ def leaving_centers(
 
 
 def covering_offsets(rng: np.random.Generator, num_frames: int, gap: Gap, clear: float) -> NDArray[np.float64]:
-    """(T, 2) from a hidden object to what hides it: none in the gap, ``clear`` scene units and more away from it."""
+    """(T, 2) offset from a hidden object to its occluder: zero in the gap, growing by about ``clear`` a frame."""
     outside_t = gap.outside(num_frames)
     turns = rng.uniform(0, 2 * np.pi, 2)
     if rng.random() < 0.5:
-        turns[1] = turns[0] + np.pi  # it goes on the way it came
+        turns[1] = turns[0] + np.pi  # the occluder moves on in a straight line
     speed = clear * rng.uniform(0.5, 1.2)
     before, after = (np.array([np.cos(turn), np.sin(turn)]) for turn in turns)
     way_t = np.minimum(np.abs(outside_t), 6)[:, None] * speed

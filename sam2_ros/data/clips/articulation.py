@@ -1,7 +1,7 @@
 """Bodies that bend at joints: limbs found in a cut-out's outline, swung about their joints without tearing it.
 
-A limb is what lies near a tip of the outline, near along the body and not through the air: the distance is geodesic.
-Where a limb meets the trunk, the angle grows smoothly from none to all of it, so neighbours stay neighbours.
+A limb is the part of the body near a tip of its outline, where distance is measured inside the body (geodesic). Where a
+limb meets the trunk, the angle of rotation grows smoothly from zero to the full angle, so that nothing tears.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _FAR = 1e6
 _MAX_LIMBS = 4
 _SHORTEST_LIMB = 0.32  # of the longest way through the body; shorter ones would be bumps
 _THICKEST_JOINT = 0.7  # of the trunk's thickness; what is thicker bends like rubber
-_STOUTEST_LIMB = 0.5  # half its thickness at the joint, of its length
+_STOUTEST_LIMB = 0.5  # half its thickness at the joint, as a share of its length
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from sam2_ros.data.clips.solids import Solid, Turning, moving_solid, random_soli
 from sam2_ros.data.clips.stage import MAX_ENLARGEMENT, Stage
 
 _LARGEST_GROWTH = 1.5  # of a cut-out over a clip; smaller sources are resized before the clip
-_SOLID_AREA = 1.1  # of a solid's picture, in squares of its radius; solids differ, this is the middle
+_SOLID_AREA = 1.1  # of a solid's picture, in squares of its radius; typical, as solids differ
 
 
 class Body(Protocol):
@@ -128,7 +128,8 @@ def draw_body(stage: Stage, backdrop: Photo, share: float) -> Body:
         return SolidBody(solid, min(radius, 0.6))
     if backdrop.instances and stage.happens(config.own_photo_prob):
         return photo_body(stage, backdrop, share)
-    # Another object of a photograph that is there already is often of the same kind, and decoding costs most.
+    # A photograph that the scene has already: its other objects are often of the same kind, and decoding a new one is
+    # the most expensive part.
     known = [photo for photo in stage.photos if photo.instances and photo is not backdrop]
     if known and stage.happens(config.same_photo_prob):
         return photo_body(stage, known[int(rng.integers(len(known)))], share)
@@ -144,7 +145,7 @@ def photo_body(stage: Stage, photo: Photo, share: float) -> FlatBody:
 
 
 def cover_body(stage: Stage, height: float, width: float) -> FlatBody:
-    """Something without holes that is as large as told, in scene units: a board, a door, a cloth, a blob."""
+    """An occluder of this size in scene units and without holes: a board, a door, a cloth, a blob."""
     rng = stage.rng
     photo_hwc = stage.texture_hwc()
     long = max(height, width)
@@ -160,7 +161,7 @@ def cover_body(stage: Stage, height: float, width: float) -> FlatBody:
 
 
 def _lit(stage: Stage, center_t2: NDArray[np.float64], layer: Layer) -> Layer:
-    """With the shadow and the motion blur that everything has in this clip."""
+    """The layer with the shadow and the motion blur that all objects of this clip have."""
     return replace(layer, shadow=stage.shadow, streak_t2=stage.streaks(center_t2))
 
 

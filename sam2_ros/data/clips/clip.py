@@ -24,7 +24,7 @@ class Clip:
 
 
 def reversed_clip(clip: Clip) -> Clip:
-    """The clip backwards; as it is where no target is visible in its last frame."""
+    """The clip played backwards; unchanged where no target is visible in its last frame."""
     if not clip.is_visible(-1):
         return clip
     # Copies: torch takes no arrays that run backwards.
@@ -34,7 +34,7 @@ def reversed_clip(clip: Clip) -> Clip:
 def mosaic(clip: Clip, tile: int) -> Clip:
     """The clip four times in a 2 x 2 grid; the targets are those of one tile (0..3), the rest their look-alikes.
 
-    As it is where the targets would get too small (paper, appendix D.2.2).
+    Unchanged where the targets would get too small (paper, appendix D.2.2).
     """
     size_px = clip.images_thwc.shape[1]
     half = size_px // 2

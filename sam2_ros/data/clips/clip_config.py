@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ClipConfig:
-    """What synthetic clips show how often; 0 switches a thing off, 1 has it in every clip that can have it."""
+    """How often synthetic clips show what: a probability of 0 switches a thing off, 1 shows it wherever it fits."""
 
-    moving_photo_prob: float = 0.35  # the photograph's own objects; other clips are composites
-    lift_prob: float = 0.5  # of these: one of them comes off the background and moves by itself
+    moving_photo_prob: float = 0.35  # of clips: the targets are the photograph's own objects; else composites
+    lift_prob: float = 0.5  # of moving photographs: one object is cut out of the background and moves by itself
     visible_at_start_prob: float = 0.9  # other clips may show their targets later only
     paste_prob: float = 0.4  # of single images: cut-outs pasted onto the photograph
 
@@ -38,7 +38,7 @@ class ClipConfig:
     absence_prob: float = 0.3  # of clips: targets leave, are hidden or gone, or the clip cuts to another scene
     cut_share: float = 0.4  # of these: cuts
     return_prob: float = 0.4  # of absences: the target comes back before the clip ends
-    motion: float = 0.5  # typical factor on all motion; here the first mask held still overlaps about as on DAVIS
+    motion: float = 0.5  # typical factor on all motion; at 0.5 objects leave their first mask about as fast as on DAVIS
     motion_spread: float = 0.4  # of its logarithm between clips
     race_prob: float = 0.1  # of paths: as far as the frame is wide
     growth_prob: float = 0.12  # of paths: the size changes up to three times
@@ -46,7 +46,7 @@ class ClipConfig:
     # How it is seen.
     parallax_prob: float = 0.5  # of photographs: near parts move farther than far ones
     zoom_prob: float = 0.15  # of cameras: about twice as near or far within the clip
-    shake_prob: float = 0.15  # of cameras: held in a hurry
+    shake_prob: float = 0.15  # of cameras: shaky, as in a hurried hand
     light_prob: float = 0.3  # of clips: light and shade wander over the frame
     shadow_prob: float = 0.4  # of clips: objects cast shadows
     blur_prob: float = 0.3  # of clips: what moves fast is smeared

@@ -41,7 +41,7 @@ def moving_photo_scene(
     window = window_around(photo, subject, stage)
     targets = [subject, *others_in(photo, window, subject, rng)][: int(rng.integers(1, max_objects + 1))]
     side = np.sqrt(subject.area_px) / window.height_px
-    # In proportion to the object, but a large one must not leave for the repeated border.
+    # In proportion to the object, but a large object must not get out of view, where the border repeats the photograph.
     limits = stage.camera(float(rng.uniform(0.4, 1.3) * np.clip(side, 0.2, 0.4)))
     if subject.touches_edge or num_frames == 1 or not (absence or stage.happens(config.lift_prob)):
         return Scene(stage.aspect, moving_backdrop(photo, window, targets, limits, stage), (), stage.light())
@@ -117,7 +117,7 @@ def empty_scene(
 
 @dataclass(frozen=True)
 class _Cast:
-    """A target with its doubles, whose layers stay together, and what hides it."""
+    """A target with its doubles, whose layers stay together, and its occluders."""
 
     layers: list[Layer]
     covers: list[Layer]
@@ -156,7 +156,7 @@ def _swapping_pair(stage: Stage, body: Body) -> _Cast:
 
 
 def _absent(stage: Stage, body: Body, center_t2: NDArray[np.float64]) -> tuple[Layer, list[Layer]]:
-    """A target that is not to be seen for a part of the clip, and what hides it, if anything does."""
+    """A target that is not visible for a part of the clip, and its occluders, if any."""
     rng, num_frames = stage.rng, stage.num_frames
     gap = draw_gap(rng, num_frames, stage.config.return_prob)
     lesson = str(rng.choice(_LESSONS, p=_LESSON_SHARES))
@@ -166,14 +166,14 @@ def _absent(stage: Stage, body: Body, center_t2: NDArray[np.float64]) -> tuple[L
     if lesson == "vanish":
         present_t = gap.outside(num_frames) != 0
         return replace(body.along(stage, center_t2), is_target=True, present_t=present_t), []
-    # What hides it is not to fill the frame.
+    # The occluder must not fill the frame.
     body = body.grown(min(1.0, 0.4 / body.reach))
     target = body.along(stage, center_t2)
     height, width = body.reach * rng.uniform(1.1, 1.7, 2)
     cover = cover_body(stage, height, width)
     offset_t2 = covering_offsets(rng, num_frames, gap, float(np.hypot(height, width)) / 2 + body.reach / 2)
     path_t2 = center_t2 + offset_t2
-    if rng.random() < 0.5:  # the target moves behind something that stands
+    if rng.random() < 0.5:  # the target moves behind an occluder that stands still
         place = np.clip(center_t2[gap.start], 0.2, [stage.aspect - 0.2, 0.8])
         path_t2 = np.tile(place, (num_frames, 1))
         target = body.along(stage, path_t2 - offset_t2)
@@ -189,7 +189,7 @@ def _occluder(stage: Stage, photo: Photo, cast: _Cast) -> Layer:
 
 
 def _standing(stage: Stage, backdrop: Backdrop) -> NDArray[np.float64]:
-    """(T, 2) path of something that only the camera moves: the nearer it stands, the farther."""
+    """(T, 2) path of an object that stands still: only the camera moves it in the picture, near objects the most."""
     place = np.append(stage.rng.uniform(0.15, 0.85, 2) * (stage.aspect, 1.0), 1.0)
     moved_t3 = backdrop.pose_t33 @ (np.linalg.inv(backdrop.pose_t33[0]) @ place)
     moved_t2 = moved_t3[:, :2] / moved_t3[:, 2:]

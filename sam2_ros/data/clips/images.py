@@ -67,7 +67,7 @@ def _crop(photo: Photo, rng: np.random.Generator, size_px: int) -> NDArray[np.fl
     x0, y0 = rng.uniform(0, width - crop_w), rng.uniform(0, height - crop_h)
     turn = rng.normal(0, 0.12) if rng.random() < 0.5 else 0.0
     cos, sin = np.cos(turn), np.sin(turn)
-    # Turned, the crop has to shrink to stay inside the photograph where it is whole; a rest is mirrored.
+    # A turned crop has to be smaller to stay inside the photograph; what still lies outside is filled by mirroring.
     to_unit = np.array([[1 / crop_w, 0, -x0 / crop_w - 0.5], [0, 1 / crop_h, -y0 / crop_h - 0.5], [0, 0, 1]])
     grow = 1 + 0.7 * abs(sin)
     turned = np.array([[cos * grow, -sin * grow, 0], [sin * grow, cos * grow, 0], [0, 0, 1]])

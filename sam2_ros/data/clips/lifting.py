@@ -1,4 +1,4 @@
-"""Lifting a photograph's own object off its background, so that it moves where it stood, in its own light and size."""
+"""Cut an object out of its photograph and move it over the filled background, in its original light and size."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def without(photo: Photo, instance: Instance) -> Photo:
 def _texture_beside(
     photo: Photo, instance: Instance, rows: slice, columns: slice, coarseness_px: float
 ) -> NDArray[np.int16]:
-    """What is finer than coarseness_px in the neighbouring piece with the least of the object in it."""
+    """The texture finer than coarseness_px of the neighbouring piece that contains the least of the object."""
     height, width = photo.index_hw.shape
     high, wide = rows.stop - rows.start, columns.stop - columns.start
     best, least = (rows, columns), 1.0
@@ -63,7 +63,7 @@ def _texture_beside(
     piece = photo.image_hwc[best]
     smooth = cv2.GaussianBlur(piece, (0, 0), max(1.0, 0.7 * coarseness_px))
     fine = piece.astype(np.int16) - smooth
-    # Edges of other things are no texture.
+    # Edges of other things are not texture.
     return np.clip(fine, -24, 24)
 
 
@@ -123,7 +123,7 @@ def lifted_layer(stage: Stage, lifted: Lifted, backdrop: Backdrop, absence: bool
 
 
 def _walk(stage: Stage, side: float) -> NDArray[np.float64]:
-    """(T, 2) px of the backdrop: to and fro near its place, or away from it, mostly level."""
+    """(T, 2) px of the backdrop: to and fro near its original position, or away from it, mostly horizontally."""
     reach = side * stage.motion * np.array([1.0, 0.35])
     to_and_fro = np.stack([smooth_curve(stage.rng, stage.num_frames, extent) for extent in reach], axis=1)
     if stage.happens(0.5):

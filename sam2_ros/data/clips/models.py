@@ -19,7 +19,7 @@ from sam2_ros.data.files.obj_models import Material, ModelFile, ObjModel, find_m
 
 _log = logging.getLogger(__name__)
 _MAX_BYTES = 400_000  # of an .obj file
-_MAX_TRIANGLES = 3500  # what has more costs more than it teaches
+_MAX_TRIANGLES = 3500  # larger models cost more time than they are worth
 _MAX_MATERIALS = 16
 _TILE_PX = 96
 _KEPT = 600  # solids that stay in memory, about 0.3 MB each; to read one again takes a tenth of a second
@@ -90,13 +90,13 @@ def repainted(solid: Solid, rng: np.random.Generator, photo_hwc: NDArray[np.uint
 
 
 def solid_of(model: ObjModel) -> Solid:
-    """The model about its middle, upright, as large as other solids, with all its materials in one texture.
+    """The model centred at the origin, upright, as large as other solids, with all its materials in one texture.
 
     Raises:
         ValueError: it has no extent.
     """
     used, material_f = np.unique(model.material_f, return_inverse=True)
-    # What are too many materials share the tiles.
+    # If there are more materials than tiles, they share tiles.
     material_f = material_f.ravel() % _MAX_MATERIALS
     tiles = int(np.ceil(np.sqrt(min(len(used), _MAX_MATERIALS))))
     texture = np.zeros((tiles * _TILE_PX, tiles * _TILE_PX, 3), np.uint8)
@@ -106,7 +106,7 @@ def solid_of(model: ObjModel) -> Solid:
         texture[place] = _tile(model.materials[index])
     corner_f2 = np.stack([material_f % tiles, material_f // tiles], axis=1) * _TILE_PX
     uv_v2 = (corner_f2[:, None] + 1.0 + _unwrapped(model.uv_f32) * (_TILE_PX - 3)).reshape(-1, 2)
-    # The file's y is upwards and its z towards the viewer, a frame's are not.
+    # In the file y points up and z towards the viewer, in a frame y points down and z away from the viewer.
     points_v3 = model.points_v3 * (1.0, -1.0, -1.0)
     points_v3 = points_v3 - (points_v3.min(axis=0) + points_v3.max(axis=0)) / 2
     size = float(np.linalg.norm(points_v3, axis=1).max())
@@ -139,7 +139,7 @@ def _unwrapped(uv_f32: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _normals(points_v3: NDArray[np.float64], triangles_f3: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(F, 3, 3) unit normals of each face's corners: the mean of the faces around where they are nearly alike."""
+    """(F, 3, 3) unit normals of each face's corners: the mean of the adjacent faces' where these are similar."""
     corners_f33 = points_v3[triangles_f3]
     face_f3 = np.cross(corners_f33[:, 1] - corners_f33[:, 0], corners_f33[:, 2] - corners_f33[:, 0])
     mean_v3 = np.zeros_like(points_v3)

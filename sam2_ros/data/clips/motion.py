@@ -81,7 +81,7 @@ def projected(pose_t33: NDArray[np.float64], points_tv2: NDArray[np.float64]) ->
 def camera_path(rng: np.random.Generator, num_frames: int, aspect: float, limits: CameraRange) -> NDArray[np.float64]:
     """(T, 3, 3) scene -> scene maps of a moving camera about the middle of the scene; the first is the identity.
 
-    Half of the paths are shaken, as a hand would.
+    Half of the paths are shaky, as of a hand-held camera.
     """
     middle = np.array([aspect / 2, 0.5])
     shift_t2 = np.stack([smooth_curve(rng, num_frames, limits.shift) for _ in range(2)], axis=1)

@@ -50,10 +50,10 @@ class Photo:
 
 
 class PhotoLibrary:
-    """Photographs of several folders, drawn by folder weight, then each as often as any other of its folder.
+    """Photographs of several folders: a folder is drawn by its weight, then one of its photographs, all equally likely.
 
-    They are decoded when they are drawn; of those drawn last as many as fit into ``cache_mb`` stay decoded. What is
-    drawn depends on the random generator alone, not on what is still there.
+    Photographs are decoded when they are drawn; the latest stay decoded, as many as fit into ``cache_mb``. Which one is
+    drawn depends on the random generator alone, not on the cache.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class PhotoLibrary:
 
     @classmethod
     def from_folders(cls, folders: Sequence[PhotoFolder | Path], cache_mb: float = 256) -> PhotoLibrary:
-        """What may be trained on of the folders.
+        """The photographs of the folders that training may use.
 
         Args:
             folders: with images and integer index masks (0 = background), gray or palette; a plain path has the
@@ -92,7 +92,7 @@ class PhotoLibrary:
 
     @classmethod
     def held_out(cls, folders: Sequence[PhotoFolder]) -> PhotoLibrary:
-        """What is kept for evaluation of the folders; those that keep nothing are left out.
+        """The photographs of the folders that are held out for evaluation; folders that hold out none are skipped.
 
         Raises:
             FileNotFoundError, ValueError: as from_folders.
@@ -130,7 +130,7 @@ class PhotoLibrary:
         )
 
     def _read(self, file: PhotoFile) -> Photo | None:
-        """The photograph, decoded now or before; None for a damaged one, which must not end a run of days."""
+        """The photograph, decoded now or before; None for a damaged one, which must not end a training run of days."""
         if file in self._damaged:
             return None
         photo = self._decoded.pop(file, None)
@@ -142,7 +142,7 @@ class PhotoLibrary:
                 _log.warning("%s is left out: %s", file.image, error)
                 return None
             self._decoded_bytes += photo.num_bytes
-        self._decoded[file] = photo  # the last drawn is the last one
+        self._decoded[file] = photo  # the most recently drawn one is the last in the dict
         while self._decoded_bytes > self._max_bytes:
             self._decoded_bytes -= self._decoded.popitem(last=False)[1].num_bytes
         return photo

@@ -111,7 +111,7 @@ def _render_backdrop(
     owner = np.full((size_px, size_px), NOBODY, np.int16)
     best = np.full((size_px, size_px), 127, np.uint8)
     for number, mask_hw in enumerate(backdrop.masks):
-        # The border repeats the photograph, objects and all, but no target: outside there is no mask.
+        # Beyond its edge the photograph is repeated, with its objects, but the repetitions are not targets.
         cover = maps.sample(mask_hw, cv2.BORDER_CONSTANT)
         owner[cover > best] = number
         best = np.maximum(best, cover)
@@ -134,7 +134,7 @@ def paint(
     rgb, alpha = rgba[..., :3], rgba[..., 3]
     if surface.shade_hw is not None:
         rgb = cv2.multiply(rgb, cv2.merge([surface.shade_hw] * 3), dtype=cv2.CV_8U)
-        # The mesh ends at a pixel's edge, as no photograph does.
+        # A rendered mesh ends sharply at a pixel's edge; objects in photographs do not.
         alpha = cv2.min(alpha, cv2.LUT(cv2.GaussianBlur(alpha, (5, 5), 0.8), _SOFT_EDGE))
     if layer.shadow is not None:
         _darken(layer.shadow, alpha, surface.region, image_hwc)
@@ -155,17 +155,17 @@ def paint(
 def _streaked(
     region: Region, above: NDArray[np.uint8], weight: NDArray[np.uint8], streak_xy: NDArray[np.float64], size_px: int
 ) -> tuple[Region, NDArray[np.uint8], NDArray[np.uint8]]:
-    """Colours (times their weight) and weights smeared along the streak, and the larger region that they take."""
+    """Colours (times their weight) and weights, smeared along the streak, and the larger region that they cover."""
     streak = np.clip(np.round(streak_xy), -_LONGEST_STREAK_PX, _LONGEST_STREAK_PX).astype(int)
     pad_x, pad_y = np.abs(streak)
     x0, y0 = region.x0 - pad_x, region.y0 - pad_y
     inside = Region(max(x0, 0), max(y0, 0), min(region.x1 + pad_x, size_px), min(region.y1 + pad_y, size_px))
-    # The smear starts at the object and goes one way; half of it back puts the object into its middle.
+    # The smear extends from the object in one direction; moving it back by half its length centres it on the object.
     back = streak // 2
     cut = np.s_[inside.y0 - y0 : inside.y1 - y0, inside.x0 - x0 : inside.x1 - x0]
     smeared = []
     for picture in (above, weight):
-        # What the frame's edge cuts goes on beyond it; everything else ends at its region.
+        # An object that the frame's edge cuts continues beyond it; any other ends inside its region.
         for top, bottom, left, right, at_edge in (
             (pad_y, 0, 0, 0, region.y0 <= 0),
             (0, pad_y, 0, 0, region.y1 >= size_px),
@@ -174,7 +174,7 @@ def _streaked(
         ):
             how = cv2.BORDER_REPLICATE if at_edge else cv2.BORDER_CONSTANT
             picture = cv2.copyMakeBorder(picture, int(top), int(bottom), int(left), int(right), how, value=0)
-        # Each step averages the picture with itself moved on, and doubles the number of its places.
+        # Each step averages the picture with a shifted copy of itself, which doubles the number of positions.
         moves = [np.round(streak / 2 ** (step + 1)).astype(int) for step in range(_STREAK_STEPS)]
         for move in moves:
             picture = cv2.addWeighted(picture, 0.5, np.roll(picture, tuple(move[::-1]), (0, 1)), 0.5, 0.0)
@@ -183,7 +183,7 @@ def _streaked(
 
 
 def _darken(shadow: Shadow, alpha_hw: NDArray[np.uint8], region: Region, image_hwc: NDArray[np.uint8]) -> None:
-    """Darken the image where the shadow of what is about to be painted falls, at half the resolution."""
+    """Darken the image where the shadow of the layer that is painted next falls, at half the resolution."""
     height, width = alpha_hw.shape
     half = image_hwc.shape[0] // 2
     foot = region.y1 + shadow.offset_xy[1] * height

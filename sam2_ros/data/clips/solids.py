@@ -1,4 +1,4 @@
-"""Things that turn out of the image plane: solids with photographs as texture, lit, seen by a camera near to them.
+"""Things that turn out of the image plane: solids with photographs as texture, lit, seen by a near camera.
 
 Boxes, and bodies of revolution (balls, cylinders, cups, bottles, cones), and a few of them joined: a mug with a
 handle, a lamp, an animal whose legs swing.
@@ -132,7 +132,7 @@ def moving_solid(
         nearness_v = distance / (distance + points_v3[:, 2:])
         points_tv3[t, :, :2] = center_t2[t] + radius_t[t] * points_v3[:, :2] * nearness_v
         points_tv3[t, :, 2] = points_v3[:, 2]
-        # An open surface shows its inside, too: what is turned away from us is lit as its other side.
+        # An open surface shows its inside, too: a face that points away from the camera is lit from its other side.
         facing_v3 = normals_v3 * np.where(normals_v3[:, 2:] > 0, -1.0, 1.0)
         toward_v = np.clip(facing_v3 @ light_t3[t], 0, 1)
         shade_tv[t] = ambient + diffuse * toward_v + gloss * toward_v**12

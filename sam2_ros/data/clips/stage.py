@@ -23,7 +23,7 @@ from sam2_ros.data.clips.motion import (
 from sam2_ros.data.clips.photos import Instance, Photo, PhotoLibrary
 from sam2_ros.data.clips.scene import Backdrop, Shadow
 
-_MAX_OVERFLOW = 0.15  # of the frame's sides: beyond the photograph's edge everything is there once more
+_MAX_OVERFLOW = 0.15  # of the frame's sides; beyond its edge the photograph is repeated
 _MAX_CALMER_PATHS = 4
 MAX_ENLARGEMENT = 3.0  # beyond it a photograph turns to mush
 
@@ -40,7 +40,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Stage:
-    """The random numbers, the sizes and the liveliness of one scene."""
+    """The random numbers, the sizes and the amount of motion of one scene."""
 
     library: PhotoLibrary
     rng: np.random.Generator
@@ -77,13 +77,13 @@ class Stage:
         return self.photos[-1]
 
     def texture_hwc(self) -> NDArray[np.uint8]:
-        """A photograph for its surface alone; mostly one that is there already, since decoding costs most."""
+        """A photograph used as texture; mostly one that the scene has already, since decoding costs most."""
         if not self.photos or self.happens(0.3):
             return self.photo().image_hwc
         return self.photos[int(self.rng.integers(len(self.photos)))].image_hwc
 
     def streaks(self, center_t2: NDArray[np.float64]) -> NDArray[np.float64] | None:
-        """(T, 2) how far something on that path moves while the shutter is open; None where it is shut at once."""
+        """(T, 2) how far an object on this path moves while the shutter is open; None without motion blur."""
         return self.shutter * np.gradient(center_t2, axis=0) if self.shutter else None
 
     def camera(self, shift: float) -> CameraRange:
@@ -168,7 +168,7 @@ def moving_backdrop(
 ) -> Backdrop:
     """The photograph under a camera path that starts at the window, mirrored at random.
 
-    Calmer than ``limits`` where the camera would see far beyond the photograph.
+    The camera moves less than ``limits`` allows where it would see far beyond the photograph.
     """
     height, width = photo.index_hw.shape
     shrink_by = min(1.0, 1.2 * stage.size_px / window.height_px)
@@ -189,7 +189,7 @@ def moving_backdrop(
             break
         limits = limits.scaled(0.6)
         path = camera_path(stage.rng, stage.num_frames, stage.aspect, limits) @ start
-    # A mirror would continue an object that the photograph's edge cuts; a repetition ends it with a clean cut.
+    # Mirroring would continue an object that the photograph's edge cuts; repeating ends it with a straight edge.
     wrap = any(item.touches_edge for item in targets) or stage.rng.random() < 0.3
     border = cv2.BORDER_WRAP if wrap else cv2.BORDER_REFLECT_101
     bend = stage.deformation(stage.config.max_deform / 2)

@@ -17,12 +17,12 @@ from sam2_ros.data.clips.photometric import Look, apply_look, random_look
 from sam2_ros.data.clips.photos import MIN_AREA_SHARE, PhotoLibrary
 from sam2_ros.data.clips.scene import NOBODY, Rendered, Scene, render
 
-_EMPTY_PROB = 0.3  # of the other scene of a cut: nothing is in it
+_EMPTY_PROB = 0.3  # that the other scene of a cut is empty
 
 
 @dataclass(frozen=True)
 class _Cut:
-    """Another scene that takes the frames of a gap."""
+    """Another scene that replaces the frames of a gap."""
 
     gap: Gap
     scene: Scene
@@ -150,6 +150,6 @@ class SyntheticClips:
 
 
 def _other_frame(cut: _Cut, t: int, size_px: int) -> Rendered:
-    """Frame t of the clip, out of the other scene; whatever is there is not what is tracked."""
+    """Frame t of the clip, taken from the other scene; none of its objects is a target."""
     frame = render(cut.scene, t - cut.gap.start, size_px)
     return Rendered(frame.image_hwc, np.full_like(frame.owner_hw, NOBODY))

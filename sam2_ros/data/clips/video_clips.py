@@ -53,14 +53,14 @@ class SequenceVideo:
 
 
 def open_training_videos(root: Path, held_out: Sequence[str] = ()) -> list[AnnotatedVideo]:
-    """All videos under a folder but those held out, by name.
+    """All videos under a folder except those held out, by name.
 
     Args:
         root: SA-V's training layout (``<id>.mp4`` beside ``<id>_manual.json``), or one of ``data/files/sequences.py``.
         held_out: names of videos to leave out.
 
     Raises:
-        LayoutError: no known layout, nothing left, or a name held out that is not there.
+        LayoutError: no known layout, nothing left, or a held-out name that does not exist.
     """
     videos: list[AnnotatedVideo] = [*find_sav_videos(root)] if root.is_dir() else []
     videos = videos or [SequenceVideo(sequence) for sequence in open_sequences(root)]
@@ -84,9 +84,10 @@ class VideoClips:
         """Keep the videos; clips come from those that are long enough.
 
         Raises:
-            LayoutError: none is.
+            LayoutError: no video is long enough.
         """
-        # The first long one ends the search: to know the length of an SA-V video is to read its annotations.
+        # The search ends at the first long one, because finding the length of an SA-V video means reading its
+        # annotations.
         if not any(len(video) >= num_frames for video in videos):
             longest = max((len(video) for video in videos), default=0)
             raise LayoutError(f"expected a video with {num_frames} annotated frames, the longest has {longest}")

@@ -16,9 +16,10 @@ WINDOW_DETAIL = 1.5  # clips that will be seen through a window are made that mu
 
 
 class WindowedClips:
-    """Gives the clip of a seed: of some seeds as it is, of others a larger clip through a window.
+    """Makes the clip of a seed: for some seeds unchanged, for others a larger clip seen through a window.
 
-    Whatever else is done to clips, running backwards above all, belongs before this: a window knows the frame before.
+    Everything else that changes clips, above all playing them backwards, has to come before: a window depends on the
+    frame before.
     """
 
     def __init__(
@@ -61,16 +62,16 @@ def windowed(
 ) -> Clip:
     """The clip of one object through a window that follows it.
 
-    Each frame is seen through a window round the mask of the frame before, as far as that was in its own window: a
-    tracker knows no more. Where that mask was empty, the whole frame is seen. So a fast object leaves its window,
-    counts as absent there, and is met again in the next frame. Size and motion of the windows are the tracker's
+    Each frame is seen through a window round the mask of the frame before, as far as that mask was visible in its own
+    window: a tracker knows no more. After an empty mask the whole frame is seen. So a fast object may leave its window,
+    is absent in that frame, and is found again in the next. Size and motion of the windows are the tracker's
     (``next_window``), with a jitter.
 
     Args:
         clip: T frames of S px.
         target: which of its objects.
         rng: for sizes and places of the windows.
-        size_px: side of the new frames; S if None. Smaller than S loses less to the enlarging.
+        size_px: side of the new frames; S if None. If it is smaller than S, the windows are enlarged less.
         ranges: of the windows.
 
     Returns:
@@ -122,7 +123,7 @@ def window_round(
 
 
 def choose_target(clip: Clip, rng: np.random.Generator) -> int:
-    """One of the objects that the first frame shows; the one that it shows most of where all are tiny."""
+    """One of the objects visible in the first frame; the largest where all are tiny."""
     area_n = clip.masks_tnhw[0].sum((1, 2))
     shown = np.flatnonzero(area_n >= MIN_FIRST_AREA_PX)
     return int(rng.choice(shown)) if len(shown) else int(area_n.argmax())

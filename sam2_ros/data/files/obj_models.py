@@ -53,7 +53,7 @@ class ObjModel:
 
 
 def find_models(root: Path, max_bytes: int) -> list[ModelFile]:
-    """The .obj files under a folder or in an archive that are not larger than told, by name.
+    """The .obj files of at most ``max_bytes`` under a folder or in an archive, by name.
 
     Raises:
         FileNotFoundError: there is none.
@@ -127,7 +127,7 @@ def read_model(file: ModelFile) -> ObjModel:
 
 
 def _index(text: str, count: int, first: int) -> int:
-    """An OBJ index, which counts from 1 or, negative, from the end; ``first`` is what is taken off it."""
+    """A list index from an OBJ index, which counts from 1 or, if negative, from the end; ``first`` is subtracted."""
     number = int(text)
     return number - first if number > 0 else count + number
 

@@ -13,7 +13,7 @@ from sam2_ros.data.files.images import IMAGE_SUFFIXES
 _COUNTED = re.compile(r"(?P<source>.+)_(?P<number>\d{1,6})")  # longer numbers are ids, whose order says nothing
 _COUNTED_TOGETHER = 10
 _UPLOADED = re.compile(r"/(\d+)_[0-9a-f]+(?:_\w)?\.\w+$")
-_UPLOADED_TOGETHER = 10_000  # of Flickr's numbers: less than a minute or two of uploads
+_UPLOADED_TOGETHER = 10_000  # a range of Flickr's photo numbers: at most two minutes of uploads
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def list_photos(root: Path) -> tuple[PhotoFile, ...]:
 
 
 def split_folder(folder: PhotoFolder) -> SplitFolder:
-    """Part a folder's photographs; pictures of one scene are on one side.
+    """Split a folder's photographs into training and evaluation; all pictures of a scene are on the same side.
 
     Raises:
         FileNotFoundError: no photograph is there.
@@ -102,13 +102,13 @@ def scene_keys(folder: PhotoFolder, names: list[str]) -> dict[str, str]:
 def is_held_out(scene_key: str, every: int) -> bool:
     """Whether a scene is kept for evaluation: about one in ``every``, chosen by its key alone.
 
-    So it stays held out when photographs come or go, in every run, at any seed. 0 keeps none.
+    So a scene stays held out in every run, with any seed, whichever photographs are added or removed. 0 keeps none.
     """
     return every > 0 and zlib.crc32(scene_key.encode()) % every == 0
 
 
 def _upload_keys(path: Path) -> dict[str, str]:
-    """Scene of every photograph whose Flickr address ``sources.json`` knows; empty where there is no such file."""
+    """Scene of every photograph whose Flickr address is in ``sources.json``; empty where there is no such file."""
     try:
         entries = json.loads(path.read_text())
     except (OSError, ValueError):

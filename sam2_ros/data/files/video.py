@@ -117,11 +117,11 @@ def open_source(source: str | Path | int) -> FrameSource:
 def read_frames(path: Path, numbers: Sequence[int]) -> list[NDArray[np.uint8]]:
     """Frames of a video file by number, in ascending order; those after its end are missing.
 
-    Frames are counted as they are shown, from 0: a number is no time, which differs where the rate varies. OpenCV's
-    own seeking computes a time from the number and an average rate, and lands some frames away.
+    Frames are counted from 0 in the order in which they are shown, whatever their times. (OpenCV's own seeking computes
+    a time from the number and the average rate, and lands some frames away where the rate varies.)
 
     With the package ``av`` (extra ``video``) reading begins at the key frame before the first number; without it every
-    frame from the first one on is decoded, which gives the same frames later.
+    frame of the file up to the last number is decoded, which takes longer and gives the same frames.
 
     Args:
         path: a file that FFmpeg decodes.
@@ -131,7 +131,7 @@ def read_frames(path: Path, numbers: Sequence[int]) -> list[NDArray[np.uint8]]:
         (H, W, 3) uint8 RGB each, turned as the file says.
 
     Raises:
-        SourceError: there is no such file, or it is no video.
+        SourceError: there is no such file, or it is not a video.
     """
     if not path.is_file():
         raise SourceError(f"expected a video file, there is none at {path}")
