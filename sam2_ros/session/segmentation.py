@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sam2_ros.heap import retried_out_of_memory
 from sam2_ros.session.objects import PromptRequest, TrackingView
 from sam2_ros.session.work_queue import fail_all
-from sam2_ros.tracking.heap import retried_out_of_memory
 from sam2_ros.tracking.types import PromptError
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sam2_ros.heap import retried_out_of_memory
 from sam2_ros.model.sam2 import SAM2
-from sam2_ros.tracking.heap import retried_out_of_memory
 from sam2_ros.tracking.image_predictor import EncodedImage, at_image_size, decode, encode
 from sam2_ros.tracking.prompts import Prompt, make_prompt
 from sam2_ros.tracking.transforms import tight_box_xyxy
