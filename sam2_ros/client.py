@@ -53,12 +53,12 @@ from sam2_ros.tracking.types import ObjectState, TrackedMask
 P = ParamSpec("P")
 T = TypeVar("T")
 
-ANSWER_MARGIN_S = 5.0  # for an answer to come, beyond the time that the node itself waits
-POLL_S = 0.02  # how often requests look for their service, and at their deadline
+ANSWER_MARGIN_S = 5.0  # for an answer to arrive, beyond the time that the node itself waits
+POLL_S = 0.02  # how often pending requests check for their service and their deadline
 
 
 def _blocking(start: Callable[Concatenate[Sam2Client, P], Future[T]]) -> Callable[Concatenate[Sam2Client, P], T]:
-    """The call that waits for what ``start`` has begun."""
+    """The blocking form of the asynchronous call ``start``."""
 
     @functools.wraps(start)
     def call(self: Sam2Client, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -79,7 +79,7 @@ class Sam2Client:
         node: gives the ROS context, the namespace and the remappings; without it the client uses the default context
             if there is one, else it makes one and ends it in ``close``.
         target: name of the ``sam2_node``.
-        timeout_s: how long to wait for the service to be there and for its answer.
+        timeout_s: how long to wait for a service to be available and to answer.
     """
 
     def __init__(self, node: Node | None = None, target: str = "/sam2_node", timeout_s: float = 30.0) -> None:
@@ -157,7 +157,7 @@ class Sam2Client:
             normalized: whether points and box are in 0..1 of the image size.
             stamp: of the image that the prompt is for: a message's stamp or header, or nanoseconds; None = the next.
             wait: for the first image with the prompt, whose mask is in the reply.
-            timeout_s: in place of the client's.
+            timeout_s: overrides the client's.
 
         Raises:
             Sam2Error: the node rejected the prompt or did not answer.
@@ -207,7 +207,7 @@ class Sam2Client:
         return self._call(Clear, "clear", self._timeout_s, lambda answer: tuple(answer.removed))
 
     def reset_async(self) -> Future[tuple[str, ...]]:
-        """Start again as if new."""
+        """Remove all objects; counters, labels and the buffer of past images start anew, too."""
         return self._call(Reset, "reset", self._timeout_s, lambda answer: tuple(answer.removed))
 
     def enable_async(self, enabled: bool = True) -> Future[None]:
@@ -215,7 +215,7 @@ class Sam2Client:
         return self._call(SetBool, "enable", self._timeout_s, lambda answer: None, {"data": enabled})
 
     def list_async(self) -> Future[Sam2Result]:
-        """What is tracked as of the latest image, without masks."""
+        """The tracked objects as of the latest image, without masks."""
         return self._call(ListObjects, "list_objects", self._timeout_s, lambda answer: make_result(answer.objects))
 
     def segment_async(
@@ -231,14 +231,14 @@ class Sam2Client:
         multimask: bool = False,
         timeout_s: float | None = None,
     ) -> Future[tuple[SegmentedImageMask, ...]]:
-        """Masks of a single image; what is tracked is not touched.
+        """Masks of a single image; tracked objects are not affected.
 
         Args:
             image_rgb: (H, W, 3) uint8 RGB; None = the newest image that the node has processed.
             points, labels, box, mask, normalized: one prompt, as of ``add``.
             everything: find the things in the image without a prompt.
-            multimask: three masks, best first, in place of the best one.
-            timeout_s: in place of the client's.
+            multimask: three masks, best first, instead of the best one.
+            timeout_s: overrides the client's.
         """
         given = any(value is not None for value in (points, box, mask))
         prompts = [make_prompt("", points, labels, box, mask, normalized, None)] if given else []
@@ -261,13 +261,13 @@ class Sam2Client:
     # Results ---------------------------------------------------------------------------------------------------------
 
     def results(self, *, masks: bool = True, timeout_s: float | None = None) -> Iterator[Sam2Result]:
-        """The results that come from now on, image by image, until ``close``.
+        """The results from now on, image by image, until ``close``.
 
-        Whoever is slower than the camera misses images, never the newest one. Masks come from ``~/label_image``
-        (``publish_label_image``), where each pixel is of one object only, unless ``publish_masks`` is set.
+        A reader slower than the camera misses images, but never the newest one. Masks come from ``~/label_image``
+        (``publish_label_image``), where each pixel belongs to one object only, unless ``publish_masks`` is set.
 
         Raises:
-            Sam2Error: nothing came for ``timeout_s``; None = wait for ever.
+            Sam2Error: no result for ``timeout_s``; None = wait for ever.
         """
         return self._open_stream(masks).read(timeout_s)
 
@@ -285,7 +285,7 @@ class Sam2Client:
     def wait_for(
         self, object_id: str, state: ObjectState = ObjectState.TRACKED, timeout_s: float | None = None
     ) -> TrackedMask:
-        """The object in the next image in which it has this state; Sam2Error when none came in time."""
+        """The object in the next image in which it has this state; Sam2Error if that does not happen in time."""
         self._check_thread("wait_for")
         end_s = time.monotonic() + self._limit_s(timeout_s)
         seen = "no result came"
@@ -332,7 +332,7 @@ class Sam2Client:
     def _call(
         self, kind: Any, name: str, limit_s: float, read: Callable[[Any], T], fields: dict[str, Any] | None = None
     ) -> Future[T]:
-        """Send a request once the service is there; the future has what ``read`` makes of a successful answer."""
+        """Send a request once the service is available; the future's result is ``read(answer)`` of a successful one."""
         end_s = time.monotonic() + limit_s + ANSWER_MARGIN_S
         with self._lock:
             if self._closed:
@@ -362,11 +362,11 @@ class Sam2Client:
         except Exception:
             if self._node.context.ok() and not self._closed:
                 raise
-            # The middleware was taken away in the middle of something.
+            # The ROS context was shut down during a call.
 
 
 class _Request:
-    """One call of a service on its way."""
+    """One pending call of a service."""
 
     def __init__(self, name: str, client: Any, request: Any, end_s: float, read: Callable[[Any], Any]) -> None:
         self.name, self.end_s, self.sent = name, end_s, False

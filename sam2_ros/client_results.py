@@ -1,4 +1,4 @@
-"""What ``Sam2Client`` hands out: results with numpy masks, and how they are put together from messages."""
+"""The results of ``Sam2Client``, with numpy masks, and how they are assembled from messages."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from sam2_ros.msg import PromptResult, TrackedObject, TrackedObjectArray
 from sam2_ros.node.conversions import image_to_labels, place_mask, roi_to_box, stamp_to_ns
 from sam2_ros.tracking.types import ObjectState, TrackedMask
 
-RESULTS_KEPT = 5  # per reader: whoever is slower than the camera gets the newest ones
-UNPAIRED_KEPT = 8  # label images and objects that wait for the other of the same image: they come by two topics
+RESULTS_KEPT = 5  # per reader: a reader slower than the camera gets the newest ones
+UNPAIRED_KEPT = 8  # label images, and objects, that wait for the other message of the same image
 
 
 class Sam2Error(RuntimeError):
@@ -28,8 +28,8 @@ class Sam2Error(RuntimeError):
 class Sam2Result:
     """The objects of one image: ``result["mug"].mask``."""
 
-    message: TrackedObjectArray  # as it came: header, ages, poses and sizes
-    objects: tuple[TrackedMask, ...]  # ordered by label; masks are (H, W), or (0, 0) where they were not asked for
+    message: TrackedObjectArray  # as received, with header, ages, poses and sizes
+    objects: tuple[TrackedMask, ...]  # ordered by label; masks are (H, W), or (0, 0) if they were not asked for
 
     @property
     def stamp_ns(self) -> int:
@@ -55,7 +55,7 @@ class PromptReply:
 
     object_id: str
     label: int
-    state: ObjectState  # in the first image with the prompt; PENDING without ``wait``, or when no image came in time
+    state: ObjectState  # in the first image with the prompt; PENDING without ``wait``, or without an image in time
     box_xyxy: tuple[int, int, int, int] | None  # px, half open; None when it is not visible
     mask: NDArray[np.bool_] | None  # cropped to the box
     stamp_ns: int  # of that image
@@ -71,7 +71,7 @@ class SegmentedImageMask:
 
 
 class ResultStream:
-    """The latest results that one reader has not read yet."""
+    """The latest results that a reader has not read yet."""
 
     def __init__(self, with_masks: bool, on_close: Callable[[ResultStream], None]) -> None:
         self.with_masks = with_masks
@@ -86,7 +86,7 @@ class ResultStream:
             self._changed.notify_all()
 
     def next(self, timeout_s: float | None) -> Sam2Result | None:
-        """The next result; None when none came in time or the stream was closed."""
+        """The next result; None if there was none in time or the stream was closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._results or self._closed, timeout_s)
             return self._results.popleft() if self._results and not self._closed else None
@@ -157,7 +157,7 @@ class ResultStreams:
 
 
 def make_result(message: TrackedObjectArray, label_image: NDArray[Any] | None = None) -> Sam2Result:
-    """The objects of a message, with masks where there is the (H, W) ``label_image`` of the same image."""
+    """The objects of a message, with masks if the (H, W) ``label_image`` of the same image is given."""
     return Sam2Result(message, tuple(_read_object(item, label_image) for item in message.objects))
 
 
@@ -200,7 +200,7 @@ def read_segmentation(answer: Any) -> tuple[SegmentedImageMask, ...]:
 
 
 def _keep(kept: dict[int, Any], stamp_ns: int, value: Any) -> None:
-    """Add it; of more than ``UNPAIRED_KEPT`` the oldest goes."""
+    """Add the value; beyond ``UNPAIRED_KEPT`` the oldest is dropped."""
     kept[stamp_ns] = value
     while len(kept) > UNPAIRED_KEPT:
         del kept[next(iter(kept))]

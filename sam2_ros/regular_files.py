@@ -1,4 +1,4 @@
-"""Look at a file before it is opened: opening a FIFO waits for ever, and a device may have no end.
+"""Check a file before it is opened: opening a FIFO waits for ever, and a device may have no end.
 
 Without torch and without ROS, for every reader of files that a user or a request names.
 """
@@ -22,13 +22,13 @@ class NotRegularFileError(ValueError):
 
 
 def check_regular_file(path: Path, largest_bytes: int) -> None:
-    """Refuse what is not a regular file of 1 to ``largest_bytes`` bytes, without opening it. Links are followed.
+    """Reject anything but a regular file of 1 to ``largest_bytes`` bytes, without opening it. Links are followed.
 
-    Empty files are refused too: the files of /proc claim to be empty, and reading some of them never ends.
+    Empty files are rejected, too: the files of /proc claim to be empty, and reading some of them never ends.
 
     Raises:
         NotRegularFileError: what was found instead.
-        OSError: there is nothing, or it cannot be looked at.
+        OSError: there is no such file, or its properties cannot be read.
     """
     found = path.stat()
     check_kind(path, found.st_mode)

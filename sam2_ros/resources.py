@@ -1,4 +1,4 @@
-"""Where the files that are not Python lie: config/, launch/ and msg/ are at another place in each kind of install."""
+"""Find the files that are not Python: each kind of install has config/, launch/ and msg/ at another place."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def share_path(relative: str | Path) -> Path:
     ``<prefix>/share/sam2_ros``, with this module somewhere below ``<prefix>/lib``.
 
     Raises:
-        FileNotFoundError: nothing of that name, with the places that were looked at.
+        FileNotFoundError: there is none; the message lists the places that were searched.
     """
     relative = Path(relative)
     if relative.is_absolute() or ".." in relative.parts:

@@ -1,1 +1,1 @@
-"""What the launch files decide, as plain functions: nothing here needs ROS, torch or numpy, so all of it is tested."""
+"""The decisions of the launch files as plain functions: without ROS, torch or numpy, so that all can be tested."""

@@ -1,4 +1,4 @@
-"""The arguments of the launch files, and what is to be started with them: decided before anything starts."""
+"""The arguments of the launch files, and the processes to start for them, decided before anything starts."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ RVIZ_TOPICS = (
     *(f"/{NODE}/{name}" for name in ("overlay", "label_image_color", "markers", "object_points", "target_pose")),
     "/clicked_point",
 )
-# Fast DDS loses large images with its default shared-memory segment; the profile raises it. Fast DDS 3 (Kilted and
-# later) reads the other name. A profile that the user has set stays.
+# Fast DDS loses large images with its default shared-memory segment; the profile enlarges it. Fast DDS 3 (Kilted and
+# later) reads the other variable. A profile that the user has set is kept.
 FAST_DDS_PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 
 
@@ -83,7 +83,7 @@ class Program:
 
 
 def programs(value: Values, ros_namespace: str, is_installed: Callable[[str], bool]) -> list[Program]:
-    """What the arguments ask for: the node first, then the windows.
+    """The processes that the arguments ask for: the node first, then the windows.
 
     Args:
         value: each argument of ``ARGUMENTS``.
@@ -115,7 +115,7 @@ def complete(value: Values, ros_namespace: str) -> dict[str, str]:
     check_name("namespace", value["namespace"])
     value["namespace"] = full_namespace(ros_namespace, value["namespace"])
     preset = preset_of(value)
-    if preset is not None and not value["image_topic"]:  # with other images the preset's depth would be of others
+    if preset is not None and not value["image_topic"]:  # the preset's depth would not belong to other images
         for name in ("image_topic", "camera_info_topic", "depth_topic"):
             value[name] = value[name] or getattr(preset, name)
     value["image_topic"] = value["image_topic"] or "image"
@@ -142,7 +142,7 @@ def preset_of(value: Values) -> CameraPreset | None:
 
 
 def check_follow(value: Values) -> None:
-    """Refuse a ``follow:=`` that could never come to a pose; of ``complete`` arguments."""
+    """Reject a ``follow:=`` that could never give a pose; for ``complete`` arguments."""
     if not value["follow"]:
         return
     has_depth = value["depth_topic"] and (not value["use_depth"] or is_on("use_depth", value["use_depth"]))
@@ -157,14 +157,14 @@ def check_follow(value: Values) -> None:
 
 
 def is_on(name: str, text: str) -> bool:
-    """What an argument that is a switch says."""
+    """The value of an argument that is true or false."""
     if text.lower() not in ("true", "false", "1", "0", "yes", "no"):
         raise LaunchArgumentError(f"{name}:={text}: expected true or false")
     return text.lower() in ("true", "1", "yes")
 
 
 def check_name(argument: str, text: str) -> None:
-    """Refuse what is no name of a topic or namespace; ROS would end the node with a traceback. "" is fine."""
+    """Reject invalid names of topics and namespaces, with which the node would end in a traceback. "" is allowed."""
     parts = (text[1:] if text[:1] == "/" else text.removeprefix("~/")).split("/")
     if argument == "namespace":
         parts = text.strip("/").split("/") if text.strip("/") else []
@@ -176,19 +176,19 @@ def check_name(argument: str, text: str) -> None:
 
 
 def full_namespace(ros_namespace: str, namespace: str) -> str:
-    """As launch_ros joins them: an absolute one stands alone. "" for the root, else with a / before and none after."""
+    """Joined as launch_ros does: an absolute ``namespace`` stands alone. The result is "" or begins with a /."""
     joined = namespace if namespace.startswith("/") else f"{ros_namespace}/{namespace}"
     joined = "/".join(part for part in joined.split("/") if part)
     return f"/{joined}" if joined else ""
 
 
 def node_name(value: Values) -> str:
-    """The node's full name, below which its topics are; of ``complete`` arguments."""
+    """The node's full name, below which its topics are; for ``complete`` arguments."""
     return f"{value['namespace']}/{NODE}"
 
 
 def cameras_of(value: Values) -> list[Values]:
-    """The arguments for each node of the process: as they are for one camera, by name for several."""
+    """The arguments for each node of the process: unchanged for one camera, with its name filled in for several."""
     names = camera_names(value["cameras"]) if value["cameras"] else []
     topics = [name for name in value if name.endswith("_topic")]
     return [
@@ -212,7 +212,7 @@ def camera_names(text: str) -> list[str]:
 
 
 def check_shared_topics(value: Values) -> None:
-    """Refuse one topic for several cameras, which would all track in the same images."""
+    """Reject one topic for several cameras, which would all track in the same images."""
     count = len(camera_names(value["cameras"]))
     for name in ("image_topic", "camera_info_topic", "depth_topic"):
         if count > 1 and value[name] and "{camera}" not in value[name]:
@@ -220,7 +220,7 @@ def check_shared_topics(value: Values) -> None:
 
 
 def parameter_overrides(value: Values) -> Parameters:
-    """The node's parameters that the arguments set; the others are not named, so the params file keeps its say."""
+    """The parameters that the arguments set; all others are left to the params file."""
     overrides: Parameters = {name: value[name] for name in TEXT_PARAMETERS if value[name]}
     overrides |= {name: is_on(name, value[name]) for name in SWITCH_PARAMETERS if value[name]}
     if value["follow"]:
@@ -231,9 +231,9 @@ def parameter_overrides(value: Values) -> Parameters:
 
 
 def preset_parameters(preset: CameraPreset | None, of_file: Mapping[str, Any]) -> Parameters:
-    """The preset's parameters but for those of which the user's file says something else than the node's default.
+    """The preset's parameters, except those that the user's file sets to something else than the node's default.
 
-    config/sam2_node.yaml, the file that users copy, names every default: it must not take the preset back.
+    config/sam2_node.yaml, which users copy, names every default: these must not override the preset.
     """
     defaults = {spec.name: spec.default for spec in schema()}
     given = {} if preset is None else preset.parameters
@@ -241,7 +241,7 @@ def preset_parameters(preset: CameraPreset | None, of_file: Mapping[str, Any]) -
 
 
 def topic_remappings(value: Values) -> list[tuple[str, str]]:
-    """The node's own names of what it subscribes to, and where the arguments say it comes from."""
+    """Pairs of the node's own topic names and the topics that the arguments give for them."""
     folder, slash, _ = value["image_topic"].rpartition("/")
     click = f"{node_name(value)}/overlay_mouse_left" if is_on("rqt_click", value["rqt_click"]) else "click"
     return [
@@ -254,7 +254,7 @@ def topic_remappings(value: Values) -> list[tuple[str, str]]:
 
 
 def fast_dds_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """What to add to the environment of a process that exchanges images."""
+    """The variables to add to the environment of a process that exchanges images."""
     if any(environment.get(name) for name in FAST_DDS_PROFILE_VARIABLES):
         return {}
     return dict.fromkeys(FAST_DDS_PROFILE_VARIABLES, str(share_path("config/fastdds.xml")))
@@ -269,16 +269,16 @@ def _node(value: Values, cameras: Sequence[Values]) -> Program:
         parameters.append(str(path))
     overrides = {**preset_parameters(preset_of(value), of_file), **parameter_overrides(value)}
     remappings = topic_remappings(value)
-    if value["cameras"]:  # by full names, which each node applies to itself alone
+    if value["cameras"]:  # by full names, so that each node applies only its own
         remappings = [
             (f"{camera['namespace']}/{ours}", theirs) for camera in cameras for ours, theirs in topic_remappings(camera)
         ]
-    # By the nodes' own loggers: debug for all would be the middleware's thousands of lines.
+    # For the nodes' own loggers only: debug for all would include thousands of lines of the middleware.
     levels = [f"{name.strip('/').replace('/', '.')}:={value['log_level']}" for name in names]
     return Program(
         package="sam2_ros",
         executable=NODE,
-        # With a name launch hands the overrides to a node of that full name only, and the cameras' are others.
+        # Without a name, because with one launch gives the overrides to the node of that full name only.
         name=None if value["cameras"] else NODE,
         namespace=value["namespace"],
         parameters=(*parameters, *([overrides] if overrides else [])),
@@ -319,7 +319,7 @@ def _viewers(value: Values) -> list[Program]:
 
 
 def _missing(package: str) -> str:
-    """What to do about a package that is not there."""
+    """What to do about a missing package."""
     if package == "sam2_ros":
         return "the package sam2_ros is not in this environment: source the workspace's install/setup.bash"
     argument = {"rviz2": "rviz:=true", "rqt_image_view": "rqt_click:=true", "vision_msgs": "follow:="}[package]

@@ -19,7 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=int, default=5, metavar="N", help="timed, after a steady state (default: 5)")
     parser.add_argument("--image-size", type=int, metavar="PX", help="side of the model's input (default: its own)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: cpu)")
-    parser.add_argument("--threads", type=int, metavar="N", help="of the CPU (default: as many as PyTorch likes)")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: PyTorch's)")
     parser.add_argument("--width", type=int, default=640, help="of the camera image, px (default: 640)")
     parser.add_argument("--height", type=int, default=480, help="of the camera image, px (default: 480)")
     add_memory_options(parser)
@@ -31,8 +31,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--emulated", action="store_true", help="time bfloat16 also where it is emulated, a hundred times slower"
     )
-    add_json_option(parser, "write the result there")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="add the rows of the table to that file")
+    add_json_option(parser, "write the result to FILE, too")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="append the rows of the table to FILE")
 
 
 def run(args: argparse.Namespace) -> int:

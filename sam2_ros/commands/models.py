@@ -34,7 +34,7 @@ _COLUMNS = ("model", "px", "M parameters", "GFLOP a frame", "licence", "weights"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    add_json_option(parser, "write the table there")
+    add_json_option(parser, "write the table to FILE, too")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -46,7 +46,7 @@ class Progress:
 
 
 class _LogLines:
-    """A file that makes a line of each bar: a log is not written over."""
+    """A file that writes each bar as a line of its own, because a log cannot be overwritten."""
 
     def write(self, text: str) -> None:
         if bar := text.strip():

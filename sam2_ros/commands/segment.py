@@ -36,7 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--points-per-side",
         type=int,
         metavar="N",
-        help="with --everything: look at N x N places (default: the model's)",
+        help="with --everything: prompt with a grid of N x N points (default: the model's)",
     )
     parser.add_argument(
         "--crop-layers", type=int, default=0, metavar="N", help="with --everything: look again at crops (default: 0)"
@@ -50,7 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_network_options(parser)
     parser.add_argument("--no-overlay", action="store_true", help="write no overlay.png")
-    add_json_option(parser, "write the last line's JSON there too")
+    add_json_option(parser, "write the last line's JSON to FILE, too")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -27,15 +27,18 @@ def add_network_options(parser: argparse.ArgumentParser, floors: str = "") -> No
 def add_memory_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that reduce the memory a tracker attends to; docs/speed.md measures cost and benefit."""
     parser.add_argument(
-        "--memory-pooling", type=int, default=1, metavar="N", help="look at N x N memory tokens as one (default: 1)"
+        "--memory-pooling", type=int, default=1, metavar="N", help="attend to N x N memory tokens as one (default: 1)"
     )
     parser.add_argument(
-        "--recent-memories", type=int, metavar="N", help="spatial memories of the frames before (default: all it knows)"
+        "--recent-memories",
+        type=int,
+        metavar="N",
+        help="spatial memories of earlier frames to attend to (default: the model's)",
     )
 
 
 def add_zoom_option(parser: argparse.ArgumentParser) -> None:
-    """Add what makes a tracker look at windows of the image; docs/speed.md has what it costs and brings."""
+    """Add ``--zoom``; docs/speed.md measures cost and benefit."""
     parser.add_argument(
         "--zoom",
         action="store_true",

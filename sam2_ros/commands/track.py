@@ -47,7 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for what is written")
     parser.add_argument(
-        "--image-topic", default="", metavar="NAME", help="images of a recording to track in (default: the only ones)"
+        "--image-topic", default="", metavar="NAME", help="image topic of a recording (default: its only one)"
     )
     parser.add_argument(
         "--bag-out", type=Path, metavar="PATH", help="recording of what the node would publish (default: OUT/bag)"
@@ -63,7 +63,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_zoom_option(parser)
     parser.add_argument("--max-frames", type=int, metavar="N", help="stop after so many frames")
     parser.add_argument("--no-overlay", action="store_true", help="write no overlay.mp4")
-    add_json_option(parser, "write the last line's JSON there too")
+    add_json_option(parser, "write the last line's JSON to FILE, too")
 
 
 def run(args: argparse.Namespace) -> int:

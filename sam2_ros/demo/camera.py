@@ -36,7 +36,7 @@ from sam2_ros.node.conversions import array_to_image, ns_to_stamp
 
 FRAME_ID = "camera_color_optical_frame"
 PROGRESS_EVERY_S = 2.0
-# What was sent last is still on its way when the camera leaves.
+# The last messages are still in transit when the stream ends.
 LINGER_S = 0.5
 RATE_PARAMETER = "rate_hz"
 RATE_RANGE = [FloatingPointRange(from_value=0.1, to_value=1000.0)]
@@ -148,8 +148,11 @@ def make_ahead(spec_stream: CameraStream) -> Prefetcher:
 def run(
     make_stream: Callable[[], CameraStream], arguments: Sequence[str], *, rate_hz: float, start_timeout_s: float
 ) -> int:
-    """Show the stream until it is over, as a process' main part: 0 when that went well. ``arguments``: ROS' own too."""
-    # rclpy's own handler ends the context; Python's would tear a KeyboardInterrupt through the middle of it.
+    """Show the stream until it is over, as the main function of a process; returns 0 on success.
+
+    ``arguments`` may include ROS arguments.
+    """
+    # rclpy's signal handler shuts the context down; Python's would raise KeyboardInterrupt in the middle of a callback.
     signal.signal(signal.SIGINT, lambda *_: None)
     rclpy.init(args=list(arguments))
     executor = SingleThreadedExecutor()

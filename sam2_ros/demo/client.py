@@ -1,7 +1,7 @@
 """The demo's user: prompts objects through the node's service, lets the camera run, and judges every mask that comes.
 
-Writes ``overlay.mp4``, ``overlay.png`` and ``report.json`` into a folder. Only messages and services connect it with
-the node and the camera; what is true it renders itself, from the frame numbers that the camera's stamps carry.
+Writes ``overlay.mp4``, ``overlay.png`` and ``report.json`` into a folder. Only messages and services connect the client
+with the node and the camera; it renders the true masks itself, from the frame numbers in the camera's stamps.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def say(text: str) -> None:
 
 @dataclass(frozen=True)
 class ReceivedLabels:
-    """A label image, and when it was here."""
+    """A label image, and when it was received."""
 
     received_ns: int
     labels: PackedImage
@@ -103,7 +103,7 @@ class ReceivedObjects:
 
 @dataclass
 class Inbox:
-    """What has come so far, by the camera's stamp."""
+    """The messages received so far, by the camera's stamp."""
 
     images: dict[int, PackedImage] = field(default_factory=dict)
     labels: dict[int, ReceivedLabels] = field(default_factory=dict)
@@ -111,13 +111,13 @@ class Inbox:
     size_wh: tuple[int, int] | None = None
 
     def forget_before(self, stamp_ns: int) -> None:
-        """Drop what belongs to older images."""
+        """Drop the messages of older images."""
         self.images = {stamp: value for stamp, value in self.images.items() if stamp >= stamp_ns}
         self.labels = {stamp: value for stamp, value in self.labels.items() if stamp >= stamp_ns}
         self.objects = {stamp: value for stamp, value in self.objects.items() if stamp >= stamp_ns}
 
     def outputs(self) -> dict[int, Output]:
-        """Answers that came whole: label image and objects of the same stamp."""
+        """The complete outputs: label image and objects of the same stamp."""
         return {
             stamp: Output(
                 stamp, got.received_ns, got.labels, self.objects[stamp].objects, self.objects[stamp].inference_ms
@@ -152,8 +152,8 @@ class InboxNode(Node):
         return self.count_publishers(self._image.topic_name) > 0  # resolved: counting does not follow remaps
 
     def keep_from(self, stamp_ns: int) -> None:
-        """Forget what is older than this image, and keep everything that comes from now on."""
-        self._from_ns = stamp_ns  # what is still on its way may be older, too
+        """Forget the messages of images older than this one, and keep everything from now on."""
+        self._from_ns = stamp_ns  # messages in transit may be of older images, too
         self.inbox.forget_before(stamp_ns)
 
     def _on_image(self, message: Image) -> None:
@@ -214,14 +214,15 @@ class DemoRun:
         return {reply.object_id: reply.label for reply in replies}
 
     def find_rate(self, prompts: Sequence[PromptSpec]) -> float:
-        """Try the objects on the still first frame, forget them again; the camera rate at which nothing gets dropped.
+        """The camera rate in Hz at which no frame is dropped, measured by tracking the objects in the first frame.
 
-        A demo shows the masks, not how a slow machine drops frames: ask for a rate to see that.
+        The objects are removed again. A demo shows the masks, not how a slow machine drops frames; give a rate to see
+        that.
         """
         self.prompt(prompts)
         inbox = self._client.inbox
         self._spin_until(lambda: len(inbox.objects) >= RATE_TRIAL_FRAMES, READY_TIMEOUT_S, "answers to the first frame")
-        # Late ones only: a frame takes longer once the memory is full.
+        # The last frames only, because a frame takes longer once the memory is full.
         late = [inbox.objects[stamp].inference_ms for stamp in sorted(inbox.objects)[RATE_TRIAL_FRAMES // 2 :]]
         busy_s = (float(np.percentile(late, 80)) + NODE_OVERHEAD_MS) / 1e3
         rate_hz = min(max(RATE_HEADROOM / busy_s, MIN_RATE_HZ), MAX_RATE_HZ)
@@ -236,7 +237,7 @@ class DemoRun:
             raise DemoError(f"the camera rejects {rate_hz:g} Hz: {answer.reason}")
 
     def follow(self, frame_count: int | None) -> Recording:
-        """Let the camera run, and listen until it is gone and the last answer is there."""
+        """Start the camera's stream, and record until the camera has left and the last output has arrived."""
         answer = self._call(self._client.start_camera, Trigger.Request(), 10.0, "start")
         if not answer.success:
             raise DemoError(f"the camera does not start: {answer.message}")
@@ -315,7 +316,7 @@ def make_report(
 
 
 def known_frame_count(spec: StreamSpec) -> int | None:
-    """How many frames the camera will show. Files are known to lie about theirs, so only the scene's is believed."""
+    """How many frames the camera will show; None for a file, because frame counts of video files are unreliable."""
     return (spec.frames or TABLETOP_FRAMES) if spec.rendered else None
 
 
@@ -348,7 +349,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--camera", default="/demo_camera", help="full name of the camera's node")
     arguments = list(sys.argv if argv is None else argv)
     args = parser.parse_args(remove_ros_args(arguments)[1:])
-    # rclpy's own handler ends the context; Python's would tear a KeyboardInterrupt through the middle of it.
+    # rclpy's signal handler shuts the context down; Python's would raise KeyboardInterrupt in the middle of a callback.
     signal.signal(signal.SIGINT, lambda *_: None)
     rclpy.init(args=arguments)
     executor = SingleThreadedExecutor()

@@ -21,7 +21,7 @@ from sam2_ros.tracking.types import FrameResult, ObjectState, TrackedMask
 class IouTally:
     """Mean IoU over objects and over every camera frame, a dropped frame counting with the last published mask.
 
-    An object that is hidden and for which nothing is shown counts as 1, as in DAVIS: staying quiet is then right.
+    A hidden object with an empty mask counts as 1, as in DAVIS.
     """
 
     def __init__(self, truth_ids: Mapping[str, int], labels: Mapping[str, int]) -> None:
@@ -55,7 +55,7 @@ class IouTally:
 
 
 def judge(recording: Recording, true_ids: Callable[[int], NDArray[np.uint8]], tally: IouTally) -> None:
-    """Count every camera frame of a run. ``true_ids``: (H, W) instance ids of a frame by its number."""
+    """Add every camera frame of a run to the tally. ``true_ids``: (H, W) instance ids of a frame by its number."""
     for frame in recording.camera_frames():
         output = recording.outputs.get(frame.stamp_ns) if frame.stamp_ns is not None else None
         tally.add(true_ids(frame.index), output.labels.unpack_labels() if output is not None else None)
@@ -156,7 +156,7 @@ class Output:
     """What the node published for one camera image."""
 
     stamp_ns: int  # of the camera image
-    received_ns: int  # when the label image was here
+    received_ns: int  # when the label image arrived
     labels: PackedImage
     objects: tuple[SeenObject, ...]
     inference_ms: float
@@ -192,7 +192,7 @@ class Recording:
 
 
 def result_of(output: Output, frame_index: int) -> FrameResult:
-    """The messages of one frame as the tracker's own result type, which the overlay draws."""
+    """The messages of one frame as the tracker's result type, which the overlay draws."""
     labels = output.labels.unpack_labels()
     objects = tuple(_tracked(labels, seen) for seen in sorted(output.objects, key=lambda o: o.label))
     return FrameResult(frame_index, objects, labels, output.inference_ms)
@@ -219,7 +219,7 @@ def _tracked(labels: LabelImage, seen: SeenObject) -> TrackedMask:
 def write_pictures(recording: Recording, folder: Path, *, rate_hz: float, picture_at: float) -> Path:
     """Write ``overlay.mp4`` and, from the frame at the share ``picture_at`` (0..1), ``overlay.png``; the video's path.
 
-    A dropped frame is shown with the last published masks, as somebody who uses them would have it.
+    A dropped frame is shown with the last published masks, which is what a user of the masks has at that time.
     """
     path = folder / "overlay.mp4"
     stamps = sorted(recording.images)

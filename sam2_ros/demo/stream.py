@@ -1,6 +1,6 @@
 """What the demo's camera shows: the rendered tabletop, or a video file, a camera, a folder of images.
 
-The camera process and the client that judges the result are two processes which share nothing but messages. Both build
+The camera and the client that judges the result are two processes that share nothing but messages. Both build
 the same stream from the same ``StreamSpec``, and an image's stamp says which frame of it the image is.
 """
 
@@ -29,7 +29,7 @@ MIN_SIDE_PX = 48
 
 @dataclass(frozen=True)
 class StreamSpec:
-    """Which pictures, and how many. An empty ``source`` is the rendered tabletop."""
+    """Which frames to show, and how many. An empty ``source`` is the rendered tabletop."""
 
     source: str = ""
     frames: int = 0  # 0 = all there are; of the tabletop, 150
@@ -47,7 +47,7 @@ class StreamFrame:
 
     index: int
     image_rgb: NDArray[np.uint8]  # (H, W, 3)
-    depth_mm: NDArray[np.uint16] | None  # (H, W), aligned with the image; 0 = unknown; None when nobody knows
+    depth_mm: NDArray[np.uint16] | None  # (H, W), aligned with the image; 0 = unknown; None: the source has no depth
 
 
 @dataclass(frozen=True)
@@ -133,13 +133,13 @@ class Prefetcher:
             if self._slots is not None:
                 self._slots.release()
             return item
-        self._frames.put(item)  # asked again, it says the same
+        self._frames.put(item)  # a further call returns or raises the same
         if item is not None:
             raise item
         return None
 
     def newest(self) -> StreamFrame | None:
-        """Like ``take``, but frames that piled up are skipped: what a camera shows now."""
+        """Like ``take``, but skips to the latest frame, as for a live camera."""
         frame = self.take()
         while frame is not None and not self._frames.empty():
             following = self.take()
@@ -170,7 +170,7 @@ class Prefetcher:
                 self.made += 1
                 if self.made >= self._capacity:
                     self.ready.set()
-        except BaseException as error:  # belongs to whoever takes the frames
+        except BaseException as error:  # raised where the frames are taken
             last = error
         self._frames.put(last)
         self.ready.set()
@@ -268,7 +268,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class Wish:
-    """What to prompt, and how to judge what comes; ``truth`` is None where nobody knows it."""
+    """The prompts, and the truth to judge the masks by; None where it is not known."""
 
     prompts: tuple[PromptSpec, ...]  # each with an object id
     truth: Truth | None

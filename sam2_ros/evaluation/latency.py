@@ -80,7 +80,9 @@ class StageClock:
         """Measure, from zero, while the context is active."""
         self.spent_ms = dict.fromkeys(STAGES, 0.0)
         parts = {stage: self._network.get_submodule(stage) for stage in STAGES}
-        own = {stage: vars(part).get("forward") for stage, part in parts.items()}  # the official compiled ones are such
+        own = {
+            stage: vars(part).get("forward") for stage, part in parts.items()
+        }  # compiled official modules have such a forward
         for stage, part in parts.items():
             part.forward = self._timed(stage, part.forward)
         try:

@@ -28,7 +28,8 @@ _kept_alive: list[object] = []  # an operator exists as long as its library obje
 def import_official_builder() -> Callable[..., Any] | None:
     """``build_sam2_video_predictor``, or None where the package is not installed.
 
-    The package imports torchvision, whose compiled part has no CPU build: its import needs only the operators' names.
+    The package imports torchvision, whose compiled part is not installed here. For the import to succeed, only the
+    names of its operators have to exist; nothing calls them.
     """
     try:
         with contextlib.suppress(RuntimeError):  # already defined
@@ -93,8 +94,8 @@ def randomise(model: nn.Module, seed: int, object_score_bias: float | None) -> N
     Args:
         model: official, or ours.
         seed: the same gives the same weights.
-        object_score_bias: added where the object score comes out; large and positive makes objects present, else a
-            random model finds them absent and all masks are one constant. None where it has another name.
+        object_score_bias: bias of the layer that gives the object score. With a large positive one objects are present;
+            otherwise a random model finds them absent, and all masks are constant. None if that layer has another name.
     """
     generator = torch.Generator().manual_seed(seed)
     embeddings = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Embedding)}
@@ -118,18 +119,18 @@ def randomise(model: nn.Module, seed: int, object_score_bias: float | None) -> N
 
 
 def _gain_of(name: str) -> float:
-    """By how much a random matrix makes its input larger."""
+    """The factor by which a random matrix scales its input."""
     if "_token_to_image" in name or "_image_to_token" in name:
-        return 3.0  # a prompt's place decides where attention goes; at 8 the last bit does, too
+        return 3.0  # a prompt's position decides where attention goes; at 8 rounding errors decide, too
     if "output_hypernetworks_mlps" in name and name.endswith("layers.2.weight"):
         return 4.0  # logits of a few units, as trained models have
-    return 0.7  # a little less than keeps the variance: above that, rounding grows from frame to frame
+    return 0.7  # slightly less than preserves the variance: above, rounding errors grow from frame to frame
 
 
 def official_state(predictor: Any, frames: Sequence[NDArray[np.uint8]]) -> dict[str, Any]:
     """An official inference state of these frames, none of them encoded yet.
 
-    The official loader wants JPEG files; its lossy images are replaced by the very pixels that ours sees.
+    The official loader reads JPEG files; its lossy images are replaced by the exact pixels that our tracker gets.
 
     Args:
         predictor: official.
@@ -159,7 +160,7 @@ class OfficialStream:
         self.predictor.add_new_points_or_box(self.state, 0, object_id, box=np.asarray(box_xyxy, np.float32))
 
     def step(self, index: int) -> dict[str, NDArray[np.bool_]]:
-        """Frame ``index``, the one after the last: each object's (H, W) mask."""
+        """Track the next frame, whose number is ``index``; returns each object's (H, W) mask."""
         ((_, ids, logits_n1hw),) = self.predictor.propagate_in_video(
             self.state, start_frame_idx=index, max_frame_num_to_track=0
         )

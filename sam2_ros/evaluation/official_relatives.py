@@ -18,7 +18,7 @@ FAMILIES = ("edgetam", "efficienttam")
 
 
 def family_of(model: str) -> str | None:
-    """Whose code a model of our table is compared with in a process of its own; None: SAM 2's, or nobody's."""
+    """The family (of ``FAMILIES``) whose official code a model is compared with; None: SAM 2's code, or none."""
     return next((family for family in FAMILIES if model.startswith(family)), None)
 
 
@@ -80,7 +80,7 @@ def build_relative(
 
 
 def _without_download() -> None:
-    """EdgeTAM's trunk would fetch timm's ImageNet weights, to be overwritten at once."""
+    """Keep EdgeTAM's trunk from downloading timm's ImageNet weights, which are overwritten right after."""
     from sam2.modeling.backbones import timm as official_trunk
 
     create = official_trunk.create_model

@@ -1,11 +1,12 @@
-"""Does a tracker know whether its object is there? And does a negative click take away what it is on?
+"""Does a tracker know whether its object is there? And does a negative click remove the region that was clicked?
 
-An object is prompted in the first frame of a scene. From then on every object-frame that certainly shows the object, or
-certainly does not, is counted by the state that the tracker gives it. What shows a sliver only is not counted.
+An object is prompted in the first frame of a scene. From then on every object-frame (one object in one frame) that
+clearly shows the object, or clearly does not, is counted by the state that the tracker reports. Frames that show only a
+sliver of the object are not counted.
 
-Where a scene has true masks, a negative click is tried as well: in the middle of the largest region that the mask has
-too much. It goes into the next frame, as a user's click on a live view does, and the clicked pixel has to be out of the
-mask there. The click is given to a copy of the tracker, so that it changes nothing of the rest.
+Where a scene has true masks, a negative click is tried as well: in the middle of the largest region that the mask
+wrongly includes. It is applied to the next frame, as a user's click on a live view is, and the clicked pixel must not
+be in the mask there. The click is given to a copy of the tracker, so that it does not affect the rest.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class PresenceCounts:
     shown: int = 0  # object-frames that show it
     shown_not_tracked: int = 0
     clicks: int = 0  # negative ones
-    excluded: int = 0  # of these, took their pixel out
+    excluded: int = 0  # of these, whose pixel is not in the next mask
     regions: int = 0  # object-frames that show the object and have a true mask
     region_sum: float = 0.0  # J of these, added up
 
@@ -99,7 +100,7 @@ class PresenceCounts:
 
 @dataclass
 class _Tally:
-    """What one scene gathers on its way."""
+    """Counts and clicks of one scene so far."""
 
     counts: PresenceCounts = field(default_factory=PresenceCounts)
     last_click: dict[int, int] = field(default_factory=dict)  # frame, by object
@@ -114,7 +115,7 @@ def shown_in_masks(masks_tnhw: NDArray[np.bool_]) -> NDArray[np.int8]:
 
 
 def score_scene(tracker: VideoTracker, scene: PresenceScene) -> PresenceCounts:
-    """Track a scene from its first frame to its last. The first one, in which the user points, is not counted."""
+    """Track a scene from its first frame to its last. The first frame, which has the prompts, is not counted."""
     tracker.reset()
     for number, prompt in enumerate(scene.prompts):
         _give(tracker, str(number), prompt)
@@ -194,14 +195,14 @@ def _count_state(result: FrameResult, number: int, shown: Shown) -> PresenceCoun
 def _try_click(
     tracker: VideoTracker, scene: PresenceScene, t: int, number: int, result: FrameResult, tally: _Tally
 ) -> PresenceCounts:
-    """A negative click on what frame ``t`` has too much, seen in the frame after it."""
+    """Give a negative click on a region that the mask of frame ``t`` wrongly includes; count by the next frame."""
     assert scene.masks_tnhw is not None
     is_too_soon = t - tally.last_click.get(number, -FRAMES_BETWEEN_CLICKS) < FRAMES_BETWEEN_CLICKS
     if is_too_soon or tally.num_clicks.get(number, 0) >= MAX_CLICKS:
         return PresenceCounts()
     click = _click_on_wrong(mask_of(str(number), result), scene.masks_tnhw[t, number])
     if click is None or scene.masks_tnhw[t + 1, number, int(click.y), int(click.x)]:
-        return PresenceCounts()  # nothing is wrong, or the object comes to be where the click is
+        return PresenceCounts()  # nothing is wrong, or the object moves to where the click is
     tally.last_click[number] = t
     tally.num_clicks[number] = tally.num_clicks.get(number, 0) + 1
     copy = fork(tracker)
@@ -211,7 +212,7 @@ def _try_click(
 
 
 def _click_on_wrong(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> Click | None:
-    """A negative click in the middle of the largest connected region that is too much; None where all are small."""
+    """A negative click in the middle of the largest connected region that is wrongly included, if any is large."""
     surplus = (predicted & ~truth).astype(np.uint8)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(surplus)
     if count < 2:

@@ -21,12 +21,12 @@ from sam2_ros.evaluation.presence import FirstPrompt, PresenceScene, Shown, show
 from sam2_ros.evaluation.prompt_sampling import Click, center_click
 
 FRAMES_BEFORE, FRAMES_AWAY, FRAMES_BACK = 8, 20, 6
-_BACK_UNCOUNTED = 2  # frames after the cut back: to find the object again may take one or two
-_TAKEN_EVERY = 2  # frame of a real clip
+_BACK_UNCOUNTED = 2  # frames after the cut back that are not counted: finding the object again may take one or two
+_TAKEN_EVERY = 2  # every second frame of a real clip is used
 _SIZE_PX = 320  # of drawn scenes
 _SYNTHETIC_FRAMES, _SYNTHETIC_OBJECTS = 16, 3
 _SYNTHETIC = ClipConfig(visible_at_start_prob=1.0, absence_prob=0.5)
-_CUT_SEED = 10_000  # clips of their own
+_CUT_SEED = 10_000  # offset of the seeds of clips with cuts, which are to differ from those without
 _TABLETOP_HZ, _TABLETOP_FRAMES = 30.0, range(84, 140)  # the ball is hidden from the middle of these on, and comes back
 
 
@@ -46,7 +46,7 @@ class _Pointed:
         return FirstPrompt(box_xyxy=(x0 * width, y0 * height, x1 * width, y1 * height))
 
 
-# Things that show in each of the frames before the cut.
+# Things that are visible in all frames before the cut.
 REAL_CLIPS: Mapping[str, tuple[_Pointed, ...]] = {
     "02_cups": (_Pointed(click_xy=(0.512, 0.583)), _Pointed(click_xy=(0.716, 0.583))),
     "03_blocks": (_Pointed(click_xy=(0.456, 0.70)), _Pointed(click_xy=(0.56, 0.82))),
@@ -85,7 +85,7 @@ def cut_scenes(folder: Path) -> Iterator[PresenceScene]:
         own = _frames(folder / f"{name}.mp4", FRAMES_BEFORE + FRAMES_BACK)
         elsewhere = _frames(folder / f"{other}.mp4", FRAMES_AWAY)
         prompts = tuple(pointed.prompt(own[0]) for pointed in REAL_CLIPS[name])
-        # The tracker's view is one size: a camera's size does not change with what it sees.
+        # All frames are brought to one size, as those of one camera have.
         size_wh = (own[0].shape[1], own[0].shape[0])
         elsewhere = [np.asarray(cv2.resize(frame, size_wh, interpolation=cv2.INTER_AREA)) for frame in elsewhere]
         yield _away_and_back("cut", f"{name} to {other}", own, elsewhere, prompts)
@@ -126,7 +126,7 @@ def synthetic_cut_scenes(library: PhotoLibrary, count: int) -> Iterator[Presence
 
 
 def masked_scene(kind: str, name: str, clip: Clip) -> PresenceScene | None:
-    """A clip's objects that its first frame shows, each prompted with its mask; None where it shows none."""
+    """A scene of the objects visible in a clip's first frame, each prompted with its mask; None without any."""
     visible = np.flatnonzero(clip.masks_tnhw[0].sum(axis=(1, 2)) >= 4 * MIN_FIRST_AREA_PX)
     if not len(visible):
         return None

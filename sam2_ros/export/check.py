@@ -32,7 +32,9 @@ class Agreement:
 def check_export(
     model: SAM2, folder: Path, num_frames: int = 24, progress: Callable[[str], None] = lambda _: None
 ) -> Agreement:
-    """Track two objects through moving noise with both: one from a box, corrected by a click, one from a mask.
+    """Track two objects through moving noise with PyTorch and with the graphs, and compare.
+
+    One object starts from a box and is corrected by a click, the other starts from a mask.
 
     Args:
         model: the network that was exported.

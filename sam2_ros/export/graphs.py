@@ -1,7 +1,7 @@
-"""The parts of the network as modules with fixed shapes and plain tensors in and out: what becomes ONNX graphs.
+"""The parts of the network as modules with fixed shapes and plain tensors in and out, which become ONNX graphs.
 
-One object at a time. Memories fill a fixed number of slots; those that hold nothing yet are marked as not valid. Names
-of inputs and outputs are in ``INPUTS`` and ``OUTPUTS``; docs/export.md tells how a tracker puts the graphs together.
+One object at a time. Memories fill a fixed number of slots; empty slots are marked as not valid. Names of inputs and
+outputs are in ``INPUTS`` and ``OUTPUTS``; docs/export.md tells how a tracker combines the graphs.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Slots:
 
     @classmethod
     def of(cls, model: SAM2, conditioning_frames: int) -> Slots:
-        """All frames before this one that the model looks at, and so many conditioning frames."""
+        """Slots for all earlier frames that the model attends to, and for ``conditioning_frames``."""
         policy = BankPolicy.of(model.config)
         return cls(policy.reach + conditioning_frames, policy.max_pointers - 1 + conditioning_frames)
 
@@ -151,7 +151,7 @@ class MaskPromptGraph(nn.Module):
         self.model = model
 
     def forward(self, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """A given mask, (1, 1, S, S) of 0 and 1: what to decode its pointer from, and its own logits."""
+        """A mask prompt, (1, 1, S, S) of 0 and 1 -> the mask input for decoding its pointer, and its own logits."""
         return self.model.prepare_mask(mask)
 
 
@@ -162,5 +162,5 @@ class MemoryEncoderGraph(nn.Module):
 
     def forward(self, top: Tensor, logits: Tensor, object_score: Tensor, prompted: Tensor) -> Tensor:
         """``prompted``: (1,) bool: the mask came from a prompt in this frame."""
-        features = ImageFeatures(top, top, top)  # only the first is looked at
+        features = ImageFeatures(top, top, top)  # only the first is used
         return self.model.encode_memory(features, logits, object_score, prompted)

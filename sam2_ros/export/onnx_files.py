@@ -1,4 +1,4 @@
-"""Write a network's parts as ONNX files, with a description of what goes in and comes out."""
+"""Write a network's parts as ONNX files, with a description of their inputs and outputs."""
 
 from __future__ import annotations
 
@@ -76,10 +76,10 @@ def graphs_of(model: SAM2, slots: Slots) -> list[Graph]:
 def write_graph(graph: Graph, module: nn.Module, path: Path) -> None:
     """One graph as a file."""
     with torch.no_grad(), warnings.catch_warnings():
-        # Of PyTorch's exporter about its own code and about axes that it names by itself: a page of them at each graph,
-        # and nothing that a user could act on. What fails raises.
+        # Warnings of PyTorch's exporter about its own code and about axes that it names: a page per graph, and nothing
+        # that a user could act on. Failures raise.
         warnings.simplefilter("ignore")
-        module(*graph.example)  # tables that are kept for later must be made of numbers, not while it is traced
+        module(*graph.example)  # fills the caches of constant tables, which must not happen while it is traced
         torch.onnx.export(
             module,
             graph.example,
@@ -131,7 +131,7 @@ def export_onnx(
 
 
 def describe(model: SAM2, slots: Slots) -> dict[str, Any]:
-    """What a runtime has to know beside the graphs."""
+    """What a runtime has to know in addition to the graphs."""
     config = model.config
     return {
         "model": config.name,

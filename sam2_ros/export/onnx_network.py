@@ -1,4 +1,4 @@
-"""The exported graphs behind the network's own functions, so that our tracker runs on ONNX Runtime."""
+"""The network's functions on top of the exported graphs, so that our tracker runs on ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from sam2_ros.model.sam2 import SAM2, ImageFeatures, MaskPrediction, MemoryToken
 
 
 class OnnxNetwork(SAM2):
-    """A SAM2 whose heavy functions are ONNX graphs; the candidates of a prediction are the chosen mask alone.
+    """A SAM2 whose expensive functions are ONNX graphs; a prediction has the chosen mask as its only candidate.
 
     Args:
-        model: the network that was exported; its weights serve for what is not in a graph.
-        folder: where ``export_onnx`` has written.
+        model: the network that was exported; its weights are used for the parts that are not in a graph.
+        folder: written by ``export_onnx``.
 
     Raises:
         ImportError: ONNX Runtime is not installed.
@@ -130,12 +130,12 @@ class OnnxNetwork(SAM2):
 
     def _run(self, graph: str, *inputs: Tensor) -> tuple[Tensor, ...]:
         session: Any = self._sessions[graph]
-        # An input that the graph does not need (a flag of a setting that is off) is not among the session's.
+        # The session lacks inputs that the graph does not need, such as the flag of a setting that is off.
         wanted = {value.name for value in session.get_inputs()}
         named = {n: np.ascontiguousarray(t.numpy()) for n, t in zip(INPUTS[graph], inputs, strict=True) if n in wanted}
         return tuple(torch.from_numpy(output) for output in session.run(None, named))
 
 
 def _filled(values: Tensor, count: int) -> Tensor:
-    """With zeros up to ``count`` rows."""
+    """The values, padded with zeros to ``count`` rows."""
     return torch.cat((values, values.new_zeros(count - values.shape[0], *values.shape[1:])))

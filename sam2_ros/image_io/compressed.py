@@ -30,8 +30,8 @@ def compressed_to_rgb(message: CompressedMessage) -> NDArray[np.uint8]:
     """The image as (H, W, 3) uint8 RGB; ImageError when it is damaged or neither JPEG nor PNG.
 
     ``format`` is "jpeg" or "png", or as image_transport writes it: "<camera's encoding>; jpeg compressed <stored
-    encoding>". It says how to read pixels of one channel (a Bayer mosaic, 16-bit depth) and whether the colours were
-    swapped; which of the two formats it is the data themselves say.
+    encoding>". It tells how to read pixels of one channel (a Bayer mosaic, 16-bit depth) and whether the colours were
+    swapped. Whether the data are JPEG or PNG is read from the data themselves.
     """
     content = bytes(message.data)
     _check_content(content, message.format)
@@ -49,8 +49,8 @@ def compressed_to_rgb(message: CompressedMessage) -> NDArray[np.uint8]:
 
 def _check_content(content: bytes, stated_format: str) -> None:
     if content.startswith(JPEG_START):
-        # A decoder silently fills missing data with gray. Within a scan these markers cannot occur, and
-        # behind the end some drivers leave the rest of their buffer.
+        # A decoder silently fills missing data with gray. These markers cannot occur inside a scan, and some drivers
+        # leave the rest of their buffer behind the end.
         complete = content.rfind(JPEG_END) > content.rfind(JPEG_SCAN) > 0
     elif content.startswith(PNG_START):
         complete = _png_is_whole(content)
@@ -70,8 +70,8 @@ def _check_content(content: bytes, stated_format: str) -> None:
 
 
 def _png_is_whole(content: bytes) -> bool:
-    """Whether chunk follows chunk up to the end mark. OpenCV takes the memory for a chunk before it looks whether the
-    data are there: with one flipped bit in a length that was gigabytes, and seconds."""
+    """Whether the chunks follow each other up to the end mark. OpenCV allocates the memory of a chunk before it checks
+    whether its data exist: one flipped bit in a length cost gigabytes, and seconds."""
     position = len(PNG_START)
     while position + 12 <= len(content):
         if content[position + 4 : position + 8] == b"IEND":
@@ -81,7 +81,7 @@ def _png_is_whole(content: bytes) -> bool:
 
 
 def _stated_size(content: bytes) -> tuple[int, int]:
-    """(width, height) by the header of a PNG or JPEG; zeros when it has none, which the decoder then refuses."""
+    """(width, height) from the header of a PNG or JPEG; zeros when it has none, which the decoder then rejects."""
     if content.startswith(PNG_START):
         return int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big")
     position = 2
@@ -95,14 +95,14 @@ def _stated_size(content: bytes) -> tuple[int, int]:
 
 
 def _encoding_of(pixels: NDArray[Any], stated_format: str) -> str:
-    """The name in ``DECODERS`` of what came out of the decoder."""
+    """The name in ``DECODERS`` of the encoding of the decoded pixels."""
     bits = 8 * pixels.dtype.itemsize
     original, _, stored = stated_format.partition(";")
     if pixels.ndim == 2:
         decoder = DECODERS.get(original.strip())
         as_sent = decoder is not None and decoder.channels == 1 and decoder.dtype == pixels.dtype
         return original.strip() if as_sent and decoder and not decoder.chroma_below else f"mono{bits}"
-    # OpenCV gives the order in which the sender handed the pixels over, which by its rules should have been BGR.
+    # Decoding keeps the order of colours that the sender encoded, which by image_transport's rules is BGR.
     order = "rgb" if "compressed rgb" in stored else "bgr"
     return f"{order}{'a' if pixels.shape[2] == 4 else ''}{bits}"
 

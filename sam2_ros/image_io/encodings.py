@@ -34,7 +34,7 @@ ReadOther = Callable[[Any], "NDArray[np.uint8] | str"]
 
 @dataclass(frozen=True)
 class Decoder:
-    """How the pixels of one encoding lie in memory, and what makes RGB of them."""
+    """The memory layout of one encoding's pixels, and the conversion to RGB."""
 
     to_rgb: Callable[[NDArray[Any]], NDArray[np.uint8]]  # (H, W, channels), (H, W) for one -> (H, W, 3)
     channels: int = 1
@@ -50,8 +50,8 @@ def _with_opencv(code: int) -> Callable[[NDArray[Any]], NDArray[np.uint8]]:
 def _high_byte_first(
     to_rgb: Callable[[NDArray[Any]], NDArray[np.uint8]],
 ) -> Callable[[NDArray[Any]], NDArray[np.uint8]]:
-    """65535 is white, so the high byte is the brightness. The same for every frame: a scale that followed the frame's
-    content would change how an object looks while it is tracked."""
+    """The high byte as brightness, since 65535 is white. The scale must not follow the content of a frame: that would
+    change how an object looks while it is tracked."""
     return lambda pixels: to_rgb((pixels >> 8).astype(np.uint8))
 
 
@@ -60,8 +60,8 @@ def _gray_to_rgb(pixels_hw: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _stretched(values_hw: NDArray[np.uint16]) -> NDArray[np.uint8]:
-    """16UC1 says nothing of its range (depth in mm, thermal counts): black to white over the 1st to 99th percentile of
-    what is not 0. With the high byte alone a room in mm would be 16 shades of black."""
+    """Black to white over the 1st to 99th percentile of the values that are not 0, because 16UC1 has no defined range
+    (depth in mm, thermal counts). With the high byte alone, a room in mm would be 16 shades of black."""
     every = max(1, min(values_hw.shape) // 240)  # percentiles of a sample: sorting all pixels takes too long
     sample = values_hw[::every, ::every]
     measured = sample[sample > 0]

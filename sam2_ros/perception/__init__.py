@@ -1,1 +1,1 @@
-"""From masks to places: depth, camera geometry, point clouds, and boxes of a detector. No ROS."""
+"""From masks to positions in space: depth, camera geometry, point clouds; and boxes of a detector. No ROS."""

@@ -64,8 +64,8 @@ class Intrinsics:
 def read_intrinsics(message: CameraInfoMessage, width: int, height: int, *, rectified: bool = False) -> Intrinsics:
     """The calibration for an image of ``width`` x ``height``, from a ``CameraInfo``: K, or P for a rectified image.
 
-    One made for another resolution of the same aspect ratio is scaled. A width or height of 0 there means that the
-    driver did not say: then it is taken to be this image's.
+    A calibration for another resolution of the same aspect ratio is scaled. One with a width or height of 0, which some
+    drivers send, is taken to be for this image's size.
 
     Raises:
         GeometryError: not calibrated (zeros), not finite, or for an image of another shape.
@@ -94,7 +94,7 @@ def read_intrinsics(message: CameraInfoMessage, width: int, height: int, *, rect
 
 
 def check_aspect(what: str, width: int, height: int, image_width: int, image_height: int) -> None:
-    """GeometryError unless a picture of the first size can show what one of the second shows."""
+    """GeometryError unless both sizes have the same aspect ratio, within ``ASPECT_TOLERANCE``."""
     if abs(width * image_height / (height * image_width) - 1) > ASPECT_TOLERANCE:
         raise GeometryError(
             f"{what} is for {width} x {height} px and the image has {image_width} x {image_height}: expected the same "

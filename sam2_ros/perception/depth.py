@@ -1,7 +1,7 @@
 """Depth images in metres on the grid of the colour image, paired by stamp, and the objects of an image in space.
 
-Depth and calibration come by topics of their own and are only stored; the publishing thread asks for what belongs to an
-image when its masks are there. An image never waits for them. A message is any object with ``Image``'s fields.
+Depth and calibration arrive on their own topics and are only stored; the publishing thread looks up those of an image
+when its masks are ready. An image never waits for them. A message is any object with ``Image``'s fields.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sam2_ros.tracking.types import ObjectState
 MILLIMETRE = 0.001  # REP-118: 16UC1 is in mm, 32FC1 in m
 # mono16 is another name for the same bytes, used by some drivers.
 DEPTH_TYPES: dict[str, type[np.generic]] = {"16UC1": np.uint16, "mono16": np.uint16, "32FC1": np.float32}
-DEPTH_IMAGES_KEPT = 10  # beside the one nearest to each image that waits or is worked on
+DEPTH_IMAGES_KEPT = 10  # beside the one nearest to each image that waits or is being processed
 
 
 def read_depth(message: ImageMessage, scale_m: float = MILLIMETRE) -> NDArray[np.float32]:
@@ -58,13 +58,13 @@ def depth_to_metres(values: NDArray[Any], scale_m: float) -> NDArray[np.float32]
 
 
 def on_image_grid(depth_m: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """Depth for every pixel of a colour image of another resolution that shows the same (aligned depth).
+    """Aligned depth at the resolution of the colour image, one value per pixel.
 
-    Each pixel takes the depth pixel that its centre falls into. Never a mean: between an object and what is behind it
-    a mean is a point in the air.
+    Each pixel takes the depth pixel that its centre falls into. Means are never taken: at the edge of an object a mean
+    would be a point in the air between the object and its background.
 
     Raises:
-        GeometryError: another aspect ratio, so it cannot show the same.
+        GeometryError: another aspect ratio, so the depth image cannot be aligned with the colour image.
     """
     depth_height, depth_width = depth_m.shape
     if (depth_height, depth_width) == (height, width):
@@ -79,12 +79,12 @@ Item = TypeVar("Item")
 
 
 class StampedBuffer(Generic[Item]):
-    """The last ``capacity`` items that came, in whatever order their stamps are. Any thread may use it.
+    """The last ``capacity`` items received, in whatever order their stamps are. Any thread may use it.
 
-    Beyond those it keeps what is nearest to stamps that are still to be asked for, one item for each.
+    In addition it keeps the item nearest to each stamp that will still be asked for.
 
-    Nobody waits for a partner: an image is processed with the depth that is here by then, or without. message_filters
-    holds both back until they pair up, and calls back with its lock held.
+    An image never waits for its depth: it is processed with the depth received by then, or without. (message_filters
+    would hold back both until they pair up, and runs the callback while it holds its lock.)
     """
 
     def __init__(self, capacity: int) -> None:
@@ -186,12 +186,12 @@ class DepthSource:
 
     @property
     def camera_frame(self) -> str:
-        """The frame that the calibration is for; empty when it does not say, or none came."""
+        """The frame that the calibration is for; empty when it does not say, or none was received."""
         return self._camera_info.header.frame_id if self._camera_info is not None else ""
 
     @property
     def trouble(self) -> str:
-        """Why the latest image had no depth; empty when it had, and without ``use_depth``."""
+        """Why the latest image had no depth; empty when it had depth, and without ``use_depth``."""
         return self._trouble
 
     def intrinsics(self, width: int, height: int) -> Intrinsics:
@@ -241,7 +241,7 @@ class DepthSource:
         )
 
     def _complain(self, error: ValueError) -> None:
-        # Numbers that differ from image to image do not make it another warning.
+        # A warning that differs in its numbers alone is the same warning.
         kind = type(error).__name__ if isinstance(error, NoDepthError) else str(error)
         self._tell_once(f"no positions, sizes and points: {error}", kind)
 
@@ -252,7 +252,7 @@ class DepthSource:
 
 
 def measure_objects(objects: Collection[ObjectView], depth: SceneDepth) -> dict[str, ObjectGeometry]:
-    """Place and size of every TRACKED object that has enough depth."""
+    """Position and size of every TRACKED object that has enough depth."""
     measured = {
         item.tracked.object_id: measure_object(item.tracked.mask, depth.depth_m, depth.intrinsics)
         for item in objects
@@ -267,8 +267,8 @@ def is_ignored(item: ObjectView, parameters: NodeParameters) -> bool:
 
 
 def choose_target(objects: Collection[ObjectView], parameters: NodeParameters) -> str:
-    """Id of the object that ``~/target_pose`` is about: the selected one if one is, seen or not; else that which was
-    first seen, of those that are TRACKED and not ignored. Empty when there is none."""
+    """Id of the object that ``~/target_pose`` is about: the selected object, visible or not; without a selection the
+    first seen of the objects that are TRACKED and not ignored. Empty when there is none."""
     if parameters.selected_object:
         return parameters.selected_object
     candidates = [
@@ -279,7 +279,7 @@ def choose_target(objects: Collection[ObjectView], parameters: NodeParameters) -
 
 
 def cloud_of(view: TrackingView, depth: SceneDepth, parameters: NodeParameters) -> NDArray[np.void]:
-    """The points of all objects but the ignored ones, and without all pixels on or next to those."""
+    """The points of all objects except ignored ones; pixels on or next to an ignored object are left out."""
     assert view.result is not None and view.image_rgb is not None, "only a processed image has points"
     ignored = [item.tracked for item in view.objects if is_ignored(item, parameters)]
     visible = [tracked.mask for tracked in ignored if tracked.state is ObjectState.TRACKED]

@@ -24,7 +24,7 @@ class Detection:
 
 
 def boxes_of(view: TrackingView) -> dict[str, Box | None]:
-    """Where the objects of an image are, by id; None for those that are not visible."""
+    """The boxes of an image's objects, by id; None for objects that are not visible."""
     return {item.tracked.object_id: item.tracked.box_xyxy for item in view.objects}
 
 
@@ -37,16 +37,16 @@ def prompts_for(
 ) -> list[PromptRequest]:
     """The prompts that follow from the detections of one image, by ``detection_mode``.
 
-    A box on a visible object tells nothing: the tracker's outline is better. Another one shows where the LOST object of
-    its class is, if there is just one; or with ``add``, that there is something new, unless an object of its class is
-    out of sight, which it may be.
+    A box on a visible object is ignored: the tracker's outline is better. Any other box is taken for the LOST object of
+    its class, if there is exactly one. With ``add`` it is otherwise a new object, unless an object of its class is out
+    of sight, because the box may be that object.
 
     Args:
         detections: of one image.
         view: the newest image's, which says who is missing now.
         parameters: the node's.
         stamp_ns: of the detections' image, for the prompts.
-        then: where the objects were in the detections' image, which may be some images ago; see ``boxes_of``.
+        then: the boxes of the objects in the detections' image, which may be some images ago; see ``boxes_of``.
     """
     if parameters.detection_mode == "off" or view.image_rgb is None:
         return []
@@ -54,7 +54,7 @@ def prompts_for(
     taken: list[Box] = []
     unplaced = (
         set()
-    )  # classes of visible objects of which nobody knows where they were then: each may be the detected one
+    )  # classes of visible objects whose position at that time is not known: each may be the detected object
     for item in view.objects:
         before, now = then.get(item.tracked.object_id), item.tracked.box_xyxy
         if before is None and now is not None:
@@ -83,13 +83,13 @@ def prompts_for(
 
 
 def wanted(detections: Iterable[Detection], classes: str) -> list[Detection]:
-    """Those of the named classes, which are joined by commas; all of them without a name. Capitals do not matter."""
+    """The detections of the classes in a comma-separated list; all if it is empty. Case does not matter."""
     names = {name.strip().casefold() for name in classes.split(",") if name.strip()}
     return [detection for detection in detections if not names or detection.class_id.casefold() in names]
 
 
 def _the_lost_one(candidates: list[ObjectView]) -> ObjectView | None:
-    """The LOST object that was detected; None when several could be meant, or an OCCLUDED one that may reappear."""
+    """The LOST object that was detected; None if there are several, or an OCCLUDED one that may reappear."""
     return candidates[0] if len(candidates) == 1 and candidates[0].tracked.state is ObjectState.LOST else None
 
 

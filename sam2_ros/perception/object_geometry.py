@@ -1,4 +1,4 @@
-"""Where an object is and how large: from its mask and the depth image; and clouds of all objects.
+"""Position and size of an object from its mask and the depth image; and point clouds of all objects.
 
 Masks are off by a pixel or two, and depth cameras invent points between an object and what lies behind it. So the
 mask's border is left out, and then every point whose depth is unusual for the object.
@@ -46,7 +46,7 @@ class ObjectGeometry:
 def measure_object(
     mask: NDArray[np.bool_], depth_m: NDArray[np.float32], intrinsics: Intrinsics
 ) -> ObjectGeometry | None:
-    """The object's place and oriented size; None when fewer than ``MIN_POINTS`` of its pixels have a usable depth.
+    """The object's position and oriented box; None when fewer than ``MIN_POINTS`` of its pixels have a usable depth.
 
     Args:
         mask: (H, W) of the object.
@@ -102,8 +102,8 @@ def without_border(mask: NDArray[np.bool_], border: int) -> NDArray[np.bool_]:
 
 
 def near_the_median(z: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Which depths are usual: within ``OUTLIER_DEVIATIONS`` of the median, the deviation taken from the median
-    absolute deviation, which up to half of the values cannot spoil."""
+    """Which depths are usual: within ``OUTLIER_DEVIATIONS`` of the median. The deviation is estimated from the median
+    absolute deviation, which tolerates up to half of the values being outliers."""
     if not len(z):
         return np.zeros(0, dtype=np.bool_)
     away = np.abs(z - np.median(z))
@@ -114,9 +114,9 @@ def near_the_median(z: NDArray[np.float32]) -> NDArray[np.bool_]:
 def _principal_axes(centred: NDArray[np.float64]) -> NDArray[np.float64]:
     """(3, 3) right-handed axes of the points' spread as columns, widest first.
 
-    The spread does not tell which way an axis points. The first is taken to the right of the image (down, if it has no
-    right), the last away from the camera, so that the axes do not jump from frame to frame unless the object turns
-    through such a limit.
+    The spread does not determine the sign of an axis. The first axis is made to point to the right of the image (down,
+    if it is vertical), the last away from the camera, so that axes jump between frames only where an object turns
+    through one of these directions.
     """
     _, vectors = np.linalg.eigh(centred.T @ centred)  # ascending
     first, last = vectors[:, 2], vectors[:, 0]
@@ -152,7 +152,8 @@ def object_cloud(
     """The points of all objects, (N,) of ``POINT_DTYPE`` in the image's reading order.
 
     Left out are pixels without depth, the border of each object (``border_px``: depth there mixes two surfaces; an
-    object thinner than two borders has no points), ``keep_out`` and the objects ``without_labels``. All (H, W) alike.
+    object thinner than two borders has no points), ``keep_out`` and the objects ``without_labels``. All arrays have
+    the same (H, W).
     """
     side = 2 * border_px(label_image.shape[1]) + 1
     kernel = np.ones((side, side), dtype=np.uint8)
@@ -180,7 +181,7 @@ def pack_rgb(colours: NDArray[np.uint8]) -> NDArray[np.float32]:
 def keep_out_mask(masks: Iterable[NDArray[np.bool_]], margin_px: int) -> NDArray[np.bool_] | None:
     """The pixels of all keep-out objects and ``margin_px`` around them; None without objects.
 
-    The margin takes the points that a depth camera invents beside the object, and what a mask misses.
+    The margin covers the points that a depth camera invents beside the object, and the pixels that a mask misses.
     """
     union: NDArray[np.bool_] | None = None
     for mask in masks:
@@ -194,9 +195,9 @@ def keep_out_mask(masks: Iterable[NDArray[np.bool_]], margin_px: int) -> NDArray
 def outside_keep_out(
     points: NDArray[np.floating], keep_out: NDArray[np.bool_], intrinsics: Intrinsics
 ) -> NDArray[np.bool_]:
-    """Which of any (N, 3) points in the camera's optical frame stay: those that it does not see in a keep-out pixel.
+    """Which of (N, 3) points in the camera's optical frame to keep: those that do not project onto a keep-out pixel.
 
-    For whole clouds of the same camera, organised or not. Points behind the camera, outside the image or NaN stay.
+    For whole clouds of the same camera, organised or not. Points behind the camera, outside the image or NaN are kept.
     """
     height, width = keep_out.shape
     pixels_xy = np.floor(intrinsics.project(points) + 0.5)

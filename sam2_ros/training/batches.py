@@ -1,4 +1,4 @@
-"""Clips as training batches: which clip is whose, a worker that draws them, and the tensors they become."""
+"""Clips as training batches: the seeds of the clips of a step, the workers that draw them, and the tensors."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class SeededClip:
 
 
 class _ClipsOfSteps(Dataset[SeededClip]):
-    """Clip ``place`` of step ``step`` has a seed of its own, whoever draws it and wherever a run was resumed."""
+    """Each clip of each step has its own seed, whichever process draws it and wherever the run was resumed."""
 
     def __init__(self, clips: Callable[[int], Clip], first_seed: int, steps: range, places: range) -> None:
         self._clips, self._first_seed, self._steps, self._places = clips, first_seed, steps, places
@@ -58,10 +58,10 @@ class _ClipsOfSteps(Dataset[SeededClip]):
 
 
 def collate(seeded: Sequence[SeededClip], max_objects: Callable[[int], int]) -> TrainingBatch:
-    """Normalise, and draw up to ``max_objects`` of each clip, given its length, among those its first frame shows well.
+    """Normalise the clips and draw the objects to train on: up to ``max_objects(length of the clips)`` of each clip.
 
-    Where it shows none, the one it shows most of stands in, perhaps to be found absent. So what a clip brings does not
-    depend on the clips beside it.
+    Objects are drawn among those that are clearly visible in the first frame. If none is, the most visible one is used,
+    even if it is absent there. So the choice in a clip does not depend on the other clips of the batch.
     """
     clips = [item.clip for item in seeded]
     images = torch.from_numpy(np.stack([clip.images_thwc for clip in clips], axis=1)).permute(0, 1, 4, 2, 3)
@@ -100,7 +100,7 @@ def stream_batches(
         first_seed: of step 0, in steps.
         steps: numbers of the steps.
         places: which clips of each step's batch; a part of them where several processes share it.
-        max_objects: of a clip of so many frames.
+        max_objects: gives the largest number of objects for clips of a number of frames.
         workers: processes; 0 draws the clips in this one.
     """
     loader: DataLoader[SeededClip] = DataLoader(

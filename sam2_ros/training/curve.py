@@ -1,7 +1,7 @@
 """The learning curve of a run: weights measured on photographs and clips that no run sees.
 
-Checkpoints are chosen by it, not by a benchmark: who chooses on a benchmark trains on it. A point takes about a minute
-on one core, and the same photographs, clicks and clips make every point.
+Checkpoints are chosen by this curve and not by a benchmark, because choosing on a benchmark would be training on it. A
+point takes about a minute on one core; all points use the same photographs, clicks and clips.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ def measure_run(
     """Measure weights of a run and append the point to ``curve.csv`` in its folder.
 
     Args:
-        config: of the run; its held-out photographs are what is measured on.
+        config: of the run, with the held-out photographs to measure on.
         out: the run's folder.
         weights: a file in it, or "embedded" for those the package brings.
-        progress: called with what is done next.
+        progress: called with a description of each step.
 
     Raises:
         ValueError: nothing is held out, the weights do not fit, or the curve has other columns.
@@ -94,7 +94,7 @@ def _seconds_at(path: Path, step: int) -> float:
 
 
 def _on_photographs(config: TrainConfig, checkpoint: Path | None, progress: Callable[[str], None]) -> dict[str, float]:
-    held_out_of_run(config)  # there is something to measure on
+    held_out_of_run(config)  # raises if there is nothing to measure on
     predictor = load_image_predictor(config.model, checkpoint)
     scores = {}
     for folder in config.photo_roots:
@@ -115,7 +115,7 @@ def _on_photographs(config: TrainConfig, checkpoint: Path | None, progress: Call
 
 
 def _sample(image: LabelledImage, masks: dict[int, np.ndarray], count: int) -> list[int]:
-    """So many instances of a photograph that are large enough, always the same ones."""
+    """``count`` instances of a photograph that are large enough, always the same ones."""
     usable = [value for value, mask in masks.items() if np.count_nonzero(mask) >= MIN_AREA_PX]
     rng = np.random.default_rng(zlib.crc32(image.name.encode()))
     return [int(value) for value in rng.permutation(usable)[:count]]

@@ -36,7 +36,7 @@ def export_held_out(config: TrainConfig, folder: Path) -> int:
         ValueError: the config holds none out, or two roots have photographs of the same name.
         FileExistsError: the folder has other files of these names.
     """
-    held_out_of_run(config)  # there is one at least
+    held_out_of_run(config)  # raises if there is none
     photos = [photo for root in config.photo_roots for photo in split_folder(root).held_out]
     names = [photo.image.name for photo in photos]
     twice = sorted({name for name in names if names.count(name) > 1})

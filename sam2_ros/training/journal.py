@@ -1,4 +1,4 @@
-"""What a run tells: a CSV file, the log, and TensorBoard where it is wanted."""
+"""The record of a run: a CSV file, the log, and TensorBoard if the config asks for it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOG_COLUMNS = ("step", "stage", "loss", *_PARTS, "click_iou", "last_iou", "lr", 
 
 
 class Journal:
-    """The log of the run in one folder. Rows after ``step``, of a run that was killed, are taken out."""
+    """The log of the run in one folder. Rows after ``step``, which a killed run left behind, are removed."""
 
     def __init__(self, folder: Path, step: int, config: TrainConfig) -> None:
         """Open the log of a run that goes on after ``step``.
@@ -45,12 +45,12 @@ class Journal:
         part.replace(self._path)
 
     def note(self, step: int, stage: int, lr: float, result: UnrollResult, seconds: float) -> None:
-        """A step is done: a row every ``log_every`` steps, a line at the first and about every ten seconds."""
+        """Record a finished step: a row every ``log_every`` steps, a log line at first and about every ten seconds."""
         now = time.monotonic()
         speaks = step == self._first_step + 1 or now - self._said >= SECONDS_BETWEEN_LINES
         writes = step % self._config.log_every == 0
         if not speaks and not writes:
-            return  # reading the values waits for a GPU
+            return  # reading the values would wait for the GPU
         losses = result.losses
         values = (
             float(losses.total.detach()),
@@ -80,7 +80,7 @@ class Journal:
             writer.writerow(row)
 
     def _seconds_left(self, step: int, seconds: float) -> float:
-        """If every pixel of a clip costs as much as it has since this process started."""
+        """The remaining time, if a pixel goes on to cost what it has cost since this process started."""
         done, total = _pixels(self._config, step), _pixels(self._config, self._config.total_steps)
         return seconds * (total - done) / (done - _pixels(self._config, self._first_step))
 

@@ -22,7 +22,7 @@ _FOCAL_ALPHA, _FOCAL_GAMMA = 0.25, 2.0
 
 @dataclass(frozen=True)
 class Losses:
-    """Each a scalar: the sum over the frames that were added up, of the mean over objects."""
+    """Scalars: means over objects, summed over the frames that were added up."""
 
     focal: Tensor
     dice: Tensor
@@ -80,7 +80,7 @@ def iou_of_masks(logits_bmn: Tensor, target_b1n: Tensor) -> Tensor:
 
 
 def _cross_entropy(probability: Tensor, target: Tensor) -> Tensor:
-    """Of a predicted IoU. The paper's L1 dies on a short schedule: while all masks are bad, the sigmoid saturates."""
+    """The loss of a predicted IoU. The paper's L1 fails on a short schedule: early bad masks saturate the sigmoid."""
     tiny = 1e-6
     return -(target * (probability + tiny).log() + (1 - target) * (1 - probability + tiny).log())
 
@@ -107,15 +107,15 @@ def mask_losses(
     points: PointPrompts | None = None,
     image_size_px: int = 0,
 ) -> Losses:
-    """Losses of one decoding. Of several candidates only the best is taught its mask; all are taught their IoU.
+    """Losses of one decoding. Of several candidates only the best has a mask loss; all have an IoU loss.
 
     Args:
         candidates_bmhw: (B, M, h, w) mask logits, brought to the targets' size here.
         candidate_ious_bm: predicted IoU, 0..1.
         object_score_logits_b1: presence.
         target_b1hw: (B, 1, H, W) float, the share of each pixel that the object covers.
-        present_b: (B,) bool: any of the object is visible, at the image's own size. Of an absent one only its presence
-            is taught.
+        present_b: (B,) bool: whether any part of the object is visible, at the image's own size. An absent object has
+            the presence loss only.
         points: the prompts that the masks were made from, if any; all candidates are taught to obey the clicks.
         image_size_px: side of the square image in whose pixels the points are; needed with ``points`` only.
     """

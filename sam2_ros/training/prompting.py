@@ -19,7 +19,7 @@ _FED_BACK_LOGITS = 32.0  # as in the tracker
 
 @dataclass(frozen=True)
 class PromptPlan:
-    """What is the same for all objects of a step, in all processes: how often which frame is corrected."""
+    """Which frames are corrected, and how often: the same for all objects of a step, in all processes."""
 
     corrections: tuple[int, ...]  # (T,) corrective clicks on each frame where it is prompted as an image
     later_frame: int | None  # one after the first that is corrected while tracking
@@ -35,7 +35,7 @@ class PromptPlan:
 
         corrections = tuple(count() if chance(mix.correction_probability) else 0 for _ in range(num_frames))
         later_frame = None
-        # Not the last one: nothing would be remembered of it.
+        # Not the last frame, because no later frame would use its memory.
         if num_frames > 2 and chance(mix.later_correction_probability):
             later_frame = int(torch.randint(1, num_frames - 1, (), generator=generator))
         return cls(corrections, later_frame, count())
@@ -72,7 +72,7 @@ class Scene:
 def prompt_objects(
     model: SAM2, scene: Scene, mask_share: float, box_share: float, corrections: int, mix: PromptMix
 ) -> dict[str, PromptedObjects]:
-    """Segment every object from a prompt of its own: "mask", "box" or "click"; kinds that none has are left out."""
+    """Segment every object from its own prompt, by kind: "mask", "box" or "click"; kinds without objects are absent."""
     kinds: dict[str, list[int]] = {"mask": [], "box": [], "click": []}
     for row, generator in enumerate(scene.generators):
         draw = float(torch.rand((), generator=generator))

@@ -22,12 +22,12 @@ class TrainingFailedError(RuntimeError):
 
 @dataclass
 class Run:
-    """What a checkpoint holds. Clips and prompts are drawn from the step's number, so they need no place in it."""
+    """The content of a checkpoint. Clips and prompts depend on the step's number alone, so it has nothing of them."""
 
     model: SAM2
     ema: dict[str, Tensor]
     optimizer: torch.optim.AdamW
-    settings: dict[str, Any]  # of the config, to tell a run that goes on with others
+    settings: dict[str, Any]  # of the config, to warn when a run is resumed with others
     step: int = 0
     seconds: float = 0.0
     failed_in_a_row: int = 0  # batches whose gradient was not finite
@@ -49,7 +49,7 @@ class Run:
     def save(self, folder: Path, keep: bool = False) -> None:
         """Write ``last.pt`` to go on from and ``weights.pt``, the averaged weights in float16, a plain state dict.
 
-        Each is written aside and renamed, so that a run killed while saving keeps the earlier file.
+        Each is written to a temporary file and renamed, so that a run killed while saving keeps the earlier file.
 
         Args:
             folder: of the run.
@@ -82,7 +82,7 @@ class Run:
             _write(average, folder / f"weights_{self.step:08d}.pt")
 
     def resume(self, path: Path, device: torch.device) -> None:
-        """Take over a saved run where there is one; ValueError when it is damaged, or another model's."""
+        """Continue a saved run, if there is one; ValueError if it is damaged or another model's."""
         if not path.exists():
             return
         try:
@@ -96,13 +96,13 @@ class Run:
         except Exception as error:  # of the file's reader, of the model, of the optimizer
             what = str(error).partition("\n")[0]
             raise ValueError(
-                f"{path} cannot be gone on from, it is damaged or another model's; take another folder ({what})"
+                f"{path} cannot be resumed: it is damaged or another model's; take another folder ({what})"
             ) from error
         before = state.get("settings", self.settings)
         changed = sorted(name for name, value in self.settings.items() if before.get(name) != value)
         if changed:
-            _log.warning("going on with other settings than before: %s", ", ".join(changed))
-        _log.info("going on at step %d from %s", self.step, path)
+            _log.warning("resumed with other settings than before: %s", ", ".join(changed))
+        _log.info("resumed at step %d from %s", self.step, path)
 
 
 def _write(content: dict[str, Any], path: Path) -> None:

@@ -83,7 +83,7 @@ class TrainingData:
         return f"{photographs} photographs, {videos} videos{models}"
 
     def clips(self, stage: Stage) -> StageClips:
-        """What a stage learns from."""
+        """The clips that a stage trains on."""
         frames = {stage.frames} if not stage.image_share else {stage.frames, 1}
         shapes = [StepShape(size_px, count) for size_px in stage.sizes_px for count in sorted(frames)]
         return StageClips(stage, {shape: self._windowed(stage, shape) for shape in shapes})
@@ -102,7 +102,7 @@ class TrainingData:
         sources: list[Callable[[int], Clip]] = []
         weights: list[float] = []
         if self._library is not None:
-            # Every clip has something to prompt: one that shows its objects later only could not be used.
+            # Every clip must show an object in its first frame; others could not be prompted.
             sure = ClipConfig(visible_at_start_prob=1.0, absence_prob=config.absence_probability)
             sources.append(
                 SyntheticClips(self._library, shape.size_px, shape.frames, max(3, max_objects), sure, self._models)
@@ -115,12 +115,12 @@ class TrainingData:
 
 
 def shape_of_step(stage: Stage, step: int) -> StepShape:
-    """Drawn from the stage's sizes, and between clips and single images, by the step's number alone."""
+    """The size of a step's frames, and whether it has clips or single images; depends on the step's number alone."""
     rng = np.random.default_rng((step, 2))
     size_px = stage.sizes_px[int(rng.integers(len(stage.sizes_px)))]
     return StepShape(size_px, 1 if rng.random() < stage.image_share else stage.frames)
 
 
 def objects_of(stage: Stage, frames: int) -> int:
-    """How many objects of a clip of so many frames are learned from, at most."""
+    """The largest number of objects to train on in a clip of ``frames`` frames."""
     return stage.objects_per_image if frames == 1 else stage.objects_per_clip

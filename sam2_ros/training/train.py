@@ -59,7 +59,7 @@ def train(config: TrainConfig, out: Path) -> Path:
 
     Raises:
         ValueError: a setting that cannot work, or weights that do not fit.
-        TrainingFailedError: the run came to nothing: weights or many gradients in a row are not finite.
+        TrainingFailedError: weights, or many gradients in a row, are not finite.
     """
     torch.set_num_threads(config.threads)
     workers = Workers.join(config.device)
@@ -88,7 +88,7 @@ def train(config: TrainConfig, out: Path) -> Path:
 
 
 def _check_stages(config: TrainConfig, data: TrainingData, workers: Workers) -> None:
-    """What would end a later stage, told before the first: that can be hours earlier."""
+    """Find errors in any stage before the first one starts, instead of hours later."""
     for stage in config.stages:
         if not 0 < stage.clips_per_batch <= CLIPS_PER_STEP:
             raise ValueError(f"clips_per_batch: expected 1 to {CLIPS_PER_STEP}, got {stage.clips_per_batch}")

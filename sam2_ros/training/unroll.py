@@ -58,7 +58,7 @@ def unroll(model: SAM2, batch: TrainingBatch, mix: PromptMix, plan: PromptPlan, 
     for t in range(num_frames):
         scene = Scene(select(features_of_clips[t], batch.clip_of_object_m), batch.masks_tm1hw[t], generators)
         if t == 0:
-            # Of a single image a given mask would leave nothing to learn.
+            # In a single image a mask prompt would leave nothing to learn.
             mask_share = mix.mask if num_frames > 1 else 0.0
             prompted = prompt_objects(model, scene, mask_share, mix.box, plan.corrections[0], mix)
             losses += _prompt_losses(model, prompted, targets_t[0], count)
@@ -73,7 +73,7 @@ def unroll(model: SAM2, batch: TrainingBatch, mix: PromptMix, plan: PromptPlan, 
             losses.append(_mean_losses(model, [tracked], targets_t[t]))
             prediction = tracked.prediction
             if t == plan.later_frame:
-                # As in the tracker: it is remembered as the frames around it are, and fades as they do.
+                # As in the tracker, a corrected frame is remembered like the tracked frames around it.
                 corrected = correct(model, scene, conditioned, tracked, plan.later_corrections, mix)
                 losses.append(_mean_losses(model, corrected, targets_t[t]))
                 prediction = corrected[-1].prediction
@@ -98,7 +98,7 @@ def _targets_of(masks_m1hw: Tensor, loss_size_px: int) -> _Targets:
 
 
 def _as_single_image(model: SAM2, scene: Scene, targets: _Targets, corrections: int, mix: PromptMix) -> list[Losses]:
-    """A later frame once more, as an image: a click or a box for each of its visible objects.
+    """Prompt a later frame once more as a single image: a click or a box for each of its visible objects.
 
     The decoder is cheap beside the encoder, and prompts are what takes longest to learn.
     """

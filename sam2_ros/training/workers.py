@@ -1,4 +1,4 @@
-"""One process or many: who takes which clips, and how all come to the same update."""
+"""Training in one or several processes: which clips each process takes, and how all make the same update."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def test_what_has_changed_since_is_said(config: TrainConfig, tmp_path: Path, cap
     train(replace(with_steps(config, 2), seed=7), tmp_path)
     train(replace(with_steps(config, 2), seed=7), tmp_path)
     said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert said[0] == "going on with other settings than before: seed, stages"
+    assert said[0] == "resumed with other settings than before: seed, stages"
     assert "has all its steps already: nothing is trained" in said[1] and len(said) == 2
 
 
@@ -109,7 +109,7 @@ def test_a_run_that_cannot_be_gone_on_from_is_refused(
     else:
         path.write_bytes(content)
     before = path.read_bytes()
-    with pytest.raises(ValueError, match="cannot be gone on from, it is damaged or another model's") as caught:
+    with pytest.raises(ValueError, match="cannot be resumed: it is damaged or another model's") as caught:
         train(config, tmp_path)
     assert "\n" not in str(caught.value) and path.read_bytes() == before
 

@@ -10,7 +10,7 @@ from sam2_ros.commands.progress import Progress
 from sam2_ros.commands.shared import network_arguments, report_summary
 
 DESCRIPTION = (
-    "Click each instance of at least 1024 px in its middle, then in the middle of what is wrong, and give the IoU "
+    "Click each instance of at least 1024 px in its middle, then in the middle of the largest error, and give the IoU "
     "after every click, at the image's size. The model's own score chooses between masks."
 )
 

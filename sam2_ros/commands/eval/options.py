@@ -16,7 +16,7 @@ def add_model_options(parser: argparse.ArgumentParser, floors: str, with_memory:
     if with_memory:
         add_memory_options(parser)
         add_zoom_option(parser)
-    add_json_option(parser, "write the scores there")
+    add_json_option(parser, "write the scores to FILE, too")
 
 
 def add_sequences_option(parser: argparse.ArgumentParser) -> None:

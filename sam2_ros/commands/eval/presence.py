@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 DESCRIPTION = (
     "Follow objects that are hidden, leave, or are gone after a cut, and count the frames in which the tracker's state "
-    "is wrong about them; and click what the masks have too much."
+    "is wrong about them; and give negative clicks where the masks include too much."
 )
 PHOTO_FOLDERS = ("coco_permissive", "everyday")
 HELD_OUT_EVERY = 4

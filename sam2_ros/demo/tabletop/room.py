@@ -1,4 +1,4 @@
-"""What the tabletop's objects stand in: the table with its clutter and shadows, the wall behind it, and the light."""
+"""The surroundings of the tabletop's objects: the table with its clutter and shadows, the wall, and the light."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _WALL_X_M, _WALL_Z_M = (-1.3, 1.3), (-0.4, 1.0)
 
 
 class Room:
-    """Table and wall. Shadows of what stands still are drawn once, those of what moves in every frame."""
+    """Table and wall. Shadows of still objects are drawn once, those of moving objects in every frame."""
 
     def __init__(self, rng: np.random.Generator, props: list[Prop], px_per_m: float) -> None:
         self._table_px_per_m = min(px_per_m * 0.85, 1400.0)
@@ -80,7 +80,7 @@ def _sample_px(texture: Float, u_m: Float, v_m: Float, px_per_m: float) -> Float
 
 
 def _shadows(props: list[Prop], time_s: float) -> tuple[Float, Float]:
-    """What ``props`` leave of the window's light and, close to them, of all light: two (h, w, 1) maps of the table."""
+    """Shares of the window's light and, close to ``props``, of all light that reach the table: two (h, w, 1) maps."""
     width, height = _table_size(_SHADOW_PX_PER_M)
     lit, near = np.ones((height, width), np.float32), np.ones((height, width), np.float32)
     subpixel_bits = 4

@@ -1,7 +1,7 @@
 """A rendered tabletop: a moving camera, five textured objects and clutter, with exact masks, depth and intrinsics.
 
-It is the demo's camera where there is none, so it is made to look like a photograph as far as numpy and OpenCV go:
-rays against boxes, tubes and spheres, a depth buffer, one soft light with shadows, a lens and sensor noise. Every frame
+It replaces a camera in the demo, so it looks as much like a photograph as numpy and OpenCV allow: rays against boxes,
+tubes and spheres, a depth buffer, one soft light with shadows, a lens and sensor noise. Every frame
 is a function of (seed, size, rate, index) alone: two processes that build the same scene see the same pixels.
 """
 
@@ -43,7 +43,7 @@ class ClickPoint:
 
 @dataclass(frozen=True)
 class _Geometry:
-    """What rays met: the part of a frame that needs no colour."""
+    """What the rays hit: depth and ids, and colour where it was asked for."""
 
     depth_m: Float  # (H, W)
     ids: NDArray[np.uint8]  # (H, W)

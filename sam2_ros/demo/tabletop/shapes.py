@@ -51,7 +51,7 @@ class Solid(Protocol):
 
 
 def to_linear(image: NDArray[np.uint8]) -> Float:
-    """sRGB, roughly: squaring undoes a gamma of two, which a square root puts back for little time."""
+    """Approximately sRGB to linear: squaring undoes a gamma of two, and a square root applies it again cheaply."""
     return np.square(image.astype(np.float32) / 255)
 
 
