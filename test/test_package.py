@@ -69,7 +69,7 @@ ALLOWED_THIRD_PARTY = {
     "bringup": {"yaml"},
     "data": {"numpy", "cv2", "rosbags", "av"},
     "demo.tabletop": {"numpy", "cv2"},
-    "annotate": {"torch", "numpy", "cv2", "starlette", "uvicorn", "ray"},  # the last three extras
+    "annotate": {"torch", "numpy", "cv2", "yaml", "starlette", "uvicorn", "ray"},  # the last three extras
     "cli": set(),
     **{name: set() for name in SHARED_MODULES},
 }

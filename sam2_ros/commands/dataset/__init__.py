@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 
 from sam2_ros.commands.dataset import create as dataset_create
+from sam2_ros.commands.dataset import export as dataset_export
 
 _TASKS = {
     "create": (dataset_create, "make a project of recordings, videos, folders of images or data sets"),
+    "export": (dataset_export, "write the masklets as a data set of SA-V, DAVIS, COCO or YOLO"),
 }
 
 
