@@ -202,10 +202,10 @@ def outcome_to_message(outcome: PromptOutcome) -> PromptResult:
 
 
 def view_to_message(view: TrackingView, *, with_masks: bool, now_ns: int | None = None) -> TrackedObjectArray:
-    """All objects as of one image. ``now_ns``: the node's clock, for ``age_ms`` (0 without, or without a stamp)."""
+    """All objects as of one image. ``now_ns``: the node's clock, for ``age_ms``; 0 where the age is not known."""
     header = view.header if isinstance(view.header, Header) else Header()
     stamp_ns = stamp_to_ns(header.stamp)
-    age_ms = (now_ns - stamp_ns) / 1e6 if now_ns is not None and stamp_ns else 0.0
+    age_ms = (now_ns - stamp_ns) / 1e6 if now_ns and stamp_ns and view.age_is_known else 0.0
     return TrackedObjectArray(
         header=header,
         frame_index=max(view.frame_index, 0),

@@ -111,6 +111,7 @@ class DiagnosticsReporter:
         values["images skipped"] = str(stats.skipped)
         values["images failed"] = str(stats.failed)
         values["last error"] = stats.last_error
+        values["stamps"] = session.clock_trouble or "as expected"
         values["no depth because"] = depth_trouble
         for name in ("age", "latency", "waiting", "inference", "publishing"):
             for percent in PERCENTILES:
@@ -124,6 +125,8 @@ class DiagnosticsReporter:
         elif stats.too_old_for_s >= TOO_OLD_S and values["state"] == "active" and session.enabled:
             status.level = DiagnosticStatus.WARN
             status.message = describe_too_old(stats.too_old_s, self._parameters().max_image_age_s)
+        elif session.clock_trouble and values["state"] == "active" and session.enabled:
+            status.level, status.message = DiagnosticStatus.WARN, session.clock_trouble
         elif depth_trouble and values["state"] == "active" and session.enabled:
             status.level, status.message = DiagnosticStatus.WARN, depth_trouble
         elif not session.enabled:

@@ -253,6 +253,9 @@ class Sam2Node(LifecycleNode):
         if event.type is EventType.RESET:  # before the event is published
             if event.time_went_back:  # depth images show the jump by their own stamps
                 self._transforms.forget()
+                detections = self._detections
+                if detections is not None:
+                    detections.forget()
             else:
                 self._depth.forget()
         events = self._events

@@ -26,7 +26,7 @@ from sam2_ros.perception.detections import Box, Detection, boxes_of, prompts_for
 from sam2_ros.session.objects import PromptAction, PromptOutcome, PromptRequest, TrackingView
 from sam2_ros.session.parameters import NodeParameters
 from sam2_ros.session.session import Session
-from sam2_ros.session.work_queue import JUMP_BACK_S, QUEUED_IMAGES
+from sam2_ros.session.work_queue import QUEUED_IMAGES
 from sam2_ros.tracking.types import FrameResult, ObjectState, PromptError
 
 try:
@@ -272,15 +272,19 @@ class DetectionSubscription:
     def observe(self, view: TrackingView) -> None:
         """An image has been tracked. Called on the publishing thread, image by image."""
         with self._lock:
-            if view.stamp_ns < self._newest_ns - JUMP_BACK_S * 1e9:  # a bag was restarted
-                self._seen.clear()
-                self._waiting.clear()
             self._newest_ns = view.stamp_ns
             self._seen.put(view.stamp_ns, boxes_of(view))
             due = [message for message in self._waiting if _are_close(message, view.stamp_ns)]
             self._waiting = [message for message in self._waiting if not _are_close(message, view.stamp_ns)]
             for message in due:
                 self._compare(message)
+
+    def forget(self) -> None:
+        """Time has jumped back: what was seen is of another time."""
+        with self._lock:
+            self._seen.clear()
+            self._waiting.clear()
+            self._newest_ns = 0
 
     def _on_detections(self, message: Any) -> None:
         with self._lock:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -20,7 +21,7 @@ from sam2_ros.perception.camera import CameraInfoMessage, GeometryError, Intrins
 from sam2_ros.perception.object_geometry import ObjectGeometry, keep_out_mask, measure_object, object_cloud
 from sam2_ros.session.objects import ObjectView, TrackingView
 from sam2_ros.session.parameters import NodeParameters
-from sam2_ros.session.work_queue import JUMP_BACK_S
+from sam2_ros.session.stamps import TimeJumpDetector
 from sam2_ros.tracking.types import ObjectState
 
 MILLIMETRE = 0.001  # REP-118: 16UC1 is in mm, 32FC1 in m
@@ -120,6 +121,11 @@ class StampedBuffer(Generic[Item]):
         with self._lock:
             self._items.clear()
 
+    def discard_after(self, stamp_ns: int) -> None:
+        """Drop the items of a later stamp."""
+        with self._lock:
+            self._items = [entry for entry in self._items if entry[0] <= stamp_ns]
+
     def _nearest(self, stamp_ns: int) -> tuple[int, Item] | None:
         with self._lock:
             return self._items[self._nearest_index(stamp_ns)] if self._items else None
@@ -158,12 +164,17 @@ class DepthSource:
     """
 
     def __init__(
-        self, parameters: Callable[[], NodeParameters], waiting_ns: Callable[[], Collection[int]] = tuple
+        self,
+        parameters: Callable[[], NodeParameters],
+        waiting_ns: Callable[[], Collection[int]] = tuple,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._parameters = parameters
+        self._clock = clock
         self._waiting_ns = waiting_ns
         self._camera_info: Any = None
         self._depth: StampedBuffer[Any] = StampedBuffer(DEPTH_IMAGES_KEPT)
+        self._time_jumps = TimeJumpDetector("depth image")
         self._newest_ns = 0
         self._trouble = ""
         self._told: set[str] = set()
@@ -171,13 +182,14 @@ class DepthSource:
     def forget(self) -> None:
         """Drop the depth images received so far. The calibration stays: the camera may send it only once."""
         self._depth.clear()
+        self._time_jumps.forget()
         self._newest_ns = 0
         self._trouble = ""
         self._told.clear()
 
     def put_depth(self, stamp_ns: int, message: Any) -> None:
-        if stamp_ns < self._newest_ns - JUMP_BACK_S * 1e9:
-            self._depth.clear()  # after a time jump their stamps will occur again
+        if self._time_jumps.observe(stamp_ns, self._clock()).back_s:
+            self._depth.discard_after(stamp_ns)  # those of before the jump, whose stamps will occur again
         self._newest_ns = stamp_ns
         self._depth.put(stamp_ns, message, self._waiting_ns())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,8 +87,9 @@ class EventSource:
         self._known.clear()
         self._emit(Event(EventType.CLEARED, f"removed: {', '.join(object_ids) or 'nothing, there was no object'}"))
 
-    def reset(self, why: str, time_went_back: bool = False) -> None:
-        self._known.clear()
+    def reset(self, why: str, time_went_back: bool = False, kept: Collection[str] = ()) -> None:
+        """All objects but ``kept`` are gone."""
+        self._known = {object_id: known for object_id, known in self._known.items() if object_id in kept}
         self._emit(Event(EventType.RESET, why, time_went_back=time_went_back))
 
     def saved(self, path: str, count: int) -> None:

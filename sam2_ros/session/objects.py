@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -129,6 +129,7 @@ class TrackingView:
     objects: tuple[ObjectView, ...]  # ordered by label
     frames_dropped: int
     frames_behind: Mapping[str, int] = field(default_factory=dict)  # by object; only those that are being brought up
+    age_is_known: bool = True  # the stamp and the node's clock agree about the time
 
     @property
     def frame_index(self) -> int:
@@ -255,6 +256,19 @@ class ObjectRegistry:
         self._records.clear()
         self._next_number = 1
         return removed
+
+    def seen_ids(self) -> frozenset[str]:
+        """The objects that were there when an image was processed."""
+        return frozenset(object_id for object_id, record in self._records.items() if record.latest is not None)
+
+    def restart(self, older_ids: Collection[str]) -> tuple[str, ...]:
+        """Remove ``older_ids``; those that stay. When none does, ``reset``."""
+        kept = tuple(object_id for object_id in self._tracker.object_ids if object_id not in older_ids)
+        if kept:
+            self.remove(object_id for object_id in self._tracker.object_ids if object_id in older_ids)
+        else:
+            self.reset()
+        return kept
 
     def update(self, result: FrameResult, stamp_ns: int) -> None:
         """Record the states of one processed image."""

@@ -38,6 +38,7 @@ from sam2_ros.session.parameters import NodeParameters
 from sam2_ros.session.persistence import SessionFileError
 from sam2_ros.session.results import PromptTicket, PromptWaiters, PublishingThread, TrackedImage
 from sam2_ros.session.segmentation import Segmentation, SegmentationQueue, SegmentRequest, Slices, segment_in_slices
+from sam2_ros.session.stamps import ClockWatch, describe_two_clocks
 from sam2_ros.session.stats import SessionStats, StatsCollector
 from sam2_ros.session.work_queue import Command, QueuedImage, SessionStoppedError, WorkQueue
 from sam2_ros.tracking.concurrency import TaskThread
@@ -95,7 +96,10 @@ class Session:
         self._model_thread = model_thread or TaskThread()
         self._turn_lock = threading.Lock()
         self._turn: Future[None] | None = None  # asked for, or being taken
-        self._queue = WorkQueue(self._stats, parameters, self._restart, self._ask_for_turn, clock)
+        self._queue = WorkQueue(self._stats, parameters, self._ask_for_turn, clock)
+        self._timeline = 0  # of the latest image, see ``StampReading``
+        self._older_ids: frozenset[str] = frozenset()  # objects that saw images from before that timeline
+        self._clocks = ClockWatch(clock)
         self._publishing = PublishingThread(self._publish_result, self._ask_for_turn, self._fail)
 
     # Called from any thread ------------------------------------------------------------------------------------------
@@ -118,7 +122,8 @@ class Session:
 
     def offer(self, message: Any, stamp_ns: int) -> None:
         """Queue ``message`` as the next image, or leave it out; see ``WorkQueue``. Never blocks on the model."""
-        self._queue.offer(message, stamp_ns)
+        is_known = self._clocks.is_age_known(stamp_ns, self._now_ns())
+        self._queue.offer(message, stamp_ns, age_is_known=is_known)
 
     def forget_images(self) -> None:
         """Leave out the images that wait."""
@@ -191,6 +196,12 @@ class Session:
         return self._queue.enabled
 
     @property
+    def clock_trouble(self) -> str:
+        """What is wrong with the stamps of the images; empty when nothing is."""
+        apart_s = self._queue.two_clocks_s
+        return describe_two_clocks(apart_s) if apart_s else self._clocks.trouble
+
+    @property
     def failure(self) -> str:
         """Why the session has died; empty while it is well."""
         return self._failure
@@ -229,8 +240,15 @@ class Session:
         image_rgb = self._read(image) if image is not None else None
         for command in commands:
             self._carry_out(command)
-        if image is not None and image_rgb is not None and self.enabled:
+        if image is None:
+            return
+        self._follow_time(image)
+        if image_rgb is None:
+            return  # counted by ``_read``
+        if self.enabled:
             self._track(image, image_rgb)
+        else:
+            self._stats.note_skipped()
 
     def _carry_out(self, command: Command) -> None:
         if not command.done.set_running_or_notify_cancel():
@@ -264,6 +282,14 @@ class Session:
         self._publishing.close()
 
     # An image, on the model thread -----------------------------------------------------------------------------------
+
+    def _follow_time(self, image: QueuedImage) -> None:
+        """Restart when the image brings a jump back in time; objects that saw only images of its time have no past."""
+        if image.timeline != self._timeline:
+            self._timeline = image.timeline
+            self._older_ids = self._registry.seen_ids()
+        if image.back_s:
+            self._restart(image.back_s)
 
     def _read(self, image: QueuedImage) -> NDArray[np.uint8] | None:
         """The image's pixels, whose size the next prompts are for; None when it is not to be processed."""
@@ -300,6 +326,7 @@ class Session:
             self._registry.views(),
             self._stats.dropped,
             dict(self._tracker.frames_behind),
+            image.age_is_known,
         )
         self._waiters.answer(view)  # before publishing: the callers have waited long enough
         self.events.observed(view)
@@ -358,18 +385,27 @@ class Session:
         self.events.cleared(removed)
         return removed
 
-    def _reset(self, why: str, time_went_back: bool = False) -> tuple[str, ...]:
+    def _reset(self, why: str) -> tuple[str, ...]:
+        self._queue.forget_time()
         removed = self._registry.reset()
-        self._stats.restart_dropped()
-        self._view = NO_VIEW
-        self.events.reset(why, time_went_back)
+        self._forget_view()
+        self.events.reset(why)
         return removed
 
     def _restart(self, back_s: float) -> None:
-        """Time has jumped back."""
+        """Time has jumped back: objects of before go, as with a reset, those that have no past stay."""
         why = f"image stamps went back by {back_s:.2f} s (a bag that starts again?): tracking is reset"
+        kept = self._registry.restart(self._older_ids)
+        if kept:
+            why += f"; {', '.join(kept)} had not seen an image of before and stay"
         logger.warning("%s", why)
-        self._reset(why, time_went_back=True)
+        self._forget_view()
+        self.events.reset(why, time_went_back=True, kept=kept)
+
+    def _forget_view(self) -> None:
+        self._stats.restart_dropped()
+        self._view = NO_VIEW
+        self._refresh_view()
 
     def _set_enabled(self, enabled: bool) -> bool:
         self._queue.set_enabled(enabled)
@@ -391,5 +427,5 @@ class Session:
         except Exception as error:
             self._stats.note_failure(f"result could not be published: {type(error).__name__}: {error}")
             return
-        age_ms = (self._now_ns() - view.stamp_ns) / 1e6 if view.stamp_ns else None
+        age_ms = (self._now_ns() - view.stamp_ns) / 1e6 if view.stamp_ns and view.age_is_known else None
         self._stats.note_processed(tracked.arrival_s, tracked.tracked_s, view.result.inference_ms, age_ms)

@@ -11,17 +11,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sam2_ros.session.parameters import NodeParameters
+from sam2_ros.session.stamps import TimeJumpDetector
 from sam2_ros.session.stats import StatsCollector
 
 logger = logging.getLogger(__name__)
 
 QUEUED_IMAGES = 64  # with ``process_every_frame``; 400 MB of 1080p
-JUMP_BACK_S = 0.5  # stamps that go back by more than this are a restarted bag, not images out of order
-JUMP_AHEAD_S = 10.0  # a stamp this far ahead is only believed when the next one agrees
 
 
 class SessionStoppedError(RuntimeError):
@@ -35,6 +34,9 @@ class QueuedImage:
     message: Any
     stamp_ns: int
     arrival_s: float
+    timeline: int = 0  # see ``StampReading``
+    back_s: float = 0.0  # how far time has gone back [s] with this image; see ``StampReading``
+    age_is_known: bool = True  # its stamp and the node's clock agree about the time
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,6 @@ class WorkQueue:
     Args:
         stats: counts what is received, dropped and skipped.
         parameters: the current ones, read for every image.
-        on_time_jump: queued as a command, with the seconds that time has gone back, before the first image after it.
         on_work: called, without a lock held, after something was queued.
         clock: seconds, for arrivals and ``max_rate_hz``.
     """
@@ -61,13 +62,11 @@ class WorkQueue:
         self,
         stats: StatsCollector,
         parameters: Callable[[], NodeParameters],
-        on_time_jump: Callable[[float], Any],
         on_work: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stats = stats
         self._parameters = parameters
-        self._on_time_jump = on_time_jump
         self._on_work = on_work
         self._clock = clock
         self._lock = threading.Lock()  # guards all below
@@ -75,6 +74,7 @@ class WorkQueue:
         self._commands: deque[Command] = deque()
         self._taken: QueuedImage | None = None  # the last one
         self._time_jumps = TimeJumpDetector()
+        self._back_s = 0.0  # of a jump that the next image to be queued brings
         self._next_due_s = self._accepted_s = -float("inf")
         self._overflowing = False
         self._enabled = True
@@ -89,37 +89,66 @@ class WorkQueue:
         """Why nothing is accepted any more; empty while the queue is open."""
         return self._closed
 
-    def offer(self, message: Any, stamp_ns: int) -> None:
+    def offer(self, message: Any, stamp_ns: int, *, age_is_known: bool = True) -> None:
         """Queue an image; it, or one that waits, is left out where the parameters say so. Never blocks."""
         self._stats.note_received()
         parameters = self._parameters()
         with self._lock:
             if not self._enabled or self._closed:
+                self._stats.note_skipped()
                 return
-            back_s = self._time_jumps.jump_back_s(stamp_ns)
-            if back_s:
-                self._images.clear()  # from before the jump
-                self._commands.append(Command(lambda: self._on_time_jump(back_s)))
-            image = QueuedImage(message, stamp_ns, self._clock())
-            if not self._is_due(image.arrival_s, parameters.max_rate_hz):
+            arrival_s = self._clock()
+            reading = self._time_jumps.observe(stamp_ns, arrival_s)
+            if reading.back_s:
+                self._mark_jump(reading.timeline, reading.back_s)
+            image = QueuedImage(message, stamp_ns, arrival_s, reading.timeline, age_is_known=age_is_known)
+            if not self._is_due(arrival_s, parameters.max_rate_hz):
                 self._stats.note_skipped()
             else:
                 self._queue_image(image, parameters.process_every_frame)
         self._on_work()
 
+    def _mark_jump(self, timeline: int, back_s: float) -> None:
+        """Let the first image of the new time say so: one that waits, or the next one."""
+        for index, waiting in enumerate(self._images):
+            if waiting.timeline == timeline:
+                self._images[index] = replace(waiting, back_s=back_s)
+                return
+        self._back_s = back_s
+
     def _queue_image(self, image: QueuedImage, every_frame: bool) -> None:
-        if not every_frame and self._images:
-            self._images.pop()
-            self._stats.note_dropped()
+        if not every_frame:
+            self._leave_out_waiting()
         if self._is_full():
             self._stats.note_dropped()
         else:
-            self._images.append(image)
+            self._images.append(replace(image, back_s=self._back_s))
+            self._back_s = 0.0
+
+    def _leave_out_waiting(self) -> None:
+        """Drop the images that wait, counted; a jump in time that one of them brings passes to the next image."""
+        for image in self._images:
+            self._stats.note_dropped()
+            self._back_s = image.back_s or self._back_s
+        self._images.clear()
 
     def forget_images(self) -> None:
         """Leave out the images that wait."""
         with self._lock:
-            self._images.clear()
+            self._leave_out_waiting()
+
+    def forget_time(self) -> None:
+        """Take the stamp of the next image for the first one: no jump, whatever came before."""
+        with self._lock:
+            self._time_jumps.forget()
+            self._back_s = 0.0
+            self._images = deque(replace(image, back_s=0.0) for image in self._images)
+
+    @property
+    def two_clocks_s(self) -> float:
+        """How far apart [s] the two times are between which the stamps alternate; 0 when they do not."""
+        with self._lock:
+            return self._time_jumps.two_clocks_s(self._clock())
 
     def _is_due(self, now_s: float, max_rate_hz: float) -> bool:
         """Whether an image of now keeps the mean rate below the limit."""
@@ -189,7 +218,7 @@ class WorkQueue:
         with self._lock:
             self._enabled = enabled
             if not enabled:
-                self._images.clear()
+                self._leave_out_waiting()
 
     def close(self, reason: str) -> None:
         """Accept nothing any more, and let the futures of waiting commands raise SessionStoppedError."""
@@ -199,42 +228,6 @@ class WorkQueue:
             self._commands.clear()
             self._images.clear()
         fail_all((command.done for command in left), SessionStoppedError(reason))
-
-
-class TimeJumpDetector:
-    """Whether the stamps of images go on as time does. Told every stamp in the order of arrival.
-
-    A jump back is a bag that starts again; a single stamp far ahead is a camera whose clock is wrong. Images without a
-    stamp (zero) say nothing about time.
-    """
-
-    def __init__(self) -> None:
-        self._latest_ns = 0
-        self._doubtful_ns = 0  # a stamp far ahead that no other has confirmed yet
-
-    def jump_back_s(self, stamp_ns: int) -> float:
-        """How far time has gone back with this image [s]; 0 when it has not."""
-        if stamp_ns == 0:
-            return 0.0
-        if self._latest_ns == 0:
-            self._latest_ns = stamp_ns
-            return 0.0
-        if self._doubtful_ns:
-            ahead_s = (self._doubtful_ns - stamp_ns) / 1e9
-            self._doubtful_ns = 0
-            if ahead_s <= JUMP_BACK_S:  # confirmed: there was a long pause
-                self._latest_ns = stamp_ns
-                return 0.0
-            logger.warning(
-                "an image was stamped %.1f s later than the one after it: its stamp is not believed, tracking goes on",
-                ahead_s,
-            )
-        if (stamp_ns - self._latest_ns) / 1e9 > JUMP_AHEAD_S:
-            self._doubtful_ns = stamp_ns
-            return 0.0
-        back_s = (self._latest_ns - stamp_ns) / 1e9
-        self._latest_ns = stamp_ns
-        return back_s if back_s > JUMP_BACK_S else 0.0
 
 
 def fail_all(futures: Iterable[Future[Any]], error: Exception) -> None:

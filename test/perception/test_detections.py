@@ -292,7 +292,7 @@ def test_images_out_of_order_do_not_make_it_forget(late: Late) -> None:
 
 def test_detections_of_a_bags_last_round_are_forgotten(late: Late) -> None:
     late.show(9.0)
-    late.show(1.0)  # it starts again
+    late.detections.forget()  # it starts again
     late.show(9.2)
     late.detect(9.0)
     assert late.prompted() == []

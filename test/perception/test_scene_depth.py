@@ -211,10 +211,20 @@ def test_each_image_takes_the_nearest_depth() -> None:
 
 
 def test_depth_of_a_bags_last_round_is_forgotten() -> None:
-    source = a_source(depth_image(), camera_info(), depth_stamp_s=9.0)
-    source.put_depth(1 * SECOND, depth_image())  # it starts again
+    now_s = 0.0
+    source = DepthSource(lambda: parse({"use_depth": True}), clock=lambda: now_s)
+    source.put_camera_info(camera_info())
+    for stamp_s in (9.0, 1.0, 1.1):  # it starts again
+        source.put_depth(round(stamp_s * SECOND), depth_image())
+        now_s += 1.0
     assert source.measure(a_view(an_object(), stamp_s=9.0)).depth is None
     assert source.measure(a_view(an_object(), stamp_s=1.0)).depth is not None
+
+
+def test_a_single_depth_image_of_another_time_takes_nothing_away() -> None:
+    source = a_source(depth_image(), camera_info(), depth_stamp_s=9.0)
+    source.put_depth(1 * SECOND, depth_image())
+    assert source.measure(a_view(an_object(), stamp_s=9.0)).depth is not None
 
 
 def test_depth_from_before_a_reset_is_forgotten_and_the_calibration_kept() -> None:

@@ -205,18 +205,79 @@ def test_a_failing_image_is_logged_and_counted_and_the_next_one_goes_on(
 
 def test_stamps_that_jump_back_reset_the_tracking_once(rig: SessionRig, caplog: pytest.LogCaptureFixture) -> None:
     rig.prompt(click("a"))
-    rig.offer(1, stamp_s=100)
-    rig.wait_for(1)
     with caplog.at_level(logging.WARNING):
-        rig.offer(2, stamp_s=99.9)  # out of order, not a jump
-        assert len(rig.wait_for(2).objects) == 1
-        rig.offer(3, stamp_s=5)
-        view = rig.wait_for(3)
-        rig.offer(4, stamp_s=5.1)
-        rig.wait_for(4)
+        for count, stamp_s in enumerate((100, 99.9), 1):  # out of order, not a jump
+            rig.offer(count, stamp_s=stamp_s)
+            assert len(rig.wait_for(count).objects) == 1
+        rig.passed_s += 0.9
+        for count, stamp_s in enumerate((5, 5.1, 5.2), 3):  # all within the second in which the old time may go on
+            rig.offer(count, stamp_s=stamp_s)
+            assert len(rig.wait_for(count).objects) == 1, "a jump is not believed yet"
+        rig.passed_s += 0.2
+        rig.offer(6, stamp_s=5.3)
+        view = rig.wait_for(6)
+        rig.offer(7, stamp_s=5.4)
+        rig.wait_for(7)
     assert view.objects == () and view.frame_index == 0
     assert rig.tracker.calls.count("reset") == 1
     assert caplog.text.count("went back by 94.90 s") == 1
+
+
+@pytest.mark.parametrize("stamp_s", [90.0, 3700.0])
+def test_a_single_stamp_of_another_time_takes_nothing_away(
+    rig: SessionRig, stamp_s: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.prompt(click("a"))
+    with caplog.at_level(logging.WARNING):
+        for count, each_s in enumerate((100.0, stamp_s, 102.0, 102.1), 1):
+            rig.passed_s += 2.0
+            rig.offer(count, stamp_s=each_s)
+            assert len(rig.wait_for(count).objects) == 1
+    assert rig.tracker.calls.count("reset") == 0
+    assert "1 image was stamped" in caplog.text and "not believed" in caplog.text
+
+
+def test_objects_stay_while_two_clocks_alternate_which_is_said(
+    rig: SessionRig, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.prompt(click("a"))
+    with caplog.at_level(logging.WARNING):
+        for count in range(1, 41):
+            rig.passed_s += 0.1
+            rig.offer(count, stamp_s=(100 if count % 2 else 5) + count / 10)
+            assert len(rig.wait_for(count).objects) == 1
+    assert rig.tracker.calls.count("reset") == 0
+    assert caplog.text.count("alternate between two times, 94.9 s") == 1
+    assert "two publishers" in rig.session.clock_trouble
+
+
+def test_a_prompt_given_before_a_bag_is_played_again_stays(rig: SessionRig) -> None:
+    rig.prompt(click("old"))
+    rig.offer(1, stamp_s=100)
+    rig.wait_for(1)
+    rig.prompt(click("new"))
+    rig.passed_s += 5.0
+    for count in range(2, 6):
+        rig.offer(count, stamp_s=5 + count / 10)
+        view = rig.wait_for(count)
+    assert [item.tracked.object_id for item in view.objects] == ["new"]
+    assert [item.tracked.object_id for item in rig.session.view.objects] == ["new"]
+    assert rig.tracker.calls.index("prompt new") < rig.tracker.calls.index("step 2"), "the bag's first image has it"
+    (reset,) = [event for event in rig.events if event.type is EventType.RESET]
+    assert reset.time_went_back and "new had not seen an image of before and stay" in reset.message
+    assert [event.object_id for event in rig.events if event.type is EventType.ENTERED] == ["old", "new"]
+
+
+def test_a_reset_forgets_the_stamps_of_before(rig: SessionRig) -> None:
+    rig.offer(1, stamp_s=100)
+    rig.wait_for(1)
+    rig.session.reset().result(DEADLINE_S)
+    rig.prompt(click("a"))
+    for count in range(2, 6):
+        rig.passed_s += 1.0
+        rig.offer(count, stamp_s=5 + count / 10)
+        assert len(rig.wait_for(count).objects) == 1
+    assert [event.type for event in rig.events].count(EventType.RESET) == 1, "the one that was asked for"
 
 
 def test_a_dead_worker_says_so_to_everybody(rig: SessionRig, caplog: pytest.LogCaptureFixture) -> None:

@@ -43,6 +43,7 @@ class SessionRig:
         """``values``: of parameters. ``publish_gate`` holds the publishing thread until it is set."""
         self.tracker = tracker
         self.now_ns = 0
+        self.passed_s = 0.0  # beside what really passes
         self.events: list[Event] = []
         self.published: list[TrackingView] = []
         self.publish_error: BaseException | None = None
@@ -60,6 +61,7 @@ class SessionRig:
             parameters=lambda: parameters,
             model_thread=model_thread,
             now_ns=lambda: self.now_ns,
+            clock=lambda: time.monotonic() + self.passed_s,
         )
         self.session.start()
 

@@ -1,0 +1,181 @@
+"""What the stamps of images say about time: jumps, two clocks on one topic, and how old an image is."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+logger = logging.getLogger(__name__)
+
+JUMP_BACK_S = 0.5  # stamps that go back by no more than this are images out of order
+JUMP_AHEAD_S = 10.0  # stamps may run ahead of the arrivals by this much
+QUIET_S = 1.0  # a jump is believed when no image of the old time came for this long
+AGREEING_IMAGES = 2  # and when so many images in a row agree about the new time
+RETURNS = 3  # so many single images of another time within ``ALTERNATING_S`` are a second clock
+ALTERNATING_S = 10.0
+REPEAT_WARNING_S = 30.0
+EARLY_S = 1.0  # an image that arrives this long before its own stamp, or
+LATE_S = 10.0  # this long after it, was stamped by another clock than the node's
+LASTING_S = 2.0  # from when on that is said
+
+
+@dataclass(frozen=True)
+class StampReading:
+    """What one stamp says.
+
+    ``timeline`` is another number for every run of images whose time is not the one believed so far; ``back_s`` is set
+    on the image that makes a jump back believed: how far [s] the time of its timeline lies before the old one.
+    """
+
+    timeline: int
+    back_s: float = 0.0
+
+
+@dataclass
+class _Time:
+    """A time that images agree about: where it has got to, in stamps and in arrivals."""
+
+    timeline: int
+    stamp_ns: int
+    arrival_s: float
+    first_ns: int
+    images: int = 1
+
+    def goes_on_with(self, stamp_ns: int, arrival_s: float) -> bool:
+        passed_s = (stamp_ns - self.stamp_ns) / 1e9
+        return -JUMP_BACK_S <= passed_s <= JUMP_AHEAD_S + max(arrival_s - self.arrival_s, 0.0)
+
+
+class TimeJumpDetector:
+    """Whether the stamps of images go on as time does. Told every stamp in the order of arrival.
+
+    One image of another time proves nothing: drivers send single wrong stamps, and two cameras on one topic take
+    turns. A jump is believed once the next image agrees with the first one of the new time and none of the old time
+    came for a second. Images without a stamp (zero) say nothing about time. ``what``: the images' name in the log.
+    """
+
+    def __init__(self, what: str = "image") -> None:
+        self._what = what
+        self._believed: _Time | None = None
+        self._doubted: _Time | None = None
+        self._timelines = 0  # numbers given so far
+        self._returns_s: deque[float] = deque(maxlen=RETURNS)  # arrivals that went back to the believed time
+        self._apart_s = 0.0  # of the latest of them
+        self._alternation_told_s = -REPEAT_WARNING_S
+
+    def forget(self) -> None:
+        """Take the next stamp for the first one."""
+        self._believed = self._doubted = None
+        self._returns_s.clear()
+
+    def two_clocks_s(self, now_s: float) -> float:
+        """How far apart [s] the two times are between which the images alternate; 0 when they do not."""
+        full = len(self._returns_s) == RETURNS
+        return self._apart_s if full and now_s - self._returns_s[0] <= ALTERNATING_S else 0.0
+
+    def observe(self, stamp_ns: int, arrival_s: float) -> StampReading:
+        """Take note of the next image. ``arrival_s``: by a steady clock."""
+        believed = self._believed
+        if stamp_ns == 0:
+            return StampReading(self._timelines if believed is None else believed.timeline)
+        if believed is None:
+            self._believed = _Time(self._timelines, stamp_ns, arrival_s, stamp_ns)
+            return StampReading(self._timelines)
+        if believed.goes_on_with(stamp_ns, arrival_s):
+            self._disbelieve(believed, arrival_s)
+            believed.stamp_ns, believed.arrival_s = stamp_ns, arrival_s
+            return StampReading(believed.timeline)
+        return self._doubt(believed, stamp_ns, arrival_s)
+
+    def _doubt(self, believed: _Time, stamp_ns: int, arrival_s: float) -> StampReading:
+        doubted = self._doubted
+        if doubted is None or not doubted.goes_on_with(stamp_ns, arrival_s):
+            self._timelines += 1
+            doubted = self._doubted = _Time(self._timelines, stamp_ns, arrival_s, stamp_ns)
+            return StampReading(doubted.timeline)
+        doubted.stamp_ns, doubted.arrival_s, doubted.images = stamp_ns, arrival_s, doubted.images + 1
+        if doubted.images < AGREEING_IMAGES or arrival_s - believed.arrival_s < QUIET_S:
+            return StampReading(doubted.timeline)
+        self._believed, self._doubted = doubted, None
+        self._returns_s.clear()
+        return StampReading(doubted.timeline, back_s=max((believed.stamp_ns - doubted.first_ns) / 1e9, 0.0))
+
+    def _disbelieve(self, believed: _Time, arrival_s: float) -> None:
+        """The believed time goes on after images of another one: say so, once where that goes on and on."""
+        doubted, self._doubted = self._doubted, None
+        if doubted is None:
+            return
+        ahead_s = (doubted.stamp_ns - believed.stamp_ns) / 1e9
+        self._apart_s = abs(ahead_s)
+        self._returns_s.append(arrival_s)
+        if self.two_clocks_s(arrival_s):
+            if arrival_s - self._alternation_told_s >= REPEAT_WARNING_S:
+                self._alternation_told_s = arrival_s
+                logger.warning("%s", describe_two_clocks(self._apart_s, self._what))
+        elif arrival_s - self._alternation_told_s >= REPEAT_WARNING_S:
+            logger.warning(
+                "%d %s%s stamped %.1f s %s than those around: not believed, tracking goes on",
+                doubted.images,
+                self._what,
+                " was" if doubted.images == 1 else "s were",
+                self._apart_s,
+                "later" if ahead_s > 0 else "earlier",
+            )
+
+
+def describe_two_clocks(apart_s: float, what: str = "image") -> str:
+    return (
+        f"{what} stamps alternate between two times, {apart_s:.1f} s apart: are there two publishers on the {what} "
+        "topic, or two clocks? Objects are kept, and tracked through the images of both"
+    )
+
+
+class ClockWatch:
+    """Whether the stamps of images and the node's clock agree about the time; logged when they lastingly do not."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._trouble = ""
+        self._since_s = 0.0
+        self._told_s = -REPEAT_WARNING_S
+
+    def is_age_known(self, stamp_ns: int, now_ns: int) -> bool:
+        """Whether the age of an image that arrives now can be told; ``now_ns``: by the node's clock."""
+        now_s, trouble = self._clock(), describe_other_clock(stamp_ns, now_ns)
+        if not self._trouble:
+            self._since_s = now_s
+        self._trouble = trouble
+        if self.trouble and now_s - self._told_s >= REPEAT_WARNING_S:
+            self._told_s = now_s
+            logger.warning("%s", trouble)
+        return not trouble
+
+    @property
+    def trouble(self) -> str:
+        """Why ages are not known; empty when they are, and for a start at which /clock comes a little later."""
+        lasts = self._trouble and self._clock() - self._since_s >= LASTING_S
+        return self._trouble if lasts else ""
+
+
+def arrival_age_s(stamp_ns: int, now_ns: int) -> float | None:
+    """Age [s] of an image that arrives now, by the node's clock ``now_ns``; None without a stamp or a clock."""
+    return (now_ns - stamp_ns) / 1e9 if stamp_ns and now_ns else None
+
+
+def describe_other_clock(stamp_ns: int, now_ns: int) -> str:
+    """Why the age of an image that arrives now is not known; empty when it is, and without a stamp."""
+    if not stamp_ns:
+        return ""
+    age_s = arrival_age_s(stamp_ns, now_ns)
+    if age_s is None:
+        return "use_sim_time is true and no /clock has come: ages are not known; ros2 bag play needs --clock"
+    if -EARLY_S <= age_s <= LATE_S:
+        return ""
+    side = "behind" if age_s > 0 else "ahead of"
+    return (
+        f"image stamps are {abs(age_s):.1f} s {side} this node's clock, so ages are not known: a bag or a simulation "
+        "needs use_sim_time: true and /clock (ros2 bag play --clock); cameras of other machines need synchronised "
+        "clocks"
+    )
