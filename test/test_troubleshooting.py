@@ -23,7 +23,7 @@ def sources() -> str:
 
 
 def test_every_quote_of_the_page_is_checked_here() -> None:
-    assert len(re.findall(r"^> ", PAGE, re.M)) == 11
+    assert len(re.findall(r"^> ", PAGE, re.M)) == 16
 
 
 @pytest.mark.parametrize(
@@ -60,6 +60,11 @@ def test_the_advice_on_lost_images_is_quoted(monkeypatch: pytest.MonkeyPatch) ->
         ": takes effect when the node is configured; deactivate and clean it up first",
         "weights is 'random': the masks will mean nothing",
         "image stamps went back by ",
+        " than those around: not believed, tracking goes on",
+        "are there two publishers on the ",
+        "their images are taken for those of one camera, one after the other",
+        " this node's clock, so ages are not known: a bag or a simulation needs use_sim_time: true and /clock",
+        "use_sim_time is true and no /clock has come: ages are not known; ros2 bag play needs --clock",
         " s (a bag that starts again?): tracking is reset",
         "could not load ",
         " (the image is ",

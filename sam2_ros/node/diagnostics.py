@@ -33,18 +33,21 @@ RELIABILITY = {ReliabilityPolicy.RELIABLE: "reliable", ReliabilityPolicy.BEST_EF
 
 
 class DiagnosticsReporter:
-    """Turns a session's counters into a status; rates are over the time since the previous report."""
+    """Turns a session's counters into a status; rates are over the time since the previous report.
+
+    ``look`` says what is wrong with the node's neighbours, see ``GraphWatch``.
+    """
 
     def __init__(
         self,
         name: str,
         parameters: Callable[[], NodeParameters],
-        names: NameWatch | None = None,
+        look: Callable[[], str] = str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name = name
         self._parameters = parameters
-        self._names = names
+        self._look = look
         self._clock = clock
         self._before = (clock(), 0, 0, 0)
 
@@ -72,9 +75,9 @@ class DiagnosticsReporter:
             self._describe(session, stats, status, values, silent, depth_trouble)
             self._compare(status, "masks are old: p95 age [ms]", _percentile(stats.age_ms, 95), "age_ms")
             self._compare(status, "much memory is in use [MiB]", memory_mb, "memory_mb")
-        namesakes = "" if self._names is None else self._names.look()
-        if namesakes and status.level == DiagnosticStatus.OK:
-            status.level, status.message = DiagnosticStatus.WARN, namesakes
+        others = self._look()
+        if others and status.level == DiagnosticStatus.OK:
+            status.level, status.message = DiagnosticStatus.WARN, others
         status.values = [KeyValue(key=key, value=value) for key, value in values.items()]
         return status
 
@@ -131,35 +134,6 @@ class DiagnosticsReporter:
             status.level, status.message = DiagnosticStatus.WARN, depth_trouble
         elif not session.enabled:
             status.message = "disabled"
-
-
-class NameWatch:
-    """Looks for other nodes of the domain that have this node's full name, and says so in the log once."""
-
-    def __init__(self, node: LifecycleNode) -> None:
-        self._node = node
-        self._said = 0
-
-    def count(self) -> int:
-        """How many others there are."""
-        known = self._node.get_node_names_and_namespaces()
-        return max(known.count((self._node.get_name(), self._node.get_namespace())) - 1, 0)
-
-    def look(self) -> str:
-        """What it means that there are some, and what to do; empty when there are none."""
-        count, said = self.count(), self._said
-        self._said = count
-        if not count:
-            return ""
-        others = "another node is" if count == 1 else f"{count} other nodes are"
-        text = (
-            f"{others} called {self._node.get_fully_qualified_name()} in this ROS domain: services answer from either "
-            "and outputs come twice. End one, or start it in a namespace of its own (one that was killed is seen for "
-            "some seconds more)"
-        )
-        if count > said:
-            self._node.get_logger().warning(text)
-        return text
 
 
 def process_memory_mb() -> float | None:

@@ -28,7 +28,8 @@ from sam2_ros.image_io.compressed import compressed_to_rgb
 from sam2_ros.image_io.encodings import image_to_rgb
 from sam2_ros.node import ros_parameters
 from sam2_ros.node.conversions import read_with_cv_bridge
-from sam2_ros.node.diagnostics import DiagnosticsReporter, NameWatch, TopicMonitor, inspect_image_topic
+from sam2_ros.node.diagnostics import DiagnosticsReporter, TopicMonitor, inspect_image_topic
+from sam2_ros.node.graph import GraphWatch
 from sam2_ros.node.lifecycle import break_reference_cycle, logs_exceptions, reject_invalid_transitions
 from sam2_ros.node.publishers import EventPublisher, Publishers
 from sam2_ros.node.ros_logging import RosLogHandler
@@ -89,7 +90,8 @@ class Sam2Node(LifecycleNode):
         self._guard = ros_parameters.ParameterGuard(self, is_configured=lambda: self._session is not None)
         self._requests = Services(self, self._session_or_reason, self._current_parameters)
         self._full_name = self.get_fully_qualified_name()
-        self._reporter = DiagnosticsReporter(self._full_name.strip("/"), self._current_parameters, NameWatch(self))
+        graph = GraphWatch(self, self._image_topics)
+        self._reporter = DiagnosticsReporter(self._full_name.strip("/"), self._current_parameters, graph.look)
         reject_invalid_transitions(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # A steady clock runs without /clock. The timer also wakes the executor, which could sleep through a SIGTERM.
@@ -237,6 +239,12 @@ class Sam2Node(LifecycleNode):
 
     def _current_parameters(self) -> NodeParameters:
         return self._guard.current
+
+    def _image_topics(self) -> list[str]:
+        """Topics that should have one publisher, while they are subscribed to."""
+        if self._inputs is None or self._spatial_inputs is None:
+            return []
+        return [self._inputs.topic_names()[0], *self._spatial_inputs.image_topics()]
 
     def _waiting_ns(self) -> Collection[int]:
         return self._session.waiting_ns if self._session is not None else ()

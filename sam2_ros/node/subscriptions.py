@@ -187,6 +187,10 @@ class SpatialSubscriptions:
     def topic_names(self) -> list[str]:
         return [subscription.topic_name for subscription in self._subscriptions]
 
+    def image_topics(self) -> list[str]:
+        """Those that belong to the camera."""
+        return [each.topic_name for each in self._subscriptions if each.msg_type is not PointStamped]
+
     def destroy(self) -> None:
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)

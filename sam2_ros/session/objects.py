@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -159,6 +159,8 @@ class ObjectRegistry:
         self._prompts_have_stamps = prompts_have_stamps
         self._records: dict[str, _Record] = {}
         self._next_number = 1
+        self._timeline = 0  # of the latest image
+        self._older_ids: set[str] = set()  # objects that were in an image from before it
 
     def accept_prompts(
         self, requests: Sequence[PromptRequest], frame_size: tuple[int, int] | None
@@ -257,15 +259,17 @@ class ObjectRegistry:
         self._next_number = 1
         return removed
 
-    def seen_ids(self) -> frozenset[str]:
-        """The objects that were there when an image was processed."""
-        return frozenset(object_id for object_id, record in self._records.items() if record.latest is not None)
+    def follow(self, timeline: int) -> None:
+        """Take note of the next image's timeline, see ``StampReading``."""
+        if timeline != self._timeline:
+            self._timeline = timeline
+            self._older_ids = {object_id for object_id, each in self._records.items() if each.latest is not None}
 
-    def restart(self, older_ids: Collection[str]) -> tuple[str, ...]:
-        """Remove ``older_ids``; those that stay. When none does, ``reset``."""
-        kept = tuple(object_id for object_id in self._tracker.object_ids if object_id not in older_ids)
+    def restart(self) -> tuple[str, ...]:
+        """Remove what was in an image from before the present timeline; what stays. If nothing does, ``reset``."""
+        kept = tuple(object_id for object_id in self._tracker.object_ids if object_id not in self._older_ids)
         if kept:
-            self.remove(object_id for object_id in self._tracker.object_ids if object_id in older_ids)
+            self.remove(object_id for object_id in self._tracker.object_ids if object_id in self._older_ids)
         else:
             self.reset()
         return kept

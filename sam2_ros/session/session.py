@@ -40,7 +40,7 @@ from sam2_ros.session.results import PromptTicket, PromptWaiters, PublishingThre
 from sam2_ros.session.segmentation import Segmentation, SegmentationQueue, SegmentRequest, Slices, segment_in_slices
 from sam2_ros.session.stamps import ClockWatch, describe_two_clocks
 from sam2_ros.session.stats import SessionStats, StatsCollector
-from sam2_ros.session.work_queue import Command, QueuedImage, SessionStoppedError, WorkQueue
+from sam2_ros.session.work_queue import Command, ImageReader, QueuedImage, SessionStoppedError, WorkQueue
 from sam2_ros.tracking.concurrency import TaskThread
 from sam2_ros.tracking.types import FrameResult, PromptError
 
@@ -80,12 +80,11 @@ class Session:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._tracker = tracker
-        self._decode = decode
         self._publish = publish
-        self._parameters = parameters
         self._now_ns = now_ns
         self.events = EventSource(notify)
         self._stats = StatsCollector(clock)
+        self._reader = ImageReader(decode, parameters, self._stats, now_ns)
         self._registry = ObjectRegistry(tracker, prompts_have_stamps=parameters().prompt_buffer_s > 0)
         self._waiters = PromptWaiters()
         self._segmentations = SegmentationQueue()
@@ -97,8 +96,6 @@ class Session:
         self._turn_lock = threading.Lock()
         self._turn: Future[None] | None = None  # asked for, or being taken
         self._queue = WorkQueue(self._stats, parameters, self._ask_for_turn, clock)
-        self._timeline = 0  # of the latest image, see ``StampReading``
-        self._older_ids: frozenset[str] = frozenset()  # objects that saw images from before that timeline
         self._clocks = ClockWatch(clock)
         self._publishing = PublishingThread(self._publish_result, self._ask_for_turn, self._fail)
 
@@ -122,8 +119,7 @@ class Session:
 
     def offer(self, message: Any, stamp_ns: int) -> None:
         """Queue ``message`` as the next image, or leave it out; see ``WorkQueue``. Never blocks on the model."""
-        is_known = self._clocks.is_age_known(stamp_ns, self._now_ns())
-        self._queue.offer(message, stamp_ns, age_is_known=is_known)
+        self._queue.offer(message, stamp_ns, age_is_known=self._clocks.is_age_known(stamp_ns, self._now_ns()))
 
     def forget_images(self) -> None:
         """Leave out the images that wait."""
@@ -237,17 +233,19 @@ class Session:
         self._ask_for_turn()  # behind the other sessions' turns
 
     def _do(self, commands: list[Command], image: QueuedImage | None) -> None:
-        image_rgb = self._read(image) if image is not None else None
+        image_rgb = self._reader.read(image) if image is not None else None
+        if image_rgb is not None:
+            self._frame_size = (image_rgb.shape[0], image_rgb.shape[1])  # the next prompts are for
         for command in commands:
             self._carry_out(command)
         if image is None:
             return
-        self._follow_time(image)
-        if image_rgb is None:
-            return  # counted by ``_read``
-        if self.enabled:
+        self._registry.follow(image.timeline)
+        if image.back_s:
+            self._restart(image.back_s)
+        if image_rgb is not None and self.enabled:
             self._track(image, image_rgb)
-        else:
+        elif image_rgb is not None:  # else the reader has counted it
             self._stats.note_skipped()
 
     def _carry_out(self, command: Command) -> None:
@@ -282,32 +280,6 @@ class Session:
         self._publishing.close()
 
     # An image, on the model thread -----------------------------------------------------------------------------------
-
-    def _follow_time(self, image: QueuedImage) -> None:
-        """Restart when the image brings a jump back in time; objects that saw only images of its time have no past."""
-        if image.timeline != self._timeline:
-            self._timeline = image.timeline
-            self._older_ids = self._registry.seen_ids()
-        if image.back_s:
-            self._restart(image.back_s)
-
-    def _read(self, image: QueuedImage) -> NDArray[np.uint8] | None:
-        """The image's pixels, whose size the next prompts are for; None when it is not to be processed."""
-        limit_s = self._parameters().max_image_age_s
-        age_s = (self._now_ns() - image.stamp_ns) / 1e9
-        if limit_s and image.stamp_ns and age_s > limit_s:
-            self._stats.note_too_old(age_s, limit_s)
-            return None
-        try:
-            image_rgb = self._decode(image.message)
-        except ValueError as error:
-            self._stats.note_failure(f"image rejected: {error}", with_traceback=False)
-            return None
-        except Exception as error:
-            self._stats.note_failure(f"image could not be read: {type(error).__name__}: {error}")
-            return None
-        self._frame_size = (image_rgb.shape[0], image_rgb.shape[1])
-        return image_rgb
 
     def _track(self, image: QueuedImage, image_rgb: NDArray[np.uint8]) -> None:
         """Track all objects into the image, and hand the result on."""
@@ -395,7 +367,7 @@ class Session:
     def _restart(self, back_s: float) -> None:
         """Time has jumped back: objects of before go, as with a reset, those that have no past stay."""
         why = f"image stamps went back by {back_s:.2f} s (a bag that starts again?): tracking is reset"
-        kept = self._registry.restart(self._older_ids)
+        kept = self._registry.restart()
         if kept:
             why += f"; {', '.join(kept)} had not seen an image of before and stay"
         logger.warning("%s", why)

@@ -14,6 +14,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sam2_ros.session.parameters import NodeParameters
 from sam2_ros.session.stamps import TimeJumpDetector
 from sam2_ros.session.stats import StatsCollector
@@ -228,6 +231,44 @@ class WorkQueue:
             self._commands.clear()
             self._images.clear()
         fail_all((command.done for command in left), SessionStoppedError(reason))
+
+
+class ImageReader:
+    """Makes pixels of queued images, on the model thread; those that are not to be processed are counted.
+
+    Args:
+        decode: makes (H, W, 3) uint8 RGB of an image message, ValueError when it cannot.
+        parameters: the current ones.
+        stats: counts.
+        now_ns: the clock that stamps are compared with.
+    """
+
+    def __init__(
+        self,
+        decode: Callable[[Any], NDArray[np.uint8]],
+        parameters: Callable[[], NodeParameters],
+        stats: StatsCollector,
+        now_ns: Callable[[], int],
+    ) -> None:
+        self._decode = decode
+        self._parameters = parameters
+        self._stats = stats
+        self._now_ns = now_ns
+
+    def read(self, image: QueuedImage) -> NDArray[np.uint8] | None:
+        """(H, W, 3) RGB; None when the image is too old or cannot be read."""
+        limit_s = self._parameters().max_image_age_s
+        age_s = (self._now_ns() - image.stamp_ns) / 1e9
+        if limit_s and image.stamp_ns and age_s > limit_s:
+            self._stats.note_too_old(age_s, limit_s)
+            return None
+        try:
+            return self._decode(image.message)
+        except ValueError as error:
+            self._stats.note_failure(f"image rejected: {error}", with_traceback=False)
+        except Exception as error:
+            self._stats.note_failure(f"image could not be read: {type(error).__name__}: {error}")
+        return None
 
 
 def fail_all(futures: Iterable[Future[Any]], error: Exception) -> None:

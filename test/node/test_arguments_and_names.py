@@ -20,7 +20,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from sam2_ros.node.conversions import array_to_image
-from sam2_ros.node.diagnostics import NameWatch
+from sam2_ros.node.graph import NameWatch
 from sam2_ros.node.ros_parameters import describe_unknown, unknown_overrides
 from sam2_ros.node.sam2_node import Sam2Node, main
 

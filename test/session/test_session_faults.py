@@ -165,7 +165,15 @@ def test_images_that_stay_too_old_are_logged_now_and_then(caplog: pytest.LogCapt
 
 @pytest.mark.parametrize(
     ("stamps_s", "resets"),
-    [([5, 5, 5], 0), ([0, 0, 0], 0), ([5, 0, 5.1], 0), ([5, 4.9, 5], 0), ([5, 5000, 5.1, 5.2], 0), ([5, 1, 1.1], 1), ([5, 1, 5.1], 0)],
+    [
+        ([5, 5, 5], 0),
+        ([0, 0, 0], 0),
+        ([5, 0, 5.1], 0),
+        ([5, 4.9, 5], 0),
+        ([5, 5000, 5.1, 5.2], 0),
+        ([5, 1, 1.1], 1),
+        ([5, 1, 5.1], 0),
+    ],
     ids=["duplicated", "zero", "one zero", "out of order", "far future", "backwards", "one backwards"],
 )
 def test_stamps(make_rig: Callable[..., SessionRig], stamps_s: list[float], resets: int) -> None:

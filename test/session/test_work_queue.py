@@ -219,9 +219,7 @@ def test_without_room_for_a_result_commands_are_taken_and_images_wait() -> None:
 
 def test_whoever_may_take_is_told_of_images_and_commands_with_no_lock_held() -> None:
     seen: list[bool] = []
-    queue = WorkQueue(
-        StatsCollector(lambda: 0.0), NodeParameters, lambda: seen.append(queue.has_work(with_image=True))
-    )
+    queue = WorkQueue(StatsCollector(lambda: 0.0), NodeParameters, lambda: seen.append(queue.has_work(with_image=True)))
     queue.offer("image", 0)
     queue.take()
     queue.submit(lambda: None)

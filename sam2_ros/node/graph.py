@@ -1,0 +1,83 @@
+"""The node's neighbours in the ROS graph that get in its way: nodes of its name, second publishers of its inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from rclpy.lifecycle import LifecycleNode
+
+
+class NameWatch:
+    """Looks for other nodes of the domain that have this node's full name, and says so in the log once."""
+
+    def __init__(self, node: LifecycleNode) -> None:
+        self._node = node
+        self._said = 0
+
+    def count(self) -> int:
+        """How many others there are."""
+        known = self._node.get_node_names_and_namespaces()
+        return max(known.count((self._node.get_name(), self._node.get_namespace())) - 1, 0)
+
+    def look(self) -> str:
+        """What it means that there are some, and what to do; empty when there are none."""
+        count, said = self.count(), self._said
+        self._said = count
+        if not count:
+            return ""
+        others = "another node is" if count == 1 else f"{count} other nodes are"
+        text = (
+            f"{others} called {self._node.get_fully_qualified_name()} in this ROS domain: services answer from either "
+            "and outputs come twice. End one, or start it in a namespace of its own (one that was killed is seen for "
+            "some seconds more)"
+        )
+        if count > said:
+            self._node.get_logger().warning(text)
+        return text
+
+
+class PublisherWatch:
+    """Looks for topics that the node takes images from and that have several publishers, and says so in the log once.
+
+    A publisher counts when it is there at two looks in a row: a driver that is started again is there twice for a
+    moment.
+    """
+
+    def __init__(self, node: LifecycleNode, topics: Callable[[], Iterable[str]]) -> None:
+        self._node = node
+        self._topics = topics
+        self._before: dict[str, list[str]] = {}
+        self._said: dict[str, list[str]] = {}
+
+    def look(self) -> str:
+        """Which topics these are, and what to do; empty when there are none."""
+        found = {topic: self._publishers(topic) for topic in self._topics()}
+        found = {topic: names for topic, names in found.items() if len(names) > 1}
+        lasting = {topic: names for topic, names in found.items() if topic in self._before}
+        self._before = found
+        texts = {
+            topic: f"{len(names)} publishers on {topic} ({', '.join(names)}): their images are taken for those of one "
+            "camera, one after the other. End one of them, or remap it"
+            for topic, names in lasting.items()
+        }
+        for topic, text in texts.items():
+            if self._said.get(topic) != lasting[topic]:
+                self._node.get_logger().warning(text)
+        self._said = lasting
+        return "; ".join(texts.values())
+
+    def _publishers(self, topic: str) -> list[str]:
+        if self._node.count_publishers(topic) < 2:  # the usual case is cheap
+            return []
+        infos = self._node.get_publishers_info_by_topic(topic)
+        return sorted(f"{info.node_namespace.rstrip('/')}/{info.node_name}" for info in infos)
+
+
+class GraphWatch:
+    """All that is wrong with the node's neighbours, in one sentence for ``/diagnostics``."""
+
+    def __init__(self, node: LifecycleNode, topics: Callable[[], Iterable[str]]) -> None:
+        self._watches = (NameWatch(node), PublisherWatch(node, topics))
+
+    def look(self) -> str:
+        return "; ".join(text for text in [watch.look() for watch in self._watches] if text)

@@ -1,0 +1,89 @@
+"""Stamps and publishers that disagree, as the node tells of them in its messages, log and diagnostics."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
+
+from sam2_ros.msg import TrackedObjectArray
+from sam2_ros.node.conversions import array_to_image, ns_to_stamp
+from sam2_ros.session.stamps import LASTING_S
+
+
+def an_image(stamp: Time) -> Image:
+    return array_to_image(np.zeros((8, 10, 3), np.uint8), "rgb8", Header(frame_id="camera", stamp=stamp))
+
+
+def statuses_of(rig: Any) -> list[DiagnosticStatus]:
+    found: list[DiagnosticStatus] = []
+    rig.peer.create_subscription(DiagnosticArray, "/diagnostics", lambda message: found.extend(message.status), 10)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("use_sim_time", "offset_s", "expected"),
+    [
+        (False, -1e6, "1000000.0 s behind this node's clock"),
+        (False, 30.0, "s ahead of this node's clock"),
+        (True, 0.0, "no /clock has come"),
+    ],
+)
+def test_an_age_by_another_clock_is_not_told(
+    make_ros_rig: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    use_sim_time: bool,
+    offset_s: float,
+    expected: str,
+) -> None:
+    monkeypatch.setattr("sam2_ros.session.stamps.LASTING_S", LASTING_S / 20)
+    rig = make_ros_rig(use_sim_time=use_sim_time)
+    rig.start()
+    objects, statuses = rig.collect(TrackedObjectArray, "objects"), statuses_of(rig)
+    images = rig.publisher(Image, "image", qos_profile_sensor_data)
+
+    def told() -> bool:
+        images.publish(an_image(ns_to_stamp(time.time_ns() + round(offset_s * 1e9))))
+        return bool(objects) and any("this node's clock" in s.message or "/clock" in s.message for s in statuses)
+
+    rig.spin_until(told, "diagnostics say so")
+    status = statuses[-1]
+    values = {pair.key: pair.value for pair in status.values}
+    assert status.level == DiagnosticStatus.WARN and values["age p95 [ms]"] == ""
+    assert expected in f"{status.message} {capfd.readouterr().err}" and {each.age_ms for each in objects} == {0.0}
+
+
+def test_an_age_by_the_same_clock_is_told(make_ros_rig: Callable[..., Any]) -> None:
+    rig = make_ros_rig()
+    rig.start()
+    objects = rig.collect(TrackedObjectArray, "objects")
+    images = rig.publisher(Image, "image", qos_profile_sensor_data)
+    images.publish(an_image(ns_to_stamp(time.time_ns())))
+    rig.spin_until(lambda: bool(objects), "objects come")
+    assert objects[0].age_ms > 0 and rig.node._session.clock_trouble == ""
+
+
+@pytest.mark.parametrize(("kind", "topic"), [(Image, "image"), (CameraInfo, "camera_info")])
+def test_two_publishers_on_one_topic_are_named(
+    make_ros_rig: Callable[..., Any], capfd: pytest.CaptureFixture[str], kind: Any, topic: str
+) -> None:
+    rig = make_ros_rig()
+    rig.start()
+    statuses = statuses_of(rig)
+    publishers = [rig.publisher(kind, topic, qos_profile_sensor_data) for _ in range(2)]
+    rig.spin_until(lambda: any("2 publishers" in status.message for status in statuses), "diagnostics say so")
+    said = f"2 publishers on /{topic} (/peer, /peer): their images are taken for those of one camera"
+    assert statuses[-1].level == DiagnosticStatus.WARN and said in statuses[-1].message
+    assert capfd.readouterr().err.count(said) == 1
+    rig.peer.destroy_publisher(publishers[0])
+    statuses.clear()
+    rig.spin_until(lambda: any("publishers" not in status.message for status in statuses), "it is over")
