@@ -38,7 +38,6 @@ from sam2_ros.session.parameters import NodeParameters
 from sam2_ros.session.persistence import SessionFileError
 from sam2_ros.session.results import PromptTicket, PromptWaiters, PublishingThread, TrackedImage
 from sam2_ros.session.segmentation import Segmentation, SegmentationQueue, SegmentRequest, Slices, segment_in_slices
-from sam2_ros.session.stamps import ClockWatch, describe_two_clocks
 from sam2_ros.session.stats import SessionStats, StatsCollector
 from sam2_ros.session.work_queue import Command, ImageReader, QueuedImage, SessionStoppedError, WorkQueue
 from sam2_ros.tracking.concurrency import TaskThread
@@ -95,8 +94,7 @@ class Session:
         self._model_thread = model_thread or TaskThread()
         self._turn_lock = threading.Lock()
         self._turn: Future[None] | None = None  # asked for, or being taken
-        self._queue = WorkQueue(self._stats, parameters, self._ask_for_turn, clock)
-        self._clocks = ClockWatch(clock)
+        self._queue = WorkQueue(self._stats, parameters, self._ask_for_turn, clock, now_ns)
         self._publishing = PublishingThread(self._publish_result, self._ask_for_turn, self._fail)
 
     # Called from any thread ------------------------------------------------------------------------------------------
@@ -119,7 +117,7 @@ class Session:
 
     def offer(self, message: Any, stamp_ns: int) -> None:
         """Queue ``message`` as the next image, or leave it out; see ``WorkQueue``. Never blocks on the model."""
-        self._queue.offer(message, stamp_ns, age_is_known=self._clocks.is_age_known(stamp_ns, self._now_ns()))
+        self._queue.offer(message, stamp_ns)
 
     def forget_images(self) -> None:
         """Leave out the images that wait."""
@@ -194,8 +192,7 @@ class Session:
     @property
     def clock_trouble(self) -> str:
         """What is wrong with the stamps of the images; empty when nothing is."""
-        apart_s = self._queue.two_clocks_s
-        return describe_two_clocks(apart_s) if apart_s else self._clocks.trouble
+        return self._queue.clock_trouble
 
     @property
     def failure(self) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam2_ros.session.parameters import NodeParameters
-from sam2_ros.session.stamps import TimeJumpDetector
+from sam2_ros.session.stamps import ClockWatch, TimeJumpDetector, describe_two_clocks
 from sam2_ros.session.stats import StatsCollector
 
 logger = logging.getLogger(__name__)
@@ -59,6 +59,7 @@ class WorkQueue:
         parameters: the current ones, read for every image.
         on_work: called, without a lock held, after something was queued.
         clock: seconds, for arrivals and ``max_rate_hz``.
+        now_ns: the clock that stamps are compared with.
     """
 
     def __init__(
@@ -67,8 +68,10 @@ class WorkQueue:
         parameters: Callable[[], NodeParameters],
         on_work: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
+        now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._stats = stats
+        self._now_ns = now_ns
         self._parameters = parameters
         self._on_work = on_work
         self._clock = clock
@@ -77,6 +80,7 @@ class WorkQueue:
         self._commands: deque[Command] = deque()
         self._taken: QueuedImage | None = None  # the last one
         self._time_jumps = TimeJumpDetector()
+        self._clocks = ClockWatch(clock)
         self._back_s = 0.0  # of a jump that the next image to be queued brings
         self._next_due_s = self._accepted_s = -float("inf")
         self._overflowing = False
@@ -92,7 +96,7 @@ class WorkQueue:
         """Why nothing is accepted any more; empty while the queue is open."""
         return self._closed
 
-    def offer(self, message: Any, stamp_ns: int, *, age_is_known: bool = True) -> None:
+    def offer(self, message: Any, stamp_ns: int) -> None:
         """Queue an image; it, or one that waits, is left out where the parameters say so. Never blocks."""
         self._stats.note_received()
         parameters = self._parameters()
@@ -104,7 +108,8 @@ class WorkQueue:
             reading = self._time_jumps.observe(stamp_ns, arrival_s)
             if reading.back_s:
                 self._mark_jump(reading.timeline, reading.back_s)
-            image = QueuedImage(message, stamp_ns, arrival_s, reading.timeline, age_is_known=age_is_known)
+            is_known = self._clocks.is_age_known(stamp_ns, self._now_ns())
+            image = QueuedImage(message, stamp_ns, arrival_s, reading.timeline, age_is_known=is_known)
             if not self._is_due(arrival_s, parameters.max_rate_hz):
                 self._stats.note_skipped()
             else:
@@ -148,10 +153,11 @@ class WorkQueue:
             self._images = deque(replace(image, back_s=0.0) for image in self._images)
 
     @property
-    def two_clocks_s(self) -> float:
-        """How far apart [s] the two times are between which the stamps alternate; 0 when they do not."""
+    def clock_trouble(self) -> str:
+        """What is wrong with the stamps; empty when nothing is."""
         with self._lock:
-            return self._time_jumps.two_clocks_s(self._clock())
+            apart_s = self._time_jumps.two_clocks_s(self._clock())
+            return describe_two_clocks(apart_s) if apart_s else self._clocks.trouble
 
     def _is_due(self, now_s: float, max_rate_hz: float) -> bool:
         """Whether an image of now keeps the mean rate below the limit."""

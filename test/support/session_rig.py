@@ -42,7 +42,8 @@ class SessionRig:
     def __init__(self, tracker: Any, model_thread: TaskThread | None = None, **values: object) -> None:
         """``values``: of parameters. ``publish_gate`` holds the publishing thread until it is set."""
         self.tracker = tracker
-        self.now_ns = 0
+        self.now_ns = 0  # the node's clock; 0: it shows the stamp of the latest image
+        self._latest_ns = 0
         self.passed_s = 0.0  # beside what really passes
         self.events: list[Event] = []
         self.published: list[TrackingView] = []
@@ -60,7 +61,7 @@ class SessionRig:
             notify=self.events.append,
             parameters=lambda: parameters,
             model_thread=model_thread,
-            now_ns=lambda: self.now_ns,
+            now_ns=lambda: self.now_ns or self._latest_ns,
             clock=lambda: time.monotonic() + self.passed_s,
         )
         self.session.start()
@@ -87,7 +88,8 @@ class SessionRig:
         self.offer_pixels(pixels, f"header {value}", stamp_s)
 
     def offer_pixels(self, pixels: np.ndarray | None, header: str = "", stamp_s: float = 1.0) -> None:
-        self.session.offer(SimpleNamespace(header=header, pixels=pixels), round(stamp_s * SECOND))
+        self._latest_ns = round(stamp_s * SECOND)
+        self.session.offer(SimpleNamespace(header=header, pixels=pixels), self._latest_ns)
 
     def show(self, pixels: np.ndarray, stamp_s: float) -> TrackingView:
         """Offer an image and wait for its result."""
