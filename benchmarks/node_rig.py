@@ -186,7 +186,7 @@ class NodeClient:
         self.spin_until(future.done, within_s, f"an answer of {name}")
         answer = future.result()
         if not getattr(answer, "success", True):
-            raise BenchmarkError(f"{name} refuses: {answer.message}")
+            raise BenchmarkError(f"{name} rejects the request: {answer.message}")
         return answer
 
     def wait_for_node(self) -> None:

@@ -131,7 +131,7 @@ class SizeBench:
         request = [Parameter(RATE_PARAMETER, value=rate_hz).to_parameter_msg()]
         (result,) = self._client.call(SetParameters, f"{CAMERA}/set_parameters", parameters=request).results
         if not result.successful:
-            raise BenchmarkError(f"the camera refuses {rate_hz:g} Hz: {result.reason}")
+            raise BenchmarkError(f"the camera rejects {rate_hz:g} Hz: {result.reason}")
 
     def _run(self, rate_hz: float, prompt_ms: Sequence[float]) -> Run:
         say(f"{self._size}: {self._args.frames} images at {rate_hz:.1f} Hz")

@@ -290,7 +290,7 @@ def why_pending(session: Session, waited_s: float) -> str:
     behind = session.view.frames_behind
     if behind and session.enabled:
         frames = ", ".join(f"{object_id} by {count}" for object_id, count in behind.items())
-        return f"; not yet brought up to now within {waited_s:g} s, behind are (images): {frames}"
+        return f"; not yet replayed up to the newest image after {waited_s:g} s, images behind: {frames}"
     reason = f"; no image was processed within {waited_s:g} s, the objects are PENDING"
     if not session.enabled:
         return f"{reason}: tracking is disabled, call ~/enable"

@@ -80,7 +80,7 @@ class NodeParameters:
     compile: bool = _parameter(False, "Compile the model while configuring: minutes, for faster steps on a GPU.")
     num_threads: int = _parameter(
         0,
-        "CPU threads of the model, of all `cameras` of the process; 0 = as many as PyTorch likes.",
+        "CPU threads of the model, of all `cameras` of the process; 0 = PyTorch's default.",
         minimum=0,
         maximum=256,
     )
@@ -153,8 +153,8 @@ class NodeParameters:
     )
     catchup_budget_ms: float = _parameter(
         30.0,
-        "Time per image for bringing objects up to now whose prompt was for a past image [ms]; at least two images are "
-        "gone through in any case.",
+        "Time per image for replaying objects with a prompt for a past image up to the newest one [ms]; at least two "
+        "images are replayed in any case.",
         minimum=0.0,
         maximum=10000.0,
     )

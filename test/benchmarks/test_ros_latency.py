@@ -164,5 +164,5 @@ def test_a_bad_option_of_the_node_is_told_with_its_reason(
     options = ("--size", "64x48", "--device", "cpu", "--node-module", "sam2_ros.node.sam2_node")
     done = run_with_tiny_node("ros_latency.py", *options, "--checkpoint", "no_such_weights.pt")
     assert done.returncode == 1
-    assert "ros_latency: /sam2_node/list_objects refuses: not configured" in done.stderr
+    assert "ros_latency: /sam2_node/list_objects rejects the request: not configured" in done.stderr
     assert "no_such_weights.pt" in done.stderr.splitlines()[-1]

@@ -163,7 +163,7 @@ def test_while_it_is_brought_up_to_now_the_caller_is_told_by_how_much(ros_rig: A
     response = ros_rig.call(
         RefineObject, "refine_object", prompt=click("mug", action=Prompt.REFINE), wait=True, timeout_s=0.05
     )
-    assert response.success and "behind are (images): mug by 7" in response.message
+    assert response.success and "images behind: mug by 7" in response.message
 
 
 def test_out_of_sight_an_object_has_no_mask_and_no_box(ros_rig: Any) -> None:
