@@ -145,7 +145,7 @@ class RecordingWriter:
         if jpeg is None:
             image_bgr = cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR)
             jpeg = cv2.imencode(".jpg", image_bgr, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))[1].tobytes()
-        (self._partial / "frames" / frame_file_name(self.frame_count)).write_bytes(jpeg)
+        self._frame_path(self.frame_count).write_bytes(jpeg)
         self.frame_count += 1
         self.source_indices.append(source_index)
         if stamp_ns is not None:
@@ -154,6 +154,9 @@ class RecordingWriter:
             self.frame_ids.append(frame_id)
         if name is not None:
             self.frame_names.append(name)
+
+    def _frame_path(self, index: int) -> Path:
+        return self._partial / "frames" / frame_file_name(index)
 
     def finish(
         self,
