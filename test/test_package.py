@@ -23,7 +23,7 @@ MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 
 # Modules that every layer may use: they import nothing beside the standard library.
-SHARED_MODULES = ("heap", "log_throttle", "regular_files", "resources", "saved_values")
+SHARED_MODULES = ("heap", "log_throttle", "regular_files", "resources", "saved_values", "torch_files")
 
 # Which other layers a layer may import. The layers that do not depend on ROS, or on files and cameras, can only be used
 # and tested without them as long as this holds. `commands` starts processes of `node` and does not import it.

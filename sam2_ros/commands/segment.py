@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -103,9 +104,12 @@ def _prompted(
     predictor: ImagePredictor, image_rgb: NDArray[np.uint8], specs: list[PromptSpec], names: list[str]
 ) -> list[_Thing]:
     """One mask per prompt."""
-    from sam2_ros.tracking.prompts import make_prompt
+    from sam2_ros.tracking.prompts import clipping_note, fit_to_image, make_prompt
 
     prompts = [make_prompt(spec.points, spec.labels, spec.box) for spec in specs]
+    for name, prompt in zip(names, prompts, strict=True):
+        if note := clipping_note(prompt, fit_to_image(prompt, *image_rgb.shape[:2])):
+            print(f"sam2-ros segment: {name}: {note}", file=sys.stderr)
     predictor.set_image(image_rgb)
     return [
         _Thing(name, float(found.scores[0]), found.masks[0], {})
@@ -181,7 +185,7 @@ def _write_rle(path: Path, image: Path, image_rgb: NDArray[np.uint8], things: li
 def _overlay(
     image_rgb: NDArray[np.uint8], things: list[_Thing], numbers_hw: NDArray[np.uint16], with_tags: bool
 ) -> NDArray[np.uint8]:
-    from sam2_ros.tracking.overlay import draw_overlay
+    from sam2_ros.tracking.overlay import draw_overlay, short_name
     from sam2_ros.tracking.transforms import centroid_xy, tight_box_xyxy
     from sam2_ros.tracking.types import FrameResult, ObjectState, TrackedMask
 
@@ -193,4 +197,8 @@ def _overlay(
         shown.append(
             TrackedMask(thing.name, number, state, thing.score, thing.score, mask, int(mask.sum()), box, centre)
         )
-    return draw_overlay(image_rgb, FrameResult(0, tuple(shown), numbers_hw, 0.0), with_tags=with_tags)
+
+    def tag(thing: TrackedMask) -> str:
+        return f"{short_name(thing)} {thing.score:.2f}" + ("" if thing.box_xyxy else " covered")  # nothing is tracked
+
+    return draw_overlay(image_rgb, FrameResult(0, tuple(shown), numbers_hw, 0.0), tag=tag if with_tags else None)

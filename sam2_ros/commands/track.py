@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -163,6 +164,9 @@ def _loop(
         tally.add(result)
         if result.rejected:
             raise ValueError("; ".join(f"prompt of {object_id}: {why}" for object_id, why in result.rejected))
+        for object_id, note in result.notes:
+            progress.clear()
+            print(f"sam2-ros track: {object_id}: {note}", file=sys.stderr)
         for output in outputs:
             output.write(image.image_rgb, result, tally.fps)
         progress("", count, total)

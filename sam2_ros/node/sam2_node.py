@@ -88,7 +88,9 @@ class Sam2Node(LifecycleNode):
         self.left_behind = False  # whether a thread still computes at shutdown
         self._depth = DepthSource(self._current_parameters, self._waiting_ns)
         self._guard = ros_parameters.ParameterGuard(self, is_configured=lambda: self._session is not None)
-        self._requests = Services(self, self._session_or_reason, self._current_parameters)
+        self._requests = Services(
+            self, self._session_or_reason, self._current_parameters, is_active=lambda: self._watch is not None
+        )
         self._full_name = self.get_fully_qualified_name()
         graph = GraphWatch(self, self._image_topics)
         self._reporter = DiagnosticsReporter(self._full_name.strip("/"), self._current_parameters, graph.look)

@@ -59,13 +59,18 @@ FILE_TIMEOUT_S = 60.0  # reading or writing a session
 class Services:
     """The node's service servers.
 
-    ``session`` returns the running session, or the reason why there is none.
+    ``session`` returns the running session, or the reason why there is none; ``is_active`` whether images reach it.
     """
 
     def __init__(
-        self, node: LifecycleNode, session: Callable[[], Session | str], parameters: Callable[[], NodeParameters]
+        self,
+        node: LifecycleNode,
+        session: Callable[[], Session | str],
+        parameters: Callable[[], NodeParameters],
+        is_active: Callable[[], bool],
     ) -> None:
         self._node = node
+        self._is_active = is_active
         self._get_session = session
         self._parameters = parameters
         self._group = ReentrantCallbackGroup()
@@ -181,15 +186,22 @@ class Services:
         if request.wait and any(outcome.accepted for outcome in outcomes):
             view = await self._until(ticket.first_view, deadline_s - time.monotonic())
             if view is not None:
-                outcomes = [rejected_by_image(outcome, view) for outcome in outcomes]
+                outcomes = [judged_by_image(outcome, view) for outcome in outcomes]
             else:
-                view, hint = session.view, why_pending(session, limit_s)
+                view, hint = session.view, why_pending(session, limit_s, self._why_deaf(session))
             accepted_ids = {outcome.object_id for outcome in outcomes if outcome.accepted}
             shown = replace(view, objects=tuple(o for o in view.objects if o.tracked.object_id in accepted_ids))
             response.objects = self._to_message(shown, with_masks=True)
         response.success = all(outcome.accepted for outcome in outcomes)
         response.message = summarize(outcomes) + hint
         return outcomes
+
+    def _why_deaf(self, session: Session) -> str:
+        """Why no image can reach the session, and what to do; empty when images can."""
+        if not self._is_active():
+            name = self._node.get_fully_qualified_name()
+            return f"the node is inactive: ros2 lifecycle set {name} activate"
+        return "" if session.enabled else "tracking is disabled: call ~/enable"
 
     def _to_message(self, view: TrackingView, *, with_masks: bool) -> TrackedObjectArray:
         now_ns = self._node.get_clock().now().nanoseconds
@@ -202,7 +214,10 @@ class Services:
 
     async def _segment_image(self, session: Session, request: Any, response: Any) -> None:
         limit_s = self._timeout_s(request.timeout_s)
-        answer = await self._until(session.segment(read_request(request)), limit_s)
+        wanted = read_request(request)
+        if wanted.image_rgb is None and session.view.image_rgb is None and (why := self._why_deaf(session)):
+            raise NoAnswerError(f"no camera image has been processed yet, and {why}; or send an image with the request")
+        answer = await self._until(session.segment(wanted), limit_s)
         if answer is None:
             raise NoAnswerError(f"not done within {limit_s:g} s; ask again with a longer timeout_s")
         fill_response(response, answer)
@@ -285,15 +300,15 @@ def busy(waited_s: float) -> str:
     return f"the model was busy for {waited_s:g} s; nothing was changed. Try again, or raise service_timeout_s"
 
 
-def why_pending(session: Session, waited_s: float) -> str:
-    """Why no first mask came in time, for the caller."""
+def why_pending(session: Session, waited_s: float, why_deaf: str) -> str:
+    """Why no first mask came in time, for the caller. ``why_deaf``: why no image can come, empty when images can."""
     behind = session.view.frames_behind
-    if behind and session.enabled:
+    if behind and not why_deaf:
         frames = ", ".join(f"{object_id} by {count}" for object_id, count in behind.items())
         return f"; not yet replayed up to the newest image after {waited_s:g} s, images behind: {frames}"
     reason = f"; no image was processed within {waited_s:g} s, the objects are PENDING"
-    if not session.enabled:
-        return f"{reason}: tracking is disabled, call ~/enable"
+    if why_deaf:
+        return f"{reason}: {why_deaf}"
     stats = session.stats()
     if stats.too_old_s:
         return f"{reason}: the newest was {stats.too_old_s:.2f} s old, more than max_image_age_s"
@@ -316,20 +331,24 @@ def read_correction(message: Prompt) -> PromptRequest | PromptOutcome:
     return read
 
 
-def rejected_by_image(outcome: PromptOutcome, view: TrackingView) -> PromptOutcome:
-    """An accepted prompt becomes a rejected one where it did not fit the first image, or where its object is gone."""
+def judged_by_image(outcome: PromptOutcome, view: TrackingView) -> PromptOutcome:
+    """An accepted prompt becomes a rejected one where it did not fit the first image, or where its object is gone; one
+    that was made to fit it says so."""
     rejected = dict(view.result.rejected) if view.result is not None else {}
     is_there = any(item.tracked.object_id == outcome.object_id for item in view.objects)
-    if not outcome.accepted or (is_there and outcome.object_id not in rejected):
+    if not outcome.accepted:
         return outcome
+    if is_there and outcome.object_id not in rejected:
+        notes = dict(view.result.notes) if view.result is not None else {}
+        return replace(outcome, note=outcome.note or notes.get(outcome.object_id, ""))
     error = rejected.get(outcome.object_id, "the object was removed before an image came; add it again")
     return PromptOutcome(accepted=False, error=error, object_id=outcome.object_id, label=0)
 
 
 def summarize(outcomes: list[PromptOutcome]) -> str:
     accepted = sum(outcome.accepted for outcome in outcomes)
-    rejected = [f"{o.object_id or 'a new object'}: {o.error}" for o in outcomes if not o.accepted]
-    return "; ".join([f"{accepted} of {len(outcomes)} prompt(s) accepted", *rejected])
+    said = [f"{o.object_id or 'a new object'}: {o.error or o.note}" for o in outcomes if o.error or o.note]
+    return "; ".join([f"{accepted} of {len(outcomes)} prompt(s) accepted", *said])
 
 
 def read_request(message: Any) -> SegmentRequest:
@@ -355,7 +374,7 @@ def fill_response(response: Any, answer: Segmentation) -> None:
     response.header = answer.header if isinstance(answer.header, Header) else Header()
     response.width, response.height = answer.width, answer.height
     response.masks = [_mask_to_message(thing, response.header) for thing in answer.things]
-    response.success, response.message = True, f"{len(answer.things)} mask(s)"
+    response.success, response.message = True, "; ".join([f"{len(answer.things)} mask(s)", *answer.notes])
 
 
 def _mask_to_message(thing: SegmentedThing, header: Header) -> SegmentedMask:

@@ -71,7 +71,7 @@ class EventSource:
                 continue
             self._known.setdefault(outcome.object_id, _Known(outcome.label))
             kind, text = _BY_ACTION[request.action]
-            self._emit(Event(kind, text, outcome.object_id, outcome.label))
+            self._emit(Event(kind, _with_note(text, outcome.note), outcome.object_id, outcome.label))
 
     def rejected(self, object_id: str, why: str, header: Any = None) -> None:
         """A prompt was rejected. From any thread."""
@@ -107,6 +107,8 @@ class EventSource:
         """An image was processed."""
         for object_id, why in view.result.rejected if view.result is not None else ():
             self.rejected(object_id, why, view.header)
+        # Notes made by the image itself: those of prompts that were given before its size was known.
+        notes = dict(view.result.notes) if view.result is not None else {}
         for item in view.objects:
             tracked = item.tracked
             known = self._known.setdefault(tracked.object_id, _Known(tracked.label))
@@ -116,9 +118,15 @@ class EventSource:
             found = _transition(before, tracked.state, known.has_entered)
             known.has_entered |= tracked.state is ObjectState.TRACKED
             if found is not None:
-                self._emit(Event(*found, tracked.object_id, tracked.label, view.header))
+                kind, text = found
+                note = notes.get(tracked.object_id, "") if before is ObjectState.PENDING else ""
+                self._emit(Event(kind, _with_note(text, note), tracked.object_id, tracked.label, view.header))
         there = {item.tracked.object_id for item in view.objects}
         self._known = {object_id: known for object_id, known in self._known.items() if object_id in there}
+
+
+def _with_note(text: str, note: str) -> str:
+    return f"{text}; {note}" if note else text
 
 
 def _transition(before: ObjectState, now: ObjectState, has_entered: bool) -> tuple[EventType, str] | None:

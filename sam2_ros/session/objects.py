@@ -74,6 +74,7 @@ class PromptOutcome:
     error: str  # "" when accepted
     object_id: str  # "" when a nameless prompt was rejected
     label: int  # 0 when rejected
+    note: str = ""  # what was changed to make it fit the image, such as a clipped box
 
 
 class TrackerLike(Protocol):
@@ -84,6 +85,8 @@ class TrackerLike(Protocol):
     @property
     def model_name(self) -> str: ...
     def label_of(self, object_id: str) -> int: ...
+    @property
+    def notes(self) -> tuple[tuple[str, str], ...]: ...
     @property
     def frames_behind(self) -> Mapping[str, int]: ...
     def add_prompt(
@@ -172,8 +175,10 @@ class ObjectRegistry:
             try:
                 if uses[request.object_id] > 1:
                     raise PromptError(f"{uses[request.object_id]} prompts for {request.object_id!r} at once: send one")
+                known_notes = len(self._tracker.notes)
                 object_id, label = self.accept_prompt(request, frame_size)
-                outcomes.append(PromptOutcome(True, "", object_id, label))
+                note = "; ".join(text for _, text in self._tracker.notes[known_notes:])
+                outcomes.append(PromptOutcome(True, "", object_id, label, note))
             except PromptError as error:
                 outcomes.append(PromptOutcome(False, str(error), request.object_id, 0))
         return tuple(outcomes)

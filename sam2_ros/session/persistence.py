@@ -23,6 +23,7 @@ from sam2_ros.saved_values import (
     check_list,
     check_sendable_text,
 )
+from sam2_ros.torch_files import failed_writes_as_os_errors, why_unreadable
 
 LARGEST_BYTES = 4 << 30  # largest memory that reading a file may take
 FORMAT = "sam2_ros session 1"
@@ -127,7 +128,8 @@ def write_session(path: Path, saved: Mapping[str, Any], *, overwrite: bool) -> N
         handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".part", dir=path.parent)
         aside = Path(name)
         with os.fdopen(handle, "wb") as file:
-            torch.save(dict(saved), file)
+            with failed_writes_as_os_errors(file) as target:
+                torch.save(dict(saved), target)
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)
@@ -161,8 +163,7 @@ def read_session(path: Path) -> Mapping[str, Any]:
     except OSError as error:
         raise SessionFileError(f"{path} could not be read: {error}") from error
     except Exception as error:  # zipfile, pickle and torch have many ways to say it
-        text = str(error).partition("\n")[0]
-        raise SessionFileError(f"{path} is not a session or damaged ({type(error).__name__}: {text})") from error
+        raise SessionFileError(f"{path} is not a session or damaged ({why_unreadable(error)})") from error
     if not isinstance(plain, dict):
         raise SessionFileError(f"{path} is not a session: expected a dict, got {type(plain).__name__}")
     return plain

@@ -65,6 +65,7 @@ class Segmentation:
     height: int
     width: int
     things: tuple[SegmentedThing, ...]  # by prompt, then best first
+    notes: tuple[str, ...] = ()  # what was changed to make prompts fit the image, such as a clipped box
 
 
 Slices = Generator[Any, None, Segmentation]  # after every ``yield`` something else may use the network
@@ -87,12 +88,14 @@ def segment_in_slices(predictor: ImagePredictor, request: SegmentRequest, newest
             f"everything = {str(request.everything).lower()}"
         )
     height, width = image_rgb.shape[:2]
+    notes: tuple[str, ...] = ()
     if request.everything:
         things = yield from _everything(predictor, image_rgb)
     else:
-        prompts = [_read(number, prompt, (height, width)) for number, prompt in enumerate(request.prompts)]
-        things = yield from _prompted(predictor, image_rgb, prompts, request.multimask)
-    return Segmentation(header, height, width, things)
+        read = [_read(number, prompt, (height, width)) for number, prompt in enumerate(request.prompts)]
+        notes = tuple(note for _, note in read if note)
+        things = yield from _prompted(predictor, image_rgb, [prompt for prompt, _ in read], request.multimask)
+    return Segmentation(header, height, width, things, notes)
 
 
 def _everything(
@@ -123,15 +126,18 @@ def _prompted(
     return tuple(sorted(things, key=lambda thing: thing.prompt_index))  # stable: best first stays
 
 
-def _read(number: int, request: PromptRequest, image_size: tuple[int, int]) -> Prompt:
-    from sam2_ros.tracking.prompts import fit_to_image, make_prompt
+def _read(number: int, request: PromptRequest, image_size: tuple[int, int]) -> tuple[Prompt, str]:
+    """The prompt for this image, and what was changed to make it fit."""
+    from sam2_ros.tracking.prompts import clipping_note, fit_to_image, make_prompt
 
     try:
         given = request.in_pixels(image_size)
         prompt = make_prompt(given.points_xy, given.point_labels, given.box_xyxy, given.mask)
-        return fit_to_image(prompt, *image_size)
+        fitted = fit_to_image(prompt, *image_size)
     except PromptError as error:
         raise PromptError(f"prompts[{number}]: {error}") from None
+    note = clipping_note(prompt, fitted)
+    return fitted, f"prompts[{number}]: {note}" if note else ""
 
 
 def _cropped(number: int, prediction: ImagePrediction) -> Iterator[SegmentedThing]:

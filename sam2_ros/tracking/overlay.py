@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -99,8 +100,22 @@ def label_color_rgb(label: int) -> tuple[int, int, int]:
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
+def tag_of_tracked(tracked: TrackedMask) -> str:
+    """Id, state and score of a tracked object."""
+    return f"{short_name(tracked)} {ObjectState(tracked.state).name} {tracked.score:.2f}"
+
+
+def short_name(tracked: TrackedMask) -> str:
+    """The object's id, cut to what a tag has room for."""
+    name = tracked.object_id
+    return name if len(name) <= MAX_ID_CHARACTERS else name[: MAX_ID_CHARACTERS - 2] + ".."
+
+
 def draw_overlay(
-    image_rgb: NDArray[np.uint8], result: FrameResult, status: str | None = None, with_tags: bool = True
+    image_rgb: NDArray[np.uint8],
+    result: FrameResult,
+    status: str | None = None,
+    tag: Callable[[TrackedMask], str] | None = tag_of_tracked,
 ) -> NDArray[np.uint8]:
     """Draw ``result`` on a copy of its image.
 
@@ -110,7 +125,7 @@ def draw_overlay(
         image_rgb: (H, W, 3) uint8 RGB; not changed.
         result: what ``Tracker.step`` returned for this image; its masks are (H, W).
         status: optional line for the upper left corner, for example ``"12.3 fps"``.
-        with_tags: False omits the text about objects, of which there may be too many.
+        tag: the text about an object; None omits it, where there may be too many objects.
 
     Returns:
         (H, W, 3) uint8 RGB, a new array.
@@ -129,10 +144,10 @@ def draw_overlay(
     taken: list[_Box] = []
     if status:
         taken.append(_draw_tag(canvas, status, (0, 0), _STATUS_TEXT_RGB, style))
-    if with_tags:
-        _draw_hidden_list(canvas, hidden, style, taken)
+    if tag is not None:
+        _draw_hidden_list(canvas, [(tag(each), label_color_rgb(each.label)) for each in hidden], style, taken)
         for tracked in visible:
-            _draw_object_tag(canvas, tracked, style, taken)
+            _draw_object_tag(canvas, tracked, tag(tracked), style, taken)
     return canvas
 
 
@@ -153,17 +168,11 @@ def _draw_mask(canvas: NDArray[np.uint8], tracked: TrackedMask) -> None:
     cv2.drawContours(canvas, contours, -1, color, OUTLINE_PX, cv2.LINE_8)
 
 
-def _tag_text(tracked: TrackedMask) -> str:
-    name = tracked.object_id
-    if len(name) > MAX_ID_CHARACTERS:
-        name = name[: MAX_ID_CHARACTERS - 2] + ".."
-    return f"{name} {ObjectState(tracked.state).name} {tracked.score:.2f}"
-
-
-def _draw_object_tag(canvas: NDArray[np.uint8], tracked: TrackedMask, style: _TagStyle, taken: list[_Box]) -> None:
+def _draw_object_tag(
+    canvas: NDArray[np.uint8], tracked: TrackedMask, text: str, style: _TagStyle, taken: list[_Box]
+) -> None:
     """Put the tag above the object, or at the nearest free place inside the image."""
     assert tracked.box_xyxy is not None
-    text = _tag_text(tracked)
     width, height = style.size_px(text)
     x0, y0, x1, y1 = tracked.box_xyxy
     wanted = [(x0, y0 - height - 2), (x0, y1 + 2), (x0, y0 + 2), (x1 + 2, y0), (x0 - width - 2, y0)]
@@ -174,9 +183,10 @@ def _draw_object_tag(canvas: NDArray[np.uint8], tracked: TrackedMask, style: _Ta
 
 
 def _draw_hidden_list(
-    canvas: NDArray[np.uint8], hidden: list[TrackedMask], style: _TagStyle, taken: list[_Box]
+    canvas: NDArray[np.uint8], hidden: list[tuple[str, tuple[int, int, int]]], style: _TagStyle, taken: list[_Box]
 ) -> None:
-    lines = [(_tag_text(t), label_color_rgb(t.label)) for t in hidden[:MAX_LISTED_OBJECTS]]
+    """Texts with their colours."""
+    lines = hidden[:MAX_LISTED_OBJECTS]
     if len(hidden) > MAX_LISTED_OBJECTS:
         lines.append((f"and {len(hidden) - MAX_LISTED_OBJECTS} more not visible", _STATUS_TEXT_RGB))
     bottom = canvas.shape[0]

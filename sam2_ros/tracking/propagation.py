@@ -22,15 +22,17 @@ from torch import Tensor
 from sam2_ros.heap import retried_out_of_memory
 from sam2_ros.model.sam2 import SAM2, MaskPrediction, MemoryTokens
 from sam2_ros.tracking.memory_bank import BankPolicy, FrameMemory, gather_tokens, stack_tokens
-from sam2_ros.tracking.prompts import (
-    AcceptedPrompt,
-    Prompt,
-    clipping_note,
-    fit_to_image,
-    since_replaced,
-    to_model_points,
+from sam2_ros.tracking.prompts import AcceptedPrompt, Prompt, fit_to_image, since_replaced, to_model_points
+from sam2_ros.tracking.state import (
+    Frame,
+    InputFrame,
+    PastFrame,
+    PrefetchedImage,
+    RawFrame,
+    StreamState,
+    Track,
+    note_clipping,
 )
-from sam2_ros.tracking.state import Frame, InputFrame, PastFrame, PrefetchedImage, RawFrame, StreamState, Track
 from sam2_ros.tracking.transforms import image_to_input, logits_to_image_size, mask_to_input
 from sam2_ros.tracking.types import ObjectState, PromptAction, PromptError
 from sam2_ros.tracking.zoom.views import through_window, window_after, window_in_frame
@@ -338,8 +340,7 @@ def reject_unfit_prompts(state: StreamState, height: int, width: int) -> None:
             _reject_prompts(state, object_id, str(error))
             continue
         for before, after in zip(given, fitted, strict=True):
-            if note := clipping_note(before.prompt, after.prompt):
-                logger.info("%s: %s", object_id, note)
+            note_clipping(state, object_id, before.prompt, after.prompt)
         state.waiting[object_id] = fitted
 
 

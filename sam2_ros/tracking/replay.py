@@ -13,9 +13,18 @@ import time
 from dataclasses import replace
 
 from sam2_ros.heap import retried_out_of_memory
-from sam2_ros.tracking.prompts import AcceptedPrompt, Prompt, clipping_note, fit_to_image
+from sam2_ros.tracking.prompts import AcceptedPrompt, Prompt, fit_to_image
 from sam2_ros.tracking.propagation import Engine, advance_in_windows
-from sam2_ros.tracking.state import Replay, StreamState, Track, frame_of_index, frame_of_stamp, reach
+from sam2_ros.tracking.state import (
+    KEEP_MORE,
+    Replay,
+    StreamState,
+    Track,
+    frame_of_index,
+    frame_of_stamp,
+    note_clipping,
+    reach,
+)
 from sam2_ros.tracking.types import PromptAction, PromptError
 
 logger = logging.getLogger(__name__)
@@ -45,10 +54,10 @@ def resolve_action(state: StreamState, object_id: str, prompt: Prompt, action: P
         every = ", ".join(state.tracks) or "none"
         raise PromptError(f"no object {object_id!r} to {action.name.lower()}; known: {every}")
     if action is PromptAction.ADD and state.next_label > MAX_LABEL:
-        raise PromptError(f"{object_id}: all labels up to {MAX_LABEL} have been given; reset starts again at 1")
+        raise PromptError(f"all labels up to {MAX_LABEL} have been given; reset starts again at 1")
     if action is not PromptAction.REFINE and not prompt.shows_object:
         start = "is new" if action is PromptAction.ADD else "is to be replaced"
-        raise PromptError(f"{object_id} {start}: expected at least one point labelled 1, a box or a mask")
+        raise PromptError(f"the object {start}: expected at least one point labelled 1, a box or a mask")
     return action
 
 
@@ -91,15 +100,14 @@ def accept_prompt(
     size = next_size if is_next else state.past[index].size
     if size is not None:
         fitted = fit_to_image(prompt, *size)
-        if note := clipping_note(prompt, fitted):
-            logger.info("%s: %s", object_id, note)
+        note_clipping(state, object_id, prompt, fitted)
         prompt = fitted
     if action is PromptAction.ADD:
         state.tracks[object_id] = Track(object_id, state.next_label)
         state.next_label += 1
     earlier = state.waiting.get(object_id, ()) if is_next else state.prompts_of(object_id, index)
     if len(earlier) >= _MAX_PROMPTS:
-        raise PromptError(f"{object_id}: frame {index} already has {len(earlier)} prompts, all that it can take")
+        raise PromptError(f"frame {index} already has {len(earlier)} prompts, all that it can take")
     state.prompts_given += 1
     given = (*earlier, AcceptedPrompt(state.prompts_given, action, prompt))
     if is_next:
@@ -107,7 +115,7 @@ def accept_prompt(
         return
     track = state.tracks[object_id] if action is PromptAction.ADD else track_before(state, object_id, index)
     if track is None:
-        raise PromptError(f"{object_id} did not exist yet in frame {index}: expected a later frame")
+        raise PromptError(f"it did not exist yet in frame {index}: expected a later frame")
     roll_back(state, track, index, given)
 
 
@@ -145,13 +153,13 @@ def _latest_prompt(state: StreamState, object_id: str) -> tuple[AcceptedPrompt, 
     gone = state.out_of_reach.get(object_id) if replay is None else replay.out_of_reach
     if gone is not None and (latest is None or gone.number > latest.number):
         raise PromptError(
-            f"{object_id}: its latest prompt was for frame {gone.frame_index}, and {reach(state.past)}; REPLACE it, "
-            "or keep more (buffer_frames)"
+            f"nothing to undo: its latest prompt was for frame {gone.frame_index}, and {reach(state.past)}; "
+            f"REPLACE it, or {KEEP_MORE}"
         )
     if latest is None:
-        raise PromptError(f"{object_id}: nothing to undo: none of its prompts is known any more")
+        raise PromptError("nothing to undo: none of its prompts is known any more")
     if latest.action is PromptAction.ADD:
-        raise PromptError(f"{object_id}: nothing to undo: it has only its first prompt; remove the object instead")
+        raise PromptError("nothing to undo: it has only its first prompt; remove the object instead")
     return latest, index
 
 

@@ -6,6 +6,7 @@ the tracker unchanged.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,11 +19,15 @@ from torch import Tensor
 
 from sam2_ros.model.sam2 import SAM2, ImageFeatures
 from sam2_ros.tracking.memory_bank import BankPolicy, FrameMemory, MemorySelection
-from sam2_ros.tracking.prompts import AcceptedPrompt
+from sam2_ros.tracking.prompts import AcceptedPrompt, Prompt, clipping_note
 from sam2_ros.tracking.types import ObjectState, PromptError
 from sam2_ros.tracking.zoom.window import Window
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
+
+KEEP_MORE = "keep more images (prompt_buffer_s of the node, buffer_frames of load_tracker)"
 
 
 @dataclass(frozen=True)
@@ -211,6 +216,13 @@ def _without(mapping: Mapping[str, T], object_ids: Collection[str]) -> dict[str,
     return {key: value for key, value in mapping.items() if key not in object_ids}
 
 
+def note_clipping(state: StreamState, object_id: str, given: Prompt, fitted: Prompt) -> None:
+    """Report it with the next result, and log it, when a box was clipped."""
+    if note := clipping_note(given, fitted):
+        state.notes += ((object_id, note),)
+        logger.info("%s: %s", object_id, note)
+
+
 def frame_of_index(past: Mapping[int, PastFrame], next_frame: int, frame_index: int) -> int:
     """``frame_index``, if a prompt can be applied to it: the next frame or one in the buffer.
 
@@ -224,7 +236,7 @@ def frame_of_index(past: Mapping[int, PastFrame], next_frame: int, frame_index: 
     latest = next_frame - 1
     raise PromptError(
         f"frame {frame_index} is too old: it came {latest - frame_index} frames before the latest ({latest}), and "
-        f"{reach(past)}; prompt a later frame, or keep more (buffer_frames)"
+        f"{reach(past)}; prompt a later frame, or {KEEP_MORE}"
     )
 
 
@@ -247,7 +259,7 @@ def frame_of_stamp(past: Mapping[int, PastFrame], next_frame: int, latest_s: flo
         seconds = f", {latest_s - min(times_s.values()):.2f} s" if times_s else ""
         raise PromptError(
             f"the image is too old: taken {latest_s - stamp_s:.2f} s before the latest, and {reach(past)}{seconds}; "
-            "prompt a newer image, or keep more (buffer_frames)"
+            f"prompt a newer image, or {KEEP_MORE}"
         )
     return min(times_s, key=lambda index: abs(times_s[index] - stamp_s))
 
@@ -292,6 +304,7 @@ class StreamState:
     replays: dict[str, Replay] = field(default_factory=dict)  # of the objects that are behind
     out_of_reach: dict[str, OutOfReach] = field(default_factory=dict)
     rejected: tuple[tuple[str, str], ...] = ()  # (object_id, reason), reported with the next result
+    notes: tuple[tuple[str, str], ...] = ()  # (object_id, what was changed to make its prompt fit), as ``rejected``
     next_frame: int = 0
     next_label: int = 1
     prompts_given: int = 0

@@ -97,6 +97,11 @@ class Tracker:
         state = self._state
         return {object_id: state.next_frame - replay.next_index for object_id, replay in state.replays.items()}
 
+    @property
+    def notes(self) -> tuple[tuple[str, str], ...]:
+        """(object_id, what was changed) of the prompts accepted since the last image; as in the next result."""
+        return self._state.notes
+
     def image_predictor(self) -> ImagePredictor:
         """A predictor for single images that shares the network and leaves the tracked objects alone."""
         return ImagePredictor(self._engine.model)
@@ -269,7 +274,7 @@ class Tracker:
         reject_unfit_prompts(state, height, width)
         advanced = propagate(self._engine, state, image, stamp_s, self._buffer_frames)
         result = build_result(state, advanced, (height, width), started)
-        state.rejected = ()
+        state.rejected = state.notes = ()
         self._state = state
         return result
 
@@ -321,7 +326,8 @@ def build_result(state: StreamState, advanced: Advanced, size_hw: tuple[int, int
 
     labels_hw = label_image(full_size(), [track.label for track in segmented], height, width)
     inference_ms = (time.perf_counter() - started_s) * 1e3
-    return FrameResult(state.next_frame - 1, tuple(objects.values()), labels_hw, inference_ms, state.rejected)
+    shown = tuple(objects.values())
+    return FrameResult(state.next_frame - 1, shown, labels_hw, inference_ms, state.rejected, state.notes)
 
 
 def _tracked_mask(

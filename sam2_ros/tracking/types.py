@@ -60,6 +60,7 @@ class FrameResult:
     rejected: tuple[tuple[str, str], ...] = field(
         default=()
     )  # (object_id, reason) of prompts that could not be applied
+    notes: tuple[tuple[str, str], ...] = ()  # (object_id, what was changed) of prompts accepted since the last image
 
     def __getitem__(self, object_id: str) -> TrackedMask:
         for tracked in self.objects:

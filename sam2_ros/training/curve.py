@@ -24,6 +24,7 @@ from sam2_ros.data.files.sequences import LabelledImage
 from sam2_ros.evaluation.images import MIN_AREA_PX, click_ious
 from sam2_ros.evaluation.presence import PresenceCounts, evaluate_presence
 from sam2_ros.evaluation.presence_scenes import synthetic_cut_scenes, synthetic_scenes
+from sam2_ros.torch_files import why_unreadable
 from sam2_ros.training.config import TrainConfig
 from sam2_ros.training.held_out import held_out_images, held_out_of_run
 
@@ -80,9 +81,19 @@ def _when(config: TrainConfig, out: Path, weights: str) -> CurvePoint:
         step = int(numbered[1])
         seconds = _seconds_at(out / "log.csv", step)
     else:
-        state = torch.load(out / "last.pt", map_location="cpu", weights_only=True, mmap=True)
-        step, seconds = state["step"], state["seconds"]
+        step, seconds = _latest(out / "last.pt")
     return CurvePoint(weights, config.steps_before + step, config.hours_before + seconds / 3600, {})
+
+
+def _latest(path: Path) -> tuple[int, float]:
+    """Step and training time of a run's newest state."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return int(state["step"]), float(state["seconds"])
+    except OSError:
+        raise
+    except Exception as error:  # of the file's reader, or of a name that is not there
+        raise ValueError(f"{path}: expected the state of a training run ({why_unreadable(error)})") from error
 
 
 def _seconds_at(path: Path, step: int) -> float:

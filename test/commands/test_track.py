@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -191,3 +192,22 @@ def test_progress_counts_to_where_it_ends(
     limit = [] if max_frames is None else ["--max-frames", str(max_frames)]
     assert main(["track", str(images), "--prompt", "6,6", "--out", str(tmp_path / "out"), *limit]) == 0
     assert shown[-1] == (total, total), "with its rate tqdm makes the time to go of the total"
+
+
+def test_what_was_changed_of_a_prompt_is_said(
+    images: Path,
+    tmp_path: Path,
+    made: list,
+    colour_tracker_class: type,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    step = colour_tracker_class.step
+
+    def with_note(self: object, image: object) -> object:
+        result = step(self, image)
+        return replace(result, notes=(("block", "the box is clipped"),) if result.frame_index == 0 else ())
+
+    monkeypatch.setattr(colour_tracker_class, "step", with_note)
+    assert main(["track", str(images), "--prompt", "block:2,2,16,14", "--out", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().err.splitlines().count("sam2-ros track: block: the box is clipped") == 1

@@ -23,7 +23,7 @@ from std_srvs.srv import SetBool
 
 from sam2_ros.msg import Prompt, TrackedObjectArray
 from sam2_ros.node.conversions import array_to_image
-from sam2_ros.srv import AddObjects, ListObjects
+from sam2_ros.srv import AddObjects, ListObjects, SegmentImage
 
 OK, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
@@ -242,3 +242,18 @@ def test_the_cores_log_goes_to_the_nodes_logger(
     monkeypatch.setattr(type(rig.node.get_logger()), "warning", lambda self, text, **_: logged.append(text))
     logging.getLogger("sam2_ros.tracking.somewhere").warning("%d frames", 3)
     assert logged == ["3 frames"]
+
+
+@pytest.mark.parametrize("is_active", [False, True])
+def test_who_waits_for_an_image_that_cannot_come_hears_why(make_ros_rig: Callable[..., Any], is_active: bool) -> None:
+    rig = make_ros_rig(autostart=False)
+    assert rig.node.trigger_configure() == OK
+    if is_active:
+        assert rig.node.trigger_activate() == OK
+        assert rig.call(SetBool, "enable", data=False).success
+    why = "tracking is disabled: call ~/enable" if is_active else "is inactive: ros2 lifecycle set /sam2_node activate"
+    prompt = Prompt(object_id="mug", box_xyxy=[1.0, 2.0, 5.0, 6.0])
+    added = rig.call(AddObjects, "add_objects", prompts=[prompt], wait=True, timeout_s=0.01)
+    assert added.success and why in added.message
+    segmented = rig.call(SegmentImage, "segment_image", prompts=[prompt])
+    assert not segmented.success and why in segmented.message

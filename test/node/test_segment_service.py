@@ -98,3 +98,10 @@ def test_bad_requests_are_rejected_with_the_reason(ros_rig: Any, fields: dict[st
     response = ros_rig.call(SegmentImage, "segment_image", **{"image": image, "timeout_s": 20.0, **fields})
     assert not response.success and why in response.message
     assert (len(response.masks), response.width, response.height) == (0, 0, 0)
+
+
+def test_a_box_that_is_clipped_is_said(ros_rig: Any) -> None:
+    boxes = [Prompt(box_xyxy=[10.0, 10.0, 40.0, 40.0]), Prompt(box_xyxy=[-5.0, 10.0, 90.0, 40.0])]
+    response = segment(ros_rig, *boxes, image=array_to_image(PIXELS, "rgb8", HEADER))
+    clipped = "prompts[1]: the box [-5.0, 10.0, 90.0, 40.0] reaches outside the image and is clipped to [0.0,"
+    assert response.success and response.message.startswith(f"2 mask(s); {clipped}")

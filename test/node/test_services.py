@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from geometry_msgs.msg import Point
 
 from sam2_ros.msg import Prompt
-from sam2_ros.node.services import read_request, rejected_by_image
-from sam2_ros.session.objects import PromptOutcome, TrackingView
+from sam2_ros.node.services import judged_by_image, read_request, summarize
+from sam2_ros.session.objects import ObjectView, PromptOutcome, TrackingView
 from sam2_ros.srv import SegmentImage
-from sam2_ros.tracking.types import PromptError
+from sam2_ros.tracking.types import FrameResult, ObjectState, PromptError, TrackedMask
 
 
 def test_who_waits_for_an_object_that_was_removed_meanwhile_hears_so() -> None:
     accepted = PromptOutcome(accepted=True, error="", object_id="mug", label=1)
     empty = TrackingView(header=None, stamp_ns=1, image_rgb=None, result=None, objects=(), frames_dropped=0)
-    outcome = rejected_by_image(accepted, empty)
+    outcome = judged_by_image(accepted, empty)
     assert (outcome.accepted, outcome.object_id, outcome.label) == (False, "mug", 0)
     assert "removed before an image came" in outcome.error
 
@@ -25,3 +26,24 @@ def test_a_call_has_a_limited_number_of_prompts() -> None:
     with pytest.raises(PromptError, match="prompts: expected at most 256 in a call, got 257"):
         read_request(SegmentImage.Request(prompts=prompts))
     assert len(read_request(SegmentImage.Request(prompts=prompts[1:])).prompts) == 256
+
+
+@pytest.mark.parametrize(
+    ("outcome", "said"),
+    [
+        (PromptOutcome(True, "", "mug", 1), "1 of 1 prompt(s) accepted"),
+        (PromptOutcome(True, "", "mug", 1, "the box is clipped"), "1 of 1 prompt(s) accepted; mug: the box is clipped"),
+        (PromptOutcome(False, "empty prompt", "", 0), "0 of 1 prompt(s) accepted; a new object: empty prompt"),
+    ],
+)
+def test_a_summary_says_what_was_changed_and_what_was_rejected(outcome: PromptOutcome, said: str) -> None:
+    assert summarize([outcome]) == said
+
+
+def test_what_the_first_image_changed_is_said_to_who_waits_for_it() -> None:
+    accepted = PromptOutcome(accepted=True, error="", object_id="mug", label=1)
+    mask = np.zeros((4, 4), np.bool_)
+    tracked = TrackedMask("mug", 1, ObjectState.TRACKED, 0.9, 0.9, mask, 0, None, None)
+    result = FrameResult(0, (tracked,), mask.astype(np.uint8), 1.0, notes=(("mug", "the box is clipped"),))
+    view = TrackingView(None, 1, np.zeros((4, 4, 3), np.uint8), result, (ObjectView(tracked, "", 1, 1),), 0)
+    assert judged_by_image(accepted, view).note == "the box is clipped"

@@ -34,7 +34,7 @@ class Told:
             SimpleNamespace(tracked=SimpleNamespace(object_id=object_id, label=1, state=state))
             for object_id, state in states.items()
         ]
-        result = SimpleNamespace(rejected=rejected)
+        result = SimpleNamespace(rejected=rejected, notes=())
         self.source.observed(SimpleNamespace(objects=objects, result=result, header=header))  # type: ignore[arg-type]
 
     def kinds(self) -> list[EventType]:
@@ -139,3 +139,13 @@ def test_memory_is_bounded_by_what_is_tracked(told: Told) -> None:
         told.show(**{f"object_{number}": TRACKED})
         told.events.clear()
     assert len(told.source._known) == 1
+
+
+def test_what_was_changed_of_a_prompt_is_said_once() -> None:
+    events: list[Event] = []
+    source = EventSource(events.append)
+    source.prompted(
+        [PromptRequest("mug"), PromptRequest("tin")],
+        [PromptOutcome(True, "", "mug", 1, "the box is clipped"), PromptOutcome(True, "", "tin", 2)],
+    )
+    assert [event.message for event in events] == ["added; the box is clipped", "added"]

@@ -149,7 +149,7 @@ def test_images_that_are_all_too_old_are_a_warning_until_one_is_not(
     now_s += TOO_OLD_S
     assert status().level == DiagnosticStatus.WARN and status("inactive").level == DiagnosticStatus.OK
     assert "the newest is 1.90 s old, max_image_age_s is 0.5" in status().message and "use_sim_time" in status().message
-    assert "the newest was 1.90 s old" in why_pending(rig.session, 2.0)
+    assert "the newest was 1.90 s old" in why_pending(rig.session, 2.0, "")
     rig.offer(2, stamp_s=9.9)
     rig.settle()
     assert status().message == "active" and rig.session.stats().skipped == 2

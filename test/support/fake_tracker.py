@@ -44,6 +44,10 @@ class FakeTracker:
         return self._labels[object_id]
 
     @property
+    def notes(self) -> tuple[tuple[str, str], ...]:
+        return ()
+
+    @property
     def frames_behind(self) -> dict[str, int]:
         return self.behind
 

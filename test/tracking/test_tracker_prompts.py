@@ -74,7 +74,7 @@ def test_an_object_does_not_start_from_a_negative_click_alone(tracker: Tracker, 
     if action is PromptAction.REPLACE:
         tracker.add_prompt("mug", **CLICK)
         tracker.step(FRAMES[0])
-    with pytest.raises(PromptError, match=r"mug is .*: expected at least one point labelled 1, a box or a mask"):
+    with pytest.raises(PromptError, match=r"the object is .*: expected at least one point labelled 1, a box or a mask"):
         tracker.add_prompt("mug", points=[[5, 5]], labels=[0], action=action)
 
 
@@ -222,3 +222,17 @@ def test_cleared_frame_that_is_too_old_to_count_as_tracked_is_let_go(tracker: Tr
     tracker.clear_prompts("mug", 6)
     memory = tracker._state.tracks["mug"].recent[6]
     assert memory.spatial_bchw is None, "at frame 12 only maps of frames 9 to 11 are attended to"
+
+
+def test_a_clipped_box_is_noted_when_it_is_clipped_and_in_the_next_result(model: SAM2) -> None:
+    tracker = Tracker(model, buffer_frames=4)
+    tracker.add_prompt("early", box=[-5, 10, 40, 40])
+    assert tracker.notes == ()  # the image's size is not known yet
+    (early,) = tracker.step(FRAMES[0]).notes
+    assert early[0] == "early" and "is clipped to [0.0, 10.0, 40.0, 40.0]" in early[1]
+    tracker.add_prompt("next", box=[10, 10, 20, 20])
+    assert tracker.notes == ()
+    tracker.add_prompt("late", box=[10, 10, 900, 40], frame_index=0)
+    assert [object_id for object_id, _ in tracker.notes] == ["late"]
+    assert tracker.step(FRAMES[1]).notes != () and tracker.notes == ()
+    assert tracker.step(FRAMES[2]).notes == ()
