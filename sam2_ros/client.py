@@ -100,7 +100,7 @@ class Sam2Client:
         self._clients: dict[str, Any] = {}
         self._pending: list[_Request] = []
         self._subscribed: set[str] = set()
-        self._closed = False
+        self._closed = ""  # why nothing is answered any more
         self._executor = SingleThreadedExecutor(context=context)
         self._executor.add_node(self._node)
         self._node.create_timer(POLL_S, self._look_after_requests, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -115,15 +115,10 @@ class Sam2Client:
 
     def close(self) -> None:
         """End the thread, the iterators and the calls that wait."""
-        with self._lock:
-            self._closed = True
-            requests, self._pending = self._pending, []
-        self._streams.close()
+        self._end("the client was closed")
         self._executor.shutdown()
         if threading.current_thread() is not self._thread:
-            self._thread.join()
-        for request in requests:
-            request.fail("the client was closed")
+            self._thread.join(ANSWER_MARGIN_S)
         if self._node.context.ok():
             self._node.destroy_node()
         if self._owned_context is not None:
@@ -305,7 +300,7 @@ class Sam2Client:
     def _open_stream(self, masks: bool) -> ResultStream:
         with self._lock:
             if self._closed:
-                raise Sam2Error("the client was closed")
+                raise Sam2Error(self._closed)
         stream = self._streams.open(masks)
         self._subscribe("objects", TrackedObjectArray, self._streams.put_objects)
         if masks:
@@ -336,7 +331,7 @@ class Sam2Client:
         end_s = time.monotonic() + limit_s + ANSWER_MARGIN_S
         with self._lock:
             if self._closed:
-                raise Sam2Error("the client was closed")
+                raise Sam2Error(self._closed)
             full_name = self._resolve_service(f"{self._target}/{name}")
             if name not in self._clients:
                 self._clients[name] = self._node.create_client(kind, full_name, qos_profile=SERVICE_QOS)
@@ -363,6 +358,17 @@ class Sam2Client:
             if self._node.context.ok() and not self._closed:
                 raise
             # The ROS context was shut down during a call.
+        finally:  # whoever waits would wait for ever
+            self._end("ROS was shut down")
+
+    def _end(self, why: str) -> None:
+        """End the iterators, and the calls that wait and all later ones with the reason."""
+        with self._lock:
+            self._closed = self._closed or why
+            requests, self._pending = self._pending, []
+        self._streams.close()
+        for request in requests:
+            request.fail(self._closed)
 
 
 class _Request:
@@ -371,14 +377,18 @@ class _Request:
     def __init__(self, name: str, client: Any, request: Any, end_s: float, read: Callable[[Any], Any]) -> None:
         self.name, self.end_s, self.sent = name, end_s, False
         self.future: Future[Any] = Future()
+        self._call: Any = None  # rclpy's future, once sent
         self._client, self._request, self._read = client, request, read
 
     def send_if_possible(self) -> None:
         if not self.sent and not self.future.done() and self._client.service_is_ready():
             self.sent = True
-            self._client.call_async(self._request).add_done_callback(self._answer)
+            self._call = self._client.call_async(self._request)
+            self._call.add_done_callback(self._answer)
 
     def fail(self, reason: str) -> None:
+        if self._call is not None:
+            self._client.remove_pending_request(self._call)  # rclpy would keep it for ever
         if not self.future.done() and self.future.set_running_or_notify_cancel():
             self.future.set_exception(Sam2Error(f"{self.name}: {reason}"))
 

@@ -279,6 +279,36 @@ def test_closing_ends_iterators_and_calls_that_wait(robot: Robot) -> None:
             call()
 
 
+def test_nothing_is_kept_of_calls_that_were_not_answered(robot: Robot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sam2_ros.client.ANSWER_MARGIN_S", 0.0)
+    robot.rig.tracker.gate.clear()
+    robot.show()
+    assert robot.rig.tracker.in_step.wait(DEADLINE_S)
+    with Sam2Client(robot.rig.peer, timeout_s=DEADLINE_S) as sam2:
+        sam2.list()  # the services are there
+        sam2._timeout_s = 0.05
+        with pytest.raises(Sam2Error, match="no answer in time"):
+            sam2.clear()
+        assert not sam2._clients["clear"]._pending_requests
+        robot.rig.tracker.gate.set()
+
+
+def test_the_end_of_ros_ends_iterators_and_calls_that_wait(robot: Robot) -> None:
+    """They wait for a thread that has ended then."""
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=robot.rig.context.get_domain_id())
+    node = rclpy.create_node("other", context=context)
+    sam2 = Sam2Client(node, target="/nobody", timeout_s=10 * DEADLINE_S)
+    results, waits = sam2.results(), sam2.clear_async()
+    context.shutdown()
+    assert list(results) == []
+    with pytest.raises(Sam2Error, match="ROS was shut down"):
+        waits.result(DEADLINE_S)
+    with pytest.raises(Sam2Error, match="ROS was shut down"):
+        sam2.list()
+    sam2.close()
+
+
 def test_a_relative_target_is_in_the_nodes_namespace_and_follows_its_remappings(ros_rig: Any) -> None:
     context = rclpy.Context()
     remap = ["--ros-args", "-r", "tracker/list_objects:=/sam2_node/list_objects"]

@@ -39,6 +39,7 @@ from sam2_ros.tracking.overlay import color_labels, label_color_rgb
 RELIABILITY = {"reliable": ReliabilityPolicy.RELIABLE, "best_effort": ReliabilityPolicy.BEST_EFFORT}
 MASK_THRESHOLD = 0.5  # a pixel belongs to an object from this probability on
 LARGEST_CLASS_ID = 65534  # uint16, whose last value means "unlabelled"
+EVENTS_WAITING = 1000  # for the executor
 EVENTS_QOS = QoSProfile(
     history=HistoryPolicy.KEEP_LAST,
     depth=50,
@@ -286,7 +287,7 @@ class EventPublisher:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._waiting: deque[Event] = deque()
+        self._waiting: deque[Event] = deque(maxlen=EVENTS_WAITING)  # the latest ones: a flood of bad prompts is one
         self._publisher = self._make_publisher()
         self._wake = node.create_guard_condition(self._publish_waiting)
 

@@ -35,9 +35,9 @@ from sam2_ros.node.conversions import (
 from sam2_ros.session.objects import PromptAction, PromptOutcome, PromptRequest, TrackingView
 from sam2_ros.session.parameters import NodeParameters
 from sam2_ros.session.persistence import SessionFileError, read_session, session_path, write_session
-from sam2_ros.session.segmentation import Segmentation, SegmentedThing, SegmentRequest, TooManyRequestsError
+from sam2_ros.session.segmentation import Segmentation, SegmentedThing, SegmentRequest
 from sam2_ros.session.session import Session
-from sam2_ros.session.work_queue import SessionStoppedError
+from sam2_ros.session.work_queue import SessionStoppedError, TooManyRequestsError
 from sam2_ros.srv import (
     AddObjects,
     Clear,
@@ -54,6 +54,8 @@ from sam2_ros.tracking.types import PromptError
 T = TypeVar("T")
 MAX_TIMEOUT_S = 3600.0
 FILE_TIMEOUT_S = 60.0  # reading or writing a session
+MAX_FILE_ACCESSES = 4  # at once; one that a disk does not answer stays
+BEGUN_TIMEOUT_S = 60.0  # for the end of what can no longer be withdrawn
 
 
 class Services:
@@ -74,6 +76,7 @@ class Services:
         self._get_session = session
         self._parameters = parameters
         self._group = ReentrantCallbackGroup()
+        self._file_accesses: list[Future[Any]] = []  # that have not ended
         self._services = [
             self._serve(AddObjects, "~/add_objects", self._add_objects),
             self._serve(RefineObject, "~/refine_object", self._refine_object),
@@ -112,7 +115,9 @@ class Services:
         if not future.done():
             if future.cancel():
                 return None
-            await self._done_within(future, MAX_TIMEOUT_S)  # it has begun: wait until it is done
+            await self._done_within(future, BEGUN_TIMEOUT_S)
+        if not future.done():
+            raise NoAnswerError(f"begun and not finished within {BEGUN_TIMEOUT_S:g} s: whether it will be is not known")
         return future.result()
 
     async def _done_within(self, future: Future[Any], limit_s: float) -> None:
@@ -134,7 +139,11 @@ class Services:
 
     async def _file_access(self, run: Callable[[], T], path: Path) -> T:
         """What ``run`` returns, beside the executor; a disk that does not answer has ``FILE_TIMEOUT_S``."""
+        self._file_accesses = [each for each in self._file_accesses if not each.done()]
+        if len(self._file_accesses) >= MAX_FILE_ACCESSES:
+            raise NoAnswerError(f"{path}: {len(self._file_accesses)} files are being read or written: ask again later")
         future = in_thread(run)
+        self._file_accesses.append(future)
         await self._done_within(future, FILE_TIMEOUT_S)
         if not future.done():
             raise NoAnswerError(f"{path}: not done within {FILE_TIMEOUT_S:g} s; a file may still be written later")
@@ -150,6 +159,16 @@ class Services:
         if answer is None:
             raise NoAnswerError(busy(limit_s))
         return answer
+
+    async def _freed(self, future: Future[T]) -> T:
+        """The answer of a command that takes work off the model: it is not withdrawn, however late it is."""
+        limit_s = max(self._parameters().service_timeout_s, BEGUN_TIMEOUT_S)
+        await self._done_within(future, limit_s)
+        if not future.done():
+            raise NoAnswerError(
+                f"the model has been busy for {limit_s:g} s; it will be done as soon as the model is free"
+            )
+        return future.result()
 
     def _timeout_s(self, wanted_s: float) -> float:
         return timeout_s(wanted_s, self._parameters().service_timeout_s)
@@ -210,7 +229,7 @@ class Services:
     async def _remove_objects(self, session: Session, request: Any, response: Any) -> None:
         if not request.object_ids:
             raise NoAnswerError("no object_ids: expected at least one; ~/clear removes all objects")
-        self._say_removed(response, await self._answer_of(session.remove(request.object_ids)))
+        self._say_removed(response, await self._freed(session.remove(request.object_ids)))
 
     async def _segment_image(self, session: Session, request: Any, response: Any) -> None:
         limit_s = self._timeout_s(request.timeout_s)
@@ -223,10 +242,10 @@ class Services:
         fill_response(response, answer)
 
     async def _clear(self, session: Session, request: Any, response: Any) -> None:
-        self._say_removed(response, await self._answer_of(session.clear()))
+        self._say_removed(response, await self._freed(session.clear()))
 
     async def _reset(self, session: Session, request: Any, response: Any) -> None:
-        self._say_removed(response, await self._answer_of(session.reset()))
+        self._say_removed(response, await self._freed(session.reset()))
 
     def _say_removed(self, response: Any, removed: tuple[str, ...]) -> None:
         response.removed = list(removed)
@@ -238,7 +257,8 @@ class Services:
         response.success, response.message = True, f"{len(view.objects)} object(s)"
 
     async def _enable(self, session: Session, request: Any, response: Any) -> None:
-        await self._answer_of(session.set_enabled(request.data))
+        changed = session.set_enabled(request.data)
+        await (self._answer_of(changed) if request.data else self._freed(changed))
         response.success, response.message = True, "enabled" if request.data else "disabled; objects are kept"
 
     async def _save_session(self, session: Session, request: Any, response: Any) -> None:
@@ -254,9 +274,8 @@ class Services:
         if not request.path:
             raise NoAnswerError("no path: expected that of a file that ~/save_session wrote")
         path = await self._session_path(request.path)
-        saved = await self._until(in_thread(lambda: read_session(path)), MAX_TIMEOUT_S)
-        assert saved is not None, "reading takes less than MAX_TIMEOUT_S"
-        view = await self._answer_of(session.load(saved, str(path)))
+        saved = await self._file_access(lambda: read_session(path), path)
+        view = await self._freed(session.load(saved, str(path)))
         response.objects = self._to_message(view, with_masks=False)
         response.success, response.message = True, f"{len(view.objects)} object(s) read from {path}"
 

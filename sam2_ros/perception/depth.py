@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam2_ros.image_io.encodings import ImageError, ImageMessage, read_pixels
+from sam2_ros.log_throttle import LogThrottle
 from sam2_ros.perception.camera import CameraInfoMessage, GeometryError, Intrinsics, check_aspect, read_intrinsics
 from sam2_ros.perception.object_geometry import ObjectGeometry, keep_out_mask, measure_object, object_cloud
 from sam2_ros.session.objects import ObjectView, TrackingView
@@ -177,7 +178,7 @@ class DepthSource:
         self._time_jumps = TimeJumpDetector("depth image")
         self._newest_ns = 0
         self._trouble = ""
-        self._told: set[str] = set()
+        self._told = LogThrottle()
 
     def forget(self) -> None:
         """Drop the depth images received so far. The calibration stays: the camera may send it only once."""
@@ -185,7 +186,7 @@ class DepthSource:
         self._time_jumps.forget()
         self._newest_ns = 0
         self._trouble = ""
-        self._told.clear()
+        self._told.forget()
 
     def put_depth(self, stamp_ns: int, message: Any) -> None:
         if self._time_jumps.observe(stamp_ns, self._clock()).back_s:
@@ -237,7 +238,8 @@ class DepthSource:
         if depth_frame != image_frame:
             self._tell_once(
                 f"depth is in frame {depth_frame!r} and the image in {image_frame!r}: positions are wrong unless it is "
-                "aligned with the image all the same"
+                "aligned with the image all the same",
+                kind="depth in another frame",
             )
         depth_m = on_image_grid(read_depth(message, parameters.depth_scale), height, width)
         return SceneDepth(depth_m, self.intrinsics(width, height))
@@ -258,8 +260,7 @@ class DepthSource:
         self._tell_once(f"no positions, sizes and points: {error}", kind)
 
     def _tell_once(self, text: str, kind: str = "") -> None:
-        if (kind or text) not in self._told:
-            self._told.add(kind or text)
+        if self._told.is_due(kind or text):
             logger.warning("%s", text)
 
 

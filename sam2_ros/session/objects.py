@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam2_ros.saved_values import SavedStateError
+from sam2_ros.session.parameters import NodeParameters
 from sam2_ros.session.persistence import SavedObject, SessionFileError, SessionSnapshot
 from sam2_ros.tracking.types import FrameResult, ObjectState, PromptAction, PromptError, TrackedMask
 
@@ -154,12 +155,15 @@ class _Record:
 class ObjectRegistry:
     """Applies prompts and removals to a tracker and remembers class ids and stamps of its objects.
 
-    ``prompts_have_stamps``: a prompt with a stamp is for the image of that time; else every one is for the next image.
+    Args:
+        tracker: on the model thread.
+        parameters: the current ones. Without ``prompt_buffer_s`` stamps of prompts are ignored.
     """
 
-    def __init__(self, tracker: TrackerLike, *, prompts_have_stamps: bool = True) -> None:
+    def __init__(self, tracker: TrackerLike, parameters: Callable[[], NodeParameters] = NodeParameters) -> None:
         self._tracker = tracker
-        self._prompts_have_stamps = prompts_have_stamps
+        self._parameters = parameters
+        self._prompts_have_stamps = parameters().prompt_buffer_s > 0
         self._records: dict[str, _Record] = {}
         self._next_number = 1
         self._timeline = 0  # of the latest image
@@ -223,6 +227,12 @@ class ObjectRegistry:
                 raise PromptError(
                     f"object {request.object_id!r} exists already; use action REFINE to correct it, "
                     "another object_id, or an empty one to have it chosen"
+                )
+            limit = self._parameters().max_objects
+            if limit and len(known) >= limit:
+                raise PromptError(
+                    f"{len(known)} object(s) are tracked and max_objects is {limit}: remove one first, or raise "
+                    "max_objects"
                 )
             return request.object_id or self._new_id()
         if request.object_id not in known:
@@ -311,6 +321,12 @@ class ObjectRegistry:
         """Go on with a saved session. SessionFileError, with nothing changed, when it does not fit."""
         try:
             saved = SessionSnapshot.from_plain(plain)
+            limit = self._parameters().max_objects
+            if limit and len(saved.objects) > limit:
+                raise SessionFileError(
+                    f"the session has {len(saved.objects)} objects and max_objects is {limit}: raise max_objects to "
+                    "load it"
+                )
             self._tracker.load_state(saved.tracker_state)
         except SavedStateError as error:
             raise SessionFileError(f"the session does not fit: {error}") from error

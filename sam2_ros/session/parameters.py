@@ -108,6 +108,14 @@ class NodeParameters:
         "Positions, sizes, markers and points, from `depth` (aligned with the image) and `camera_info`.",
     )
     output_reliability: str = _parameter("reliable", "QoS of published topics.", choices=("reliable", "best_effort"))
+    max_objects: int = _parameter(
+        64,
+        "Objects that may be tracked at once: the time of a step grows with their number. A prompt for one more, and a "
+        "session with more, are rejected; 0 = no limit.",
+        minimum=0,
+        maximum=65535,
+        live=True,
+    )
     lost_after_frames: int = _parameter(
         30, "An object that was not visible for more frames than this is LOST instead of OCCLUDED.", minimum=1
     )

@@ -9,6 +9,9 @@ from dataclasses import dataclass, replace
 
 from sam2_ros.session.objects import PromptOutcome, TrackingView
 from sam2_ros.session.work_queue import fail_all
+from sam2_ros.tracking.types import PromptError
+
+MAX_WAITERS = 256  # for a first mask; without a camera nobody is answered
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,15 @@ class PromptWaiters:
 
     def __init__(self) -> None:
         self._waiting: list[_Waiter] = []
+
+    def check_room(self) -> None:
+        """PromptError when so many wait that none may be added. Those that gave up do not count."""
+        self._waiting = [each for each in self._waiting if not each.future.cancelled()]
+        if len(self._waiting) >= MAX_WAITERS:
+            raise PromptError(
+                f"{len(self._waiting)} requests wait for a first mask already: nothing was changed. Ask again without "
+                "wait, or when images come"
+            )
 
     def add(self, future: Future[TrackingView], object_ids: Collection[str]) -> None:
         self._waiting.append(_Waiter(future, frozenset(object_ids)))

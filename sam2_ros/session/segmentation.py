@@ -9,7 +9,7 @@ import functools
 import logging
 import threading
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from sam2_ros.heap import retried_out_of_memory
 from sam2_ros.session.objects import PromptRequest, TrackingView
-from sam2_ros.session.work_queue import fail_all
+from sam2_ros.session.work_queue import TooManyRequestsError, fail_all
 from sam2_ros.tracking.types import PromptError
 
 if TYPE_CHECKING:
@@ -30,10 +30,6 @@ logger = logging.getLogger(__name__)
 
 MAX_REQUESTS = 4  # that are worked on or wait: the last of more would hear nothing before its time is over
 PROMPTS_PER_SLICE = POINTS_PER_SLICE = 16  # what tracking waits for at most, beside the encoding of the image
-
-
-class TooManyRequestsError(RuntimeError):
-    """The request was refused because so many others wait; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +67,7 @@ class Segmentation:
 Slices = Generator[Any, None, Segmentation]  # after every ``yield`` something else may use the network
 
 
-def segment_in_slices(predictor: ImagePredictor, request: SegmentRequest, newest: TrackingView) -> Slices:
+def segment_in_slices(predictor: ImagePredictor, request: SegmentRequest, newest: Callable[[], TrackingView]) -> Slices:
     """Answer a request.
 
     Raises:
@@ -79,7 +75,8 @@ def segment_in_slices(predictor: ImagePredictor, request: SegmentRequest, newest
     """
     header, image_rgb = request.header, request.image_rgb
     if image_rgb is None:
-        header, image_rgb = newest.header, newest.image_rgb
+        view = newest()
+        header, image_rgb = view.header, view.image_rgb
     if image_rgb is None:
         raise PromptError("no camera image has been processed yet: send an image with the request, or ask again later")
     if request.everything == bool(request.prompts):

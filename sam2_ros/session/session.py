@@ -37,7 +37,7 @@ from sam2_ros.session.objects import (
 from sam2_ros.session.parameters import NodeParameters
 from sam2_ros.session.persistence import SessionFileError
 from sam2_ros.session.results import PromptTicket, PromptWaiters, PublishingThread, TrackedImage
-from sam2_ros.session.segmentation import Segmentation, SegmentationQueue, SegmentRequest, Slices, segment_in_slices
+from sam2_ros.session.segmentation import Segmentation, SegmentationQueue, SegmentRequest, segment_in_slices
 from sam2_ros.session.stats import SessionStats, StatsCollector
 from sam2_ros.session.work_queue import Command, ImageReader, QueuedImage, SessionStoppedError, WorkQueue
 from sam2_ros.tracking.concurrency import TaskThread
@@ -84,7 +84,7 @@ class Session:
         self.events = EventSource(notify)
         self._stats = StatsCollector(clock)
         self._reader = ImageReader(decode, parameters, self._stats, now_ns)
-        self._registry = ObjectRegistry(tracker, prompts_have_stamps=parameters().prompt_buffer_s > 0)
+        self._registry = ObjectRegistry(tracker, parameters)
         self._waiters = PromptWaiters()
         self._segmentations = SegmentationQueue()
         self._frame_size: tuple[int, int] | None = None  # (H, W) of the next image, or of the last one
@@ -136,15 +136,15 @@ class Session:
     def remove(self, object_ids: Iterable[str]) -> Future[tuple[str, ...]]:
         """Remove all of these objects or, with a PromptError, none; the removed ids."""
         wanted = tuple(object_ids)
-        return self._queue.submit(lambda: self._remove(wanted))
+        return self._queue.submit(lambda: self._remove(wanted), frees=True)
 
     def clear(self) -> Future[tuple[str, ...]]:
         """Remove all objects; the removed ids."""
-        return self._queue.submit(self._clear)
+        return self._queue.submit(self._clear, frees=True, at_once=True)
 
     def reset(self) -> Future[tuple[str, ...]]:
         """Start again as if new: no objects, counters and labels from the start; the removed ids."""
-        return self._queue.submit(lambda: self._reset("~/reset was called"))
+        return self._queue.submit(lambda: self._reset("~/reset was called"), frees=True, at_once=True)
 
     def segment(self, request: SegmentRequest) -> Future[Segmentation]:
         """Segment a single image with the tracker's network, a slice between two camera images.
@@ -152,17 +152,14 @@ class Session:
         What is tracked is not touched. Cancelling the future ends the work. It raises TooManyRequestsError when more
         than a few wait.
         """
-
-        def slices() -> Slices:
-            return (yield from segment_in_slices(self._tracker.image_predictor(), request, self._view))
-
-        answer = self._segmentations.add(slices())
+        slices = segment_in_slices(self._tracker.image_predictor(), request, lambda: self._view)
+        answer = self._segmentations.add(slices)
         self._ask_for_turn()
         return answer
 
     def set_enabled(self, enabled: bool) -> Future[bool]:
         """While not enabled images are ignored; objects and prompts stay. Returns what was set."""
-        return self._queue.submit(lambda: self._set_enabled(enabled))
+        return self._queue.submit(lambda: self._set_enabled(enabled), frees=True, at_once=not enabled)
 
     def save(self) -> Future[dict[str, Any]]:
         """The objects and what is remembered of them, for ``persistence.write_session``."""
@@ -173,7 +170,7 @@ class Session:
 
         The future raises SessionFileError, with nothing changed, when it does not fit.
         """
-        return self._queue.submit(lambda: self._load(saved, path))
+        return self._queue.submit(lambda: self._load(saved, path), frees=True, at_once=True)
 
     @property
     def view(self) -> TrackingView:
@@ -336,6 +333,8 @@ class Session:
     def _accept_prompts(
         self, batch: tuple[PromptRequest, ...], first_view: Future[TrackingView] | None
     ) -> tuple[PromptOutcome, ...]:
+        if first_view is not None:
+            self._waiters.check_room()
         batch = tuple(self._registry.resolve_action(request) for request in batch)
         outcomes = self._registry.accept_prompts(batch, self._frame_size)
         self.events.prompted(batch, outcomes)

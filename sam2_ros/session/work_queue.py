@@ -24,10 +24,15 @@ from sam2_ros.session.stats import StatsCollector
 logger = logging.getLogger(__name__)
 
 QUEUED_IMAGES = 64  # with ``process_every_frame``; 400 MB of 1080p
+MAX_COMMANDS = 256  # that wait, with their masks; those that free the node are always taken
 
 
 class SessionStoppedError(RuntimeError):
     """The command was not carried out because the session has ended; the message says why."""
+
+
+class TooManyRequestsError(RuntimeError):
+    """The request was refused because so many others wait; nothing was changed. The message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ class Command:
 
     run: Callable[[], Any]
     stamp_ns: int = 0  # of the image it is about; 0 = of the next one
+    at_once: bool = False  # before the next image, and so are all that wait for later ones
     done: Future[Any] = field(default_factory=Future)
 
 
@@ -181,20 +187,43 @@ class WorkQueue:
         self._overflowing = is_full or (self._overflowing and len(self._images) > QUEUED_IMAGES // 2)
         return is_full
 
-    def submit(self, run: Callable[[], Any], stamp_ns: int = 0) -> Future[Any]:
+    def submit(
+        self, run: Callable[[], Any], stamp_ns: int = 0, *, frees: bool = False, at_once: bool = False
+    ) -> Future[Any]:
         """Queue a command; its future raises SessionStoppedError when the session has ended.
 
         A command about an image that waits in the queue is carried out just before that image, and so are the commands
         queued after it: their order is kept.
+
+        Args:
+            run: the command.
+            stamp_ns: of the image it is about; 0 = the next one.
+            frees: it takes work off the model, so it is queued however many wait. The future of any other command then
+                raises TooManyRequestsError.
+            at_once: it makes no difference to which images the commands before it were about; it does not wait for
+                those images.
         """
-        command = Command(run, stamp_ns)
+        command = Command(run, stamp_ns, at_once)
         with self._lock:
             if self._closed:
                 command.done.set_exception(SessionStoppedError(self._closed))
                 return command.done
+            if not frees and self._has_too_many_commands():
+                command.done.set_exception(
+                    TooManyRequestsError(
+                        f"{len(self._commands)} requests wait for the model already: nothing was changed. Ask again "
+                        "when some have been answered"
+                    )
+                )
+                return command.done
             self._commands.append(command)
         self._on_work()
         return command.done
+
+    def _has_too_many_commands(self) -> bool:
+        if len(self._commands) >= MAX_COMMANDS:
+            self._commands = deque(command for command in self._commands if not command.done.cancelled())
+        return len(self._commands) >= MAX_COMMANDS
 
     def has_work(self, *, with_image: bool) -> bool:
         """Whether ``take`` would return a command, or an image."""
@@ -207,7 +236,8 @@ class WorkQueue:
             if self._closed:
                 return None
             commands = []
-            while self._commands and not self._is_early(self._commands[0]):
+            urgent = max((place for place, command in enumerate(self._commands, 1) if command.at_once), default=0)
+            while self._commands and (len(commands) < urgent or not self._is_early(self._commands[0])):
                 commands.append(self._commands.popleft())
             self._taken = self._images.popleft() if with_image and self._images else None
             return commands, self._taken

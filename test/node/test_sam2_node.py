@@ -19,7 +19,8 @@ from std_srvs.srv import SetBool
 
 from sam2_ros.msg import Prompt, TrackedObject, TrackedObjectArray
 from sam2_ros.node.conversions import array_to_image, ns_to_stamp
-from sam2_ros.srv import AddObjects, Clear, ListObjects, RemoveObjects, Reset, SaveSession
+from sam2_ros.node.services import MAX_FILE_ACCESSES
+from sam2_ros.srv import AddObjects, Clear, ListObjects, LoadSession, RemoveObjects, Reset, SaveSession
 
 SECOND = 1_000_000_000
 DEADLINE_S = 20.0
@@ -117,6 +118,86 @@ def test_a_model_that_is_busy_for_too_long(ros_rig: Any) -> None:
     assert not response.success and "busy for 0.05 s; nothing was changed" in response.message
     ros_rig.tracker.gate.set()
     assert ros_rig.call(Clear, "clear").removed == []  # through the same queue: the prompt was withdrawn
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "fields"),
+    [
+        (Clear, "clear", {}),
+        (Reset, "reset", {}),
+        (RemoveObjects, "remove_objects", {"object_ids": ["mug"]}),
+        (SetBool, "enable", {"data": False}),
+        (LoadSession, "load_session", {}),
+    ],
+)
+def test_what_frees_the_model_is_carried_out_however_long_it_is_busy(
+    make_ros_rig: Any, tmp_path: Path, kind: Any, name: str, fields: dict[str, Any]
+) -> None:
+    rig = make_ros_rig(service_timeout_s=0.05)
+    rig.start()
+    if kind is LoadSession:
+        fields = {"path": rig.call(SaveSession, "save_session", path=str(tmp_path / "empty.pt")).path}
+    assert add(rig, click("mug")).success
+    rig.publisher(Image, "image", qos_profile_sensor_data).publish(an_image())
+    rig.tracker.gate.clear()
+    rig.spin_until(rig.tracker.in_step.is_set, "the model is at work")
+    waiting = rig.call_async(kind, name, **fields)
+    refused = rig.call(AddObjects, "add_objects", prompts=[click("late")])
+    assert "busy for 0.05 s; nothing was changed" in refused.message  # the other one is as late by now
+    assert not waiting.done()
+    rig.tracker.gate.set()
+    rig.spin_until(waiting.done, "the answer comes")
+    assert waiting.result().success, waiting.result().message
+    assert (rig.tracker.object_ids == ()) is (name != "enable")
+
+
+def test_what_frees_a_model_that_hangs_stays_queued_and_says_so(
+    make_ros_rig: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sam2_ros.node.services.BEGUN_TIMEOUT_S", 0.05)
+    rig = make_ros_rig(service_timeout_s=0.05)
+    rig.start()
+    assert add(rig, click("mug")).success
+    rig.publisher(Image, "image", qos_profile_sensor_data).publish(an_image())
+    rig.tracker.gate.clear()
+    rig.spin_until(rig.tracker.in_step.is_set, "the model is at work")
+    response = rig.call(Clear, "clear")
+    assert not response.success and "it will be done as soon as the model is free" in response.message
+    rig.tracker.gate.set()
+    rig.spin_until(lambda: rig.tracker.object_ids == (), "the objects are removed")
+
+
+def test_a_command_that_has_begun_and_never_ends_is_answered(
+    make_ros_rig: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sam2_ros.node.services.BEGUN_TIMEOUT_S", 0.05)
+    rig = make_ros_rig(service_timeout_s=0.05)
+    rig.start()
+    released = threading.Event()
+    monkeypatch.setattr(rig.tracker, "save_state", lambda: released.wait(DEADLINE_S))
+    try:
+        response = rig.call(SaveSession, "save_session", path=str(tmp_path / "never.pt"))
+        assert not response.success and "begun and not finished within 0.05 s" in response.message
+    finally:
+        released.set()
+
+
+def test_files_on_a_disk_that_does_not_answer_do_not_pile_up(
+    make_ros_rig: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = threading.Event()
+    monkeypatch.setattr("sam2_ros.node.services.FILE_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("sam2_ros.node.services.read_session", lambda path: released.wait(DEADLINE_S))
+    rig = make_ros_rig()
+    rig.start()
+    try:
+        for _ in range(MAX_FILE_ACCESSES):
+            response = rig.call(LoadSession, "load_session", path=str(tmp_path / "a.pt"))
+            assert "not done within 0.05 s" in response.message
+        response = rig.call(LoadSession, "load_session", path=str(tmp_path / "a.pt"))
+        assert f"{MAX_FILE_ACCESSES} files are being read or written: ask again later" in response.message
+    finally:
+        released.set()
 
 
 def test_a_command_that_has_begun_and_takes_long_holds_nobody_else_up(make_ros_rig: Any, tmp_path: Path) -> None:

@@ -152,6 +152,17 @@ def test_what_is_wrong_is_said_once_and_the_masks_go_on(
     assert source.trouble
 
 
+def test_complaints_of_ever_other_numbers_and_names_are_not_all_remembered(caplog: pytest.LogCaptureFixture) -> None:
+    source = a_source(info=camera_info())
+    for number in range(300):
+        message = image_message(np.zeros((24, 32), np.uint16), "16UC1", cut=2 * number + 2)
+        message.header.frame_id = f"frame{chr(97 + number % 26)}{chr(97 + number // 26)}"
+        source.put_depth(SECOND, message)
+        source.measure(a_view(an_object()))
+    assert len([text for text in caplog.messages if "data too short" in text]) == 1
+    assert len(source._told) <= 64
+
+
 @pytest.mark.parametrize(("slop_s", "is_near"), [(0.09, False), (0.11, True)])
 def test_how_far_stamps_may_be_apart_is_for_the_parameter_to_say(slop_s: float, is_near: bool) -> None:
     source = a_source(depth_image(), camera_info(), depth_stamp_s=1.1, depth_slop_s=slop_s)

@@ -101,7 +101,7 @@ def everything_of(points_per_side: int, points_per_batch: int) -> Any:
 
 
 def slices_and_answer(asked: SegmentRequest, fake_tracker: Any) -> tuple[int, Segmentation]:
-    slices, count = segment_in_slices(fake_tracker.image_predictor(), asked, NO_VIEW), 1
+    slices, count = segment_in_slices(fake_tracker.image_predictor(), asked, lambda: NO_VIEW), 1
     while True:
         try:
             next(slices)

@@ -1,0 +1,145 @@
+"""How much may wait and be tracked at once, and that what takes work off the model is never refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from session_rig import DEADLINE_S, SessionRig, click
+
+from sam2_ros.session.parameters import parse
+from sam2_ros.session.persistence import SessionFileError
+from sam2_ros.session.results import MAX_WAITERS
+from sam2_ros.session.stats import StatsCollector
+from sam2_ros.session.work_queue import MAX_COMMANDS, TooManyRequestsError, WorkQueue
+from sam2_ros.tracking.types import PromptAction, PromptError
+
+SECOND = 1_000_000_000
+
+
+@pytest.fixture
+def make_rig(fake_tracker: Any) -> Iterator[Callable[..., SessionRig]]:
+    rigs: list[SessionRig] = []
+
+    def make(**values: object) -> SessionRig:
+        rigs.append(SessionRig(fake_tracker, **values))
+        return rigs[-1]
+
+    yield make
+    fake_tracker.gate.set()
+    for rig in rigs:
+        rig.close()
+
+
+def at_work(rig: SessionRig) -> None:
+    """Let the model begin with an image and stay there."""
+    rig.tracker.gate.clear()
+    rig.offer(1)
+    assert rig.tracker.in_step.wait(DEADLINE_S)
+
+
+def test_one_object_more_than_max_objects_is_refused_until_one_is_removed(make_rig: Callable[..., SessionRig]) -> None:
+    rig = make_rig(max_objects=2)
+    outcomes = rig.prompt(click("a"), click("b"), click("c"), click())
+    assert [outcome.accepted for outcome in outcomes] == [True, True, False, False]
+    why = "2 object(s) are tracked and max_objects is 2: remove one first, or raise max_objects"
+    assert [outcome.error for outcome in outcomes[2:]] == [why, why]
+    assert rig.tracker.object_ids == ("a", "b")
+    rig.session.remove(["a"]).result(DEADLINE_S)
+    assert rig.prompt(click("c"))[0].accepted and not rig.prompt(click("d"))[0].accepted
+
+
+def test_without_a_limit_there_is_none(make_rig: Callable[..., SessionRig]) -> None:
+    rig = make_rig(max_objects=0)
+    assert all(outcome.accepted for outcome in rig.prompt(*(click() for _ in range(parse({}).max_objects + 1))))
+
+
+def test_a_session_with_more_than_max_objects_is_refused_and_changes_nothing(
+    make_rig: Callable[..., SessionRig],
+) -> None:
+    many, few = make_rig(), make_rig(max_objects=1)
+    many.prompt(click("a"), click("b"))
+    saved = many.session.save().result(DEADLINE_S)
+    many.session.clear().result(DEADLINE_S)
+    few.prompt(click("c"))
+    with pytest.raises(SessionFileError, match="the session has 2 objects and max_objects is 1: raise max_objects"):
+        few.session.load(saved, "two.pt").result(DEADLINE_S)
+    assert few.tracker.object_ids == ("c",)
+
+
+def test_more_than_so_many_commands_are_refused_but_not_what_frees_the_model(
+    make_rig: Callable[..., SessionRig],
+) -> None:
+    rig = make_rig()
+    rig.prompt(click("known"))
+    at_work(rig)
+    tickets = [rig.session.prompt([click()]) for _ in range(MAX_COMMANDS)]
+    refused = f"{MAX_COMMANDS} requests wait for the model already: nothing was changed"
+    for late in (rig.session.prompt([click("late")]).outcomes, rig.session.save()):
+        with pytest.raises(TooManyRequestsError, match=refused):
+            late.result(DEADLINE_S)
+    freeing = [rig.session.remove(["known"]), rig.session.set_enabled(False), rig.session.clear(), rig.session.reset()]
+    freeing.append(rig.session.load(an_empty_session(rig), "empty.pt"))
+    rig.tracker.gate.set()
+    for each in freeing:
+        each.result(DEADLINE_S)
+    assert all(ticket.outcomes.result(DEADLINE_S) for ticket in tickets)
+    assert rig.tracker.object_ids == () and not rig.session.enabled
+
+
+def an_empty_session(rig: SessionRig) -> dict[str, Any]:
+    state = {"model": rig.tracker.model_name, "next_label": 1, "objects": []}
+    return {"format": "sam2_ros session 1", "tracker": state, "next_number": 1, "objects": []}
+
+
+def test_commands_whose_callers_gave_up_make_room(make_rig: Callable[..., SessionRig]) -> None:
+    rig = make_rig(max_objects=0)
+    at_work(rig)
+    tickets = [rig.session.prompt([click()]) for _ in range(MAX_COMMANDS)]
+    assert tickets[3].outcomes.cancel()
+    last = rig.session.prompt([click("last")]).outcomes
+    rig.tracker.gate.set()
+    assert last.result(DEADLINE_S)[0].accepted
+
+
+def test_those_who_wait_for_a_first_mask_are_forgotten_when_they_give_up(make_rig: Callable[..., SessionRig]) -> None:
+    """Without a camera no image ever answers them."""
+    rig = make_rig(max_objects=0)
+    for _ in range(3 * MAX_WAITERS):
+        ticket = rig.session.prompt([click()], wait=True)
+        assert ticket.outcomes.result(DEADLINE_S)[0].accepted
+        assert ticket.first_view.cancel()
+    assert len(rig.session._waiters._waiting) <= 1
+
+
+def test_more_than_so_many_who_wait_are_refused_before_their_prompts_are_accepted(
+    make_rig: Callable[..., SessionRig],
+) -> None:
+    rig = make_rig()
+    rig.prompt(click("a"))
+    correction = click("a", action=PromptAction.REFINE)
+    waiting = [rig.session.prompt([correction], wait=True) for _ in range(MAX_WAITERS)]
+    assert all(ticket.outcomes.result(DEADLINE_S) for ticket in waiting)
+    with pytest.raises(PromptError, match=f"{MAX_WAITERS} requests wait for a first mask already"):
+        rig.session.prompt([click("late")], wait=True).outcomes.result(DEADLINE_S)
+    assert "late" not in rig.tracker.object_ids
+    assert rig.prompt(click("without waiting"))[0].accepted
+    rig.offer(1)
+    assert all(ticket.first_view.result(DEADLINE_S).result is not None for ticket in waiting)
+
+
+def test_what_clears_everything_does_not_wait_for_images_that_others_wait_for() -> None:
+    parameters = parse({"process_every_frame": True})
+    queue = WorkQueue(StatsCollector(lambda: 0.0), lambda: parameters, on_work=lambda: None)
+    for stamp_s in range(1, 6):
+        queue.offer(stamp_s, stamp_s * SECOND)
+    done: list[str] = []
+    queue.submit(lambda: done.append("for the fourth image"), stamp_ns=4 * SECOND)
+    queue.submit(lambda: done.append("clear"), at_once=True)
+    queue.submit(lambda: done.append("for the fifth"), stamp_ns=5 * SECOND)
+    work = queue.take()
+    assert work is not None and work[1] is not None and work[1].message == 1
+    for command in work[0]:
+        command.run()
+    assert done == ["for the fourth image", "clear"]
