@@ -235,7 +235,7 @@ class WorkQueue:
         with self._lock:
             if self._closed:
                 return None
-            commands = []
+            commands: list[Command] = []
             urgent = max((place for place, command in enumerate(self._commands, 1) if command.at_once), default=0)
             while self._commands and (len(commands) < urgent or not self._is_early(self._commands[0])):
                 commands.append(self._commands.popleft())
