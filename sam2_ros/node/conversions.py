@@ -266,7 +266,7 @@ class MarkedObject:
 
 
 def cloud_to_message(cloud: NDArray[np.void], header: Header) -> PointCloud2:
-    """A structured (N,) array, e.g. of ``clouds.POINT_DTYPE``, as an unorganised cloud without missing points."""
+    """A structured (N,) array, e.g. of ``POINT_DTYPE``, as an unorganised cloud without missing points."""
     fields, offset = [], 0
     for name in cloud.dtype.names or ():
         kind = cloud.dtype[name]
@@ -290,7 +290,7 @@ def cloud_to_message(cloud: NDArray[np.void], header: Header) -> PointCloud2:
 
 
 def object_pose(geometry: ObjectGeometry) -> Pose:
-    """The oriented box's place; with ``size`` it is the box that holds the visible surface."""
+    """Centre and orientation of the box around the visible surface, whose extent is ``size``."""
     x, y, z = geometry.box_center.tolist()
     qx, qy, qz, qw = geometry.quaternion_xyzw
     return Pose(position=Point(x=x, y=y, z=z), orientation=Quaternion(x=qx, y=qy, z=qz, w=qw))
@@ -301,7 +301,7 @@ def object_pose_stamped(geometry: ObjectGeometry, header: Header) -> PoseStamped
 
 
 def fill_pose(message: TrackedObject, geometry: ObjectGeometry | None) -> None:
-    """Set ``has_pose``, ``pose`` and ``size``; without geometry the message stays as it is made: without a pose."""
+    """Set ``has_pose``, ``pose`` and ``size``; without geometry the message is not changed."""
     if geometry is None:
         return
     message.has_pose = True
@@ -310,7 +310,7 @@ def fill_pose(message: TrackedObject, geometry: ObjectGeometry | None) -> None:
 
 
 def markers_to_message(objects: Sequence[MarkedObject], header: Header) -> MarkerArray:
-    """A box and a text for each object, in place of all that was shown before."""
+    """A box and a text for each object, which replace all earlier markers."""
     markers = [Marker(header=header, action=Marker.DELETEALL)]
     for item in objects:
         markers += [_box(item, header), _text(item, header)]

@@ -176,7 +176,7 @@ class ImageTopic:
     reliability: str  # of our subscription
     publishers: tuple[Publisher, ...]
     other_image_topics: tuple[str, ...]  # of the right type, published by somebody
-    other_transport: str = ""  # raw or compressed: the one we do not listen to, if this topic is published by it
+    other_transport: str = ""  # raw or compressed: how the topic is published, if the node subscribes to the other
 
 
 class TopicMonitor:
@@ -194,7 +194,7 @@ class TopicMonitor:
         self._received += 1
 
     def note_lost(self, count: int) -> None:
-        """``count`` images that were sent did not make it. (Those that the queue of depth 1 replaces do not count.)"""
+        """``count`` images were lost on the way. (Those that the queue of depth 1 replaces do not count.)"""
         self._lost += count
 
     @property

@@ -1,4 +1,4 @@
-"""The node's neighbours in the ROS graph that get in its way: nodes of its name, second publishers of its inputs."""
+"""Conflicts in the ROS graph: other nodes of this node's name, and second publishers of its inputs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class NameWatch:
         return max(known.count((self._node.get_name(), self._node.get_namespace())) - 1, 0)
 
     def look(self) -> str:
-        """What it means that there are some, and what to do; empty when there are none."""
+        """The consequences of such nodes, and what to do; empty when there are none."""
         count, said = self.count(), self._said
         self._said = count
         if not count:

@@ -1,4 +1,4 @@
-"""What rclpy's lifecycle nodes lack: errors that are logged, answers to invalid transitions, and an end."""
+"""What rclpy's lifecycle nodes lack: logged errors, answers to invalid transitions, and release of destroyed nodes."""
 
 from __future__ import annotations
 

@@ -32,8 +32,8 @@ def declare(node: Node) -> None:
 
 
 def unknown_overrides(node: Node) -> list[str]:
-    """What parameter files and arguments set for this node and nobody has declared: rclpy ignores it in silence."""
-    given = getattr(node, "_parameter_overrides", {})  # has no public way to it, in any release so far
+    """Parameters that files or arguments set for this node and that are not declared: rclpy ignores them silently."""
+    given = getattr(node, "_parameter_overrides", {})  # no release so far has a public way to read it
     return sorted(name for name in given if not node.has_parameter(name))
 
 
@@ -51,7 +51,8 @@ def describe_unknown(names: list[str]) -> str:
 def init_ros(args: list[str] | None) -> bool:
     """``rclpy.init``; False, with one line on standard error, for an argument that rcl cannot use.
 
-    That is a parameter file, a name or a log level; rcl says which, and where in its source it found out.
+    Such an argument is a parameter file, a name or a log level. rcl's message names it, and a line of rcl's source,
+    which is removed.
     """
     try:
         rclpy.init(args=args)

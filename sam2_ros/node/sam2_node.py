@@ -81,9 +81,9 @@ class Sam2Node(LifecycleNode):
         self._events: EventPublisher | None = None
         self._inputs: Subscriptions | None = None
         self._spatial_inputs: SpatialSubscriptions | None = None
-        self._detections: DetectionSubscription | None = None  # stays away without vision_msgs
+        self._detections: DetectionSubscription | None = None  # None without vision_msgs
         self._transforms = Transforms(self)
-        self._watch: TopicMonitor | None = None  # there while active
+        self._watch: TopicMonitor | None = None  # only while active
         self.trouble = ""  # why the node is not configured, if it should be
         self.left_behind = False  # whether a thread still computes at shutdown
         self._depth = DepthSource(self._current_parameters, self._waiting_ns)
@@ -186,7 +186,7 @@ class Sam2Node(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def autostart(self) -> None:
-        """Configure and activate, when the parameter ``autostart`` says so; what goes wrong has been logged then."""
+        """Configure and activate, when the parameter ``autostart`` says so; failures have been logged."""
         if not self._guard.current.autostart:
             self.get_logger().info("waiting to be configured (autostart is false)")
             return

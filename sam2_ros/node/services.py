@@ -1,7 +1,7 @@
 """The node's services. They exist from construction on; while there is no session they answer with the reason.
 
-A handler that must wait for the model is a coroutine on a reentrant group: the executor goes on meanwhile, also a
-single-threaded one. Nothing that goes wrong in a handler reaches the executor.
+A handler that must wait for the model is a coroutine on a reentrant group, so the executor continues meanwhile, even a
+single-threaded one. No exception of a handler reaches the executor.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class Services:
         timer.cancel()
 
     async def _file_access(self, run: Callable[[], T], path: Path) -> T:
-        """What ``run`` returns, beside the executor; a disk that does not answer has ``FILE_TIMEOUT_S``."""
+        """The result of ``run`` on another thread; NoAnswerError if the disk takes longer than ``FILE_TIMEOUT_S``."""
         self._file_accesses = [each for each in self._file_accesses if not each.done()]
         if len(self._file_accesses) >= MAX_FILE_ACCESSES:
             raise NoAnswerError(f"{path}: {len(self._file_accesses)} files are being read or written: ask again later")

@@ -188,7 +188,7 @@ class SpatialSubscriptions:
         return [subscription.topic_name for subscription in self._subscriptions]
 
     def image_topics(self) -> list[str]:
-        """Those that belong to the camera."""
+        """The topics with images of the camera."""
         return [each.topic_name for each in self._subscriptions if each.msg_type is not PointStamped]
 
     def destroy(self) -> None:
@@ -245,11 +245,11 @@ def make_detection_subscription(
 
 
 class DetectionSubscription:
-    """Detections of one image at a time: the result of the last ones must be seen first, or the detections of the next
-    image would prompt for the same objects again.
+    """Turns detections into prompts, one image's detections at a time: the next ones wait until the prompts of the last
+    ones show in a result, or they would prompt for the same objects again.
 
-    A box says where something was in the detector's image, so it is compared with where the objects were in the image
-    that was tracked next to it in time, and left out without one. When that image is still to be tracked, it waits.
+    A box shows where something was in the detector's image, so it is compared with the objects in the tracked image
+    nearest in time, and ignored without one. If that image is yet to be tracked, the detections wait.
     """
 
     def __init__(
@@ -284,7 +284,7 @@ class DetectionSubscription:
                 self._compare(message)
 
     def forget(self) -> None:
-        """Time has jumped back: what was seen is of another time."""
+        """Drop everything after a jump back in time, because its stamps are of another time."""
         with self._lock:
             self._seen.clear()
             self._waiting.clear()

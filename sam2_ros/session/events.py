@@ -1,4 +1,4 @@
-"""What happened to objects, each reported once: derived from commands and from how states change between images."""
+"""Events: what happened to objects, by commands or by a change of state between two images, each reported once."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Event:
     object_id: str = ""  # "" when it is about all objects
     label: int = 0  # 0 when it is about all objects, or the object never had one
     header: Any = None  # of the image at which it happened
-    time_went_back: bool = False  # a RESET by a time jump: what came since belongs to the new time
+    time_went_back: bool = False  # a RESET by a time jump: messages since then belong to the new time
 
 
 _BY_ACTION = {
@@ -88,7 +88,7 @@ class EventSource:
         self._emit(Event(EventType.CLEARED, f"removed: {', '.join(object_ids) or 'nothing, there was no object'}"))
 
     def reset(self, why: str, time_went_back: bool = False, kept: Collection[str] = ()) -> None:
-        """All objects but ``kept`` are gone."""
+        """All objects except ``kept`` were removed."""
         self._known = {object_id: known for object_id, known in self._known.items() if object_id in kept}
         self._emit(Event(EventType.RESET, why, time_went_back=time_went_back))
 
@@ -97,7 +97,7 @@ class EventSource:
         self._emit(Event(EventType.SESSION_SAVED, f"{count} object(s) to {path}"))
 
     def loaded(self, path: str, objects: Sequence[ObjectView]) -> None:
-        """A session was read from a file; the objects are those of it."""
+        """A session was read from a file that has these objects."""
         self._known = {
             item.tracked.object_id: _Known(item.tracked.label, has_entered=item.first_seen_ns > 0) for item in objects
         }

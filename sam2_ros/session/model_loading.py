@@ -44,7 +44,7 @@ class SharedNetworks:
 
 
 def load_configured_tracker(parameters: NodeParameters, networks: SharedNetworks | None = None) -> Any:
-    """A tracker with the model that the parameters name, one of ``networks`` where it is there already."""
+    """A tracker with the model that the parameters name; a network that is in ``networks`` already is shared."""
     import torch
 
     from sam2_ros.tracking.tracker import Tracker

@@ -1,6 +1,6 @@
 """The prompts that reach a session, and what it knows about the tracked objects beyond the tracker.
 
-``ObjectRegistry`` is used on the model thread only; what leaves it (``TrackingView``, ``PromptOutcome``) is frozen.
+``ObjectRegistry`` is used on the model thread only; its outputs (``TrackingView``, ``PromptOutcome``) are frozen.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class TrackingView:
     result: FrameResult | None
     objects: tuple[ObjectView, ...]  # ordered by label
     frames_dropped: int
-    frames_behind: Mapping[str, int] = field(default_factory=dict)  # by object; only those that are being brought up
+    frames_behind: Mapping[str, int] = field(default_factory=dict)  # by object; only those that are being replayed
     age_is_known: bool = True  # the stamp and the node's clock agree about the time
 
     @property
@@ -275,13 +275,13 @@ class ObjectRegistry:
         return removed
 
     def follow(self, timeline: int) -> None:
-        """Take note of the next image's timeline, see ``StampReading``."""
+        """Record the next image's timeline, see ``StampReading``."""
         if timeline != self._timeline:
             self._timeline = timeline
             self._older_ids = {object_id for object_id, each in self._records.items() if each.latest is not None}
 
     def restart(self) -> tuple[str, ...]:
-        """Remove what was in an image from before the present timeline; what stays. If nothing does, ``reset``."""
+        """Remove objects that were in an image before the present timeline; those that stay. ``reset`` if none does."""
         kept = tuple(object_id for object_id in self._tracker.object_ids if object_id not in self._older_ids)
         if kept:
             self.remove(object_id for object_id in self._tracker.object_ids if object_id in self._older_ids)
@@ -309,7 +309,7 @@ class ObjectRegistry:
         return tuple(views)
 
     def save(self) -> dict[str, Any]:
-        """The tracker's state and what is known beyond it, as plain values."""
+        """The tracker's state and the registry's own records, as plain values."""
         state = self._tracker.save_state()
         objects = [
             SavedObject(object_id, record.class_id, record.first_seen_ns, record.last_seen_ns)
@@ -318,7 +318,7 @@ class ObjectRegistry:
         return SessionSnapshot(state, self._next_number, tuple(objects)).to_plain()
 
     def load(self, plain: object) -> None:
-        """Go on with a saved session. SessionFileError, with nothing changed, when it does not fit."""
+        """Replace the objects by a saved session's. SessionFileError, with nothing changed, when it does not fit."""
         try:
             saved = SessionSnapshot.from_plain(plain)
             limit = self._parameters().max_objects

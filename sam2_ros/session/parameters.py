@@ -41,8 +41,8 @@ class NodeParameters:
     )
     weights: str = _parameter(
         "embedded",
-        "Where weights come from without `checkpoint`: `embedded`, or `random` for a dry run of the plumbing whose "
-        "masks mean nothing.",
+        "Where weights come from without `checkpoint`: `embedded`, or `random` for a test run whose masks mean "
+        "nothing.",
         choices=("embedded", "random"),
     )
     device: str = _parameter(
@@ -62,15 +62,15 @@ class NodeParameters:
     )
     memory_pooling: int = _parameter(
         1,
-        "Look at N x N memory tokens as one: faster with SAM 2's sizes, slightly other masks; 1 = exact. N must "
+        "Attend to N x N memory tokens as one: faster with SAM 2's sizes, slightly other masks; 1 = exact. N must "
         "divide the side of the feature map, `image_size` / 16.",
         minimum=1,
         maximum=16,
     )
     recent_memories: int = _parameter(
         0,
-        "How many of the frames before this one an object's memory is looked at; 0 = all that the model knows (nano 3, "
-        "SAM 2 6). Fewer are faster.",
+        "Number of earlier frames whose spatial memories are attended to; 0 = as many as the model was trained with "
+        "(nano 3, SAM 2 6). Fewer are faster.",
         minimum=0,
         maximum=16,
     )
@@ -120,7 +120,7 @@ class NodeParameters:
         30, "An object that was not visible for more frames than this is LOST instead of OCCLUDED.", minimum=1
     )
     recover_after_frames: int = _parameter(
-        2, "An OCCLUDED or LOST object is TRACKED again once it is visible in so many frames in a row.", minimum=1
+        2, "An OCCLUDED or LOST object is TRACKED again once it is visible in this many frames in a row.", minimum=1
     )
     warn_age_ms: float = _parameter(
         0.0, "/diagnostics: WARN above this p95 age of masks; 0 = never.", minimum=0.0, maximum=1e6, live=True
@@ -133,29 +133,28 @@ class NodeParameters:
     process_every_frame: bool = _parameter(
         False,
         "Process every image in order instead of the newest one, for exact replay of bags: up to 64 images queue up, "
-        "what comes while the queue is full is dropped and said. Needs a publisher that is reliable, and "
-        "`image_reliability: reliable`, to miss none on the wire.",
+        "further ones are dropped, and the log says so. To miss none on the wire, it needs a reliable publisher and "
+        "`image_reliability: reliable`.",
     )
     max_rate_hz: float = _parameter(
         0.0,
-        "Process at most so many images a second; 0 = as many as can be.",
+        "Process at most this many images a second; 0 = no limit.",
         minimum=0.0,
         maximum=1000.0,
         live=True,
     )
     max_image_age_s: float = _parameter(
         0.0,
-        "Leave out images whose stamp is older than this when the model is free [s]; 0 = process them all.",
+        "Skip images whose stamp is older than this when the model is free [s]; 0 = process all.",
         minimum=0.0,
         maximum=3600.0,
         live=True,
     )
     prompt_buffer_s: float = _parameter(
         1.0,
-        "How far back a prompt may name the image it is for, and be undone [s]: so many seconds' images are kept, at "
-        "30 images a second (of slower ones the same number, which reach further back). nano takes 0.8 MB for each (at "
-        "most 1.2 MB while there is no object), SAM 2 17 MB. 0 = stamps of prompts are ignored: each is for the next "
-        "image.",
+        "How far back a prompt may be for a past image, and be undone [s]; counted in images, 30 for a second, so that "
+        "slower cameras reach further back. Each image takes 0.8 MB with nano (at most 1.2 MB while there is no "
+        "object), 17 MB with SAM 2. 0 = stamps of prompts are ignored: each is for the next image.",
         minimum=0.0,
         maximum=10.0,
     )
@@ -200,7 +199,7 @@ class NodeParameters:
     )
     rectified: bool = _parameter(
         False,
-        "The images are rectified (`image_rect`, and depth aligned with it): take P of `camera_info` in place of K.",
+        "The images are rectified (`image_rect`, and depth aligned with it): use P of `camera_info` instead of K.",
         live=True,
     )
     depth_scale: float = _parameter(
@@ -219,7 +218,7 @@ class NodeParameters:
     )
     ignore_classes: str = _parameter(
         "ignore",
-        "Classes of objects, separated by commas, that are kept out: their pixels are in no cloud, and they are the "
+        "Classes of objects, separated by commas, to ignore: their pixels are in no point cloud, and they are the "
         "target only when selected.",
         live=True,
     )
@@ -244,9 +243,9 @@ class NodeParameters:
         choices=("off", "recover", "add"),
         live=True,
     )
-    detection_classes: str = _parameter("", "Classes of detections that count, with commas; empty = all.", live=True)
+    detection_classes: str = _parameter("", "Classes of detections to use, with commas; empty = all.", live=True)
     detection_min_score: float = _parameter(
-        0.5, "Detections with a lower score are not looked at.", minimum=0.0, maximum=1.0, live=True
+        0.5, "Detections with a lower score are ignored.", minimum=0.0, maximum=1.0, live=True
     )
     detection_iou: float = _parameter(
         0.3,
@@ -258,7 +257,7 @@ class NodeParameters:
     selected_object: str = _parameter(
         "",
         "Object id that clicks refine and whose pose is `~/target_pose`; empty = no object for clicks, and the pose of "
-        "the one that was first seen of those that are TRACKED.",
+        "the TRACKED object that was seen first.",
         live=True,
     )
 

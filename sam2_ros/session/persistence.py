@@ -1,4 +1,4 @@
-"""A session as a file: written to a temporary file that replaces the old one at once, and checked when it is read.
+"""A session as a file: written to a temporary file that atomically replaces the old one, and checked when it is read.
 
 The file is what ``torch.save`` makes of plain values and tensors. Torch is imported on first use.
 """
@@ -111,7 +111,7 @@ def _expanded(name: str, what: str) -> Path:
 
 
 def write_session(path: Path, saved: Mapping[str, Any], *, overwrite: bool) -> None:
-    """Write the file at once, or leave an existing one unchanged.
+    """Write the whole file, or leave an existing one unchanged.
 
     Raises:
         SessionFileError: there is such a file and ``overwrite`` is not set, or it cannot be written.
@@ -162,7 +162,7 @@ def read_session(path: Path) -> Mapping[str, Any]:
         raise SessionFileError(f"{error}; it is not a session and was not opened") from error
     except OSError as error:
         raise SessionFileError(f"{path} could not be read: {error}") from error
-    except Exception as error:  # zipfile, pickle and torch have many ways to say it
+    except Exception as error:  # zipfile, pickle and torch raise many kinds
         raise SessionFileError(f"{path} is not a session or damaged ({why_unreadable(error)})") from error
     if not isinstance(plain, dict):
         raise SessionFileError(f"{path} is not a session: expected a dict, got {type(plain).__name__}")

@@ -19,8 +19,8 @@ class TrackedImage:
     """A result on its way to be published, with the times that the statistics need."""
 
     view: TrackingView
-    arrival_s: float  # when the image came
-    tracked_s: float  # when the model was done with it
+    arrival_s: float  # when the image arrived
+    tracked_s: float  # when the model finished
 
 
 class PublishingThread:
@@ -85,7 +85,7 @@ class PublishingThread:
             while (tracked := self._take()) is not None:
                 self._on_free()
                 self._publish(tracked)
-                del tracked  # or its image would live until the next one
+                del tracked  # otherwise its image would stay in memory until the next one
         except BaseException as error:  # ``publish`` catches what images can cause: this is a bug of ours
             self._on_failure(error)
 
@@ -115,7 +115,7 @@ class _Waiter:
 class PromptWaiters:
     """Callers who wait for the first image that was processed with their prompts. Used on the model thread only.
 
-    A prompt for a past image counts as processed when its object has been brought up to the current image.
+    A prompt for a past image counts as processed when its object has been replayed up to the current image.
     """
 
     def __init__(self) -> None:
@@ -134,7 +134,7 @@ class PromptWaiters:
         self._waiting.append(_Waiter(future, frozenset(object_ids)))
 
     def answer(self, view: TrackingView) -> None:
-        """Answer those whose objects are up to date; ``view.result`` then has all rejections since they began."""
+        """Answer callers whose objects are up to date; ``view.result`` has all rejections since they began to wait."""
         assert view.result is not None, "only a processed image can answer"
         still_waiting = []
         for each in self._waiting:
@@ -147,6 +147,6 @@ class PromptWaiters:
         self._waiting = still_waiting
 
     def fail(self, error: Exception) -> None:
-        """Nobody will be answered any more."""
+        """Answer all callers with an error, because the session has ended."""
         waiting, self._waiting = self._waiting, []
         fail_all((each.future for each in waiting), error)

@@ -1,6 +1,6 @@
 """Segmentation of single images between two camera images: one request after the other, a short slice at a time.
 
-What has torch in it is imported on first use: the messages' side of the node is also imported by programs without it.
+Modules that need torch are imported on first use: programs without torch import the types of this module.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MAX_REQUESTS = 4  # that are worked on or wait: the last of more would hear nothing before its time is over
-PROMPTS_PER_SLICE = POINTS_PER_SLICE = 16  # what tracking waits for at most, beside the encoding of the image
+MAX_REQUESTS = 4  # in progress or waiting; of more, the last would time out before its turn
+PROMPTS_PER_SLICE = POINTS_PER_SLICE = 16  # the longest wait of tracking, besides the encoding of an image
 
 
 @dataclass(frozen=True)
 class SegmentRequest:
-    """One image and what to segment in it."""
+    """One image, and the prompts to segment in it."""
 
-    header: Any  # of the image message, handed through
+    header: Any  # of the image message, passed on unchanged
     image_rgb: NDArray[np.uint8] | None  # (H, W, 3); None = the newest processed camera image, with its header
     prompts: tuple[PromptRequest, ...]
     everything: bool = False  # instead of prompts
@@ -45,7 +45,7 @@ class SegmentRequest:
 
 @dataclass(frozen=True)
 class SegmentedThing:
-    """One mask of the answer, cropped to its box: at full size those of a large request take gigabytes."""
+    """One mask of the answer, cropped to its box: at full size the masks of a large request would take gigabytes."""
 
     prompt_index: int  # 0 with ``everything``
     score: float  # predicted IoU, 0..1
@@ -71,7 +71,7 @@ def segment_in_slices(predictor: ImagePredictor, request: SegmentRequest, newest
     """Answer a request.
 
     Raises:
-        PromptError: the request makes no sense, with what was expected.
+        PromptError: the request cannot be used; the message says what was expected.
     """
     header, image_rgb = request.header, request.image_rgb
     if image_rgb is None:
@@ -153,7 +153,7 @@ class _Job:
 
 
 class SegmentationQueue:
-    """Requests in order of arrival. Filled from any thread, worked on by the model thread, one slice at a time.
+    """Requests in order of arrival. Filled from any thread, processed by the model thread, one slice at a time.
 
     Cancelling a future ends the work on its request at the next slice.
     """
@@ -164,7 +164,7 @@ class SegmentationQueue:
         self._closed: Exception | None = None
 
     def add(self, slices: Slices) -> Future[Segmentation]:
-        """The answer to come. Its future raises what ``slices`` raises, or TooManyRequestsError."""
+        """The future answer, which raises what ``slices`` raises, or TooManyRequestsError."""
         job = _Job(slices, Future())
         with self._lock:
             self._jobs = deque(each for each in self._jobs if not each.done.cancelled())
@@ -173,7 +173,7 @@ class SegmentationQueue:
             elif len(self._jobs) >= MAX_REQUESTS:
                 job.done.set_exception(
                     TooManyRequestsError(
-                        f"{len(self._jobs)} such requests wait already, all that are taken: ask again when one of "
+                        f"{len(self._jobs)} such requests wait already, all that fit: ask again when one of "
                         "them has been answered"
                     )
                 )
@@ -200,7 +200,7 @@ class SegmentationQueue:
             answer, failure = end.value, None
         except Exception as error:
             answer, failure = None, error
-            if not isinstance(error, PromptError):  # that one is the caller's
+            if not isinstance(error, PromptError):  # a PromptError is the caller's mistake
                 logger.exception("an image could not be segmented")
         with self._lock:
             if job in self._jobs:
@@ -213,7 +213,7 @@ class SegmentationQueue:
             job.done.set_result(answer)
 
     def close(self, error: Exception) -> None:
-        """Answer those that wait, and all later ones, with ``error``."""
+        """Answer all waiting and later requests with ``error``."""
         with self._lock:
             self._closed = error
             left, self._jobs = self._jobs, deque()

@@ -6,7 +6,7 @@ Three kinds of threads meet here:
   ``concurrent.futures.Future`` at once.
 - The *model thread* serves the sessions of a process in turn, and is the only one that touches a tracker, so nothing
   locks the model. One turn (``_take_turn``) decodes one image, carries out the commands queued before it, tracks, and
-  answers who waits for a first mask.
+  answers callers who wait for a first mask.
 - The session's *publishing thread* gets each result through a one-slot queue: drawing, JPEG, depth and messages cost
   the model no time.
 """
@@ -52,12 +52,12 @@ NO_VIEW = TrackingView(header=None, stamp_ns=0, image_rgb=None, result=None, obj
 class Session:
     """Feeds a tracker from a stream of images.
 
-    Nothing an image or a command does ends the session. Should a bug end it all the same, ``failure`` says why, and
-    every command is answered with that.
+    No image and no command can end the session. If a bug ends it nevertheless, ``failure`` has the reason, and every
+    command is answered with it.
 
     Args:
         tracker: used on the model thread only.
-        decode: makes (H, W, 3) uint8 RGB of an image message, ValueError when it cannot. On the model thread.
+        decode: image message -> (H, W, 3) uint8 RGB; raises ValueError if it cannot. On the model thread.
         publish: gets each result, in order. On the publishing thread.
         notify: gets each event, on any thread.
         parameters: the current ones.
@@ -93,7 +93,7 @@ class Session:
         self._owns_model_thread = model_thread is None
         self._model_thread = model_thread or TaskThread()
         self._turn_lock = threading.Lock()
-        self._turn: Future[None] | None = None  # asked for, or being taken
+        self._turn: Future[None] | None = None  # queued or running
         self._queue = WorkQueue(self._stats, parameters, self._ask_for_turn, clock, now_ns)
         self._publishing = PublishingThread(self._publish_result, self._ask_for_turn, self._fail)
 
@@ -103,13 +103,13 @@ class Session:
         self._publishing.start()
 
     def stop(self, timeout_s: float = 30.0) -> bool:
-        """End the session after the image that the model is working on; False when that did not end in time."""
+        """End the session after the image at the model; False if that takes longer than ``timeout_s``."""
         deadline_s = time.monotonic() + timeout_s
         self._queue.close(STOPPED)
         with self._turn_lock:
             turn = self._turn
         if turn is not None and not turn.cancel() and wait_for((turn,), timeout_s).not_done:
-            return False  # the turn itself ends the rest when it is over
+            return False  # the running turn ends the rest when it is over
         self._finish()
         if self._owns_model_thread:
             self._model_thread.close()
@@ -120,11 +120,11 @@ class Session:
         self._queue.offer(message, stamp_ns)
 
     def forget_images(self) -> None:
-        """Leave out the images that wait."""
+        """Drop the waiting images."""
         self._queue.forget_images()
 
     def prompt(self, requests: Sequence[PromptRequest], *, wait: bool = False) -> PromptTicket:
-        """Apply each prompt to the image it is for, or reject it, by itself; ``wait`` fills ``first_view``."""
+        """Apply each prompt to the image it is for, or reject it, each on its own; ``wait`` fills ``first_view``."""
         first_view: Future[TrackingView] = Future()
         batch = tuple(requests)
         outcomes = self._queue.submit(
@@ -143,14 +143,14 @@ class Session:
         return self._queue.submit(self._clear, frees=True, at_once=True)
 
     def reset(self) -> Future[tuple[str, ...]]:
-        """Start again as if new: no objects, counters and labels from the start; the removed ids."""
+        """Remove all objects; counters and labels start anew; the removed ids."""
         return self._queue.submit(lambda: self._reset("~/reset was called"), frees=True, at_once=True)
 
     def segment(self, request: SegmentRequest) -> Future[Segmentation]:
         """Segment a single image with the tracker's network, a slice between two camera images.
 
-        What is tracked is not touched. Cancelling the future ends the work. It raises TooManyRequestsError when more
-        than a few wait.
+        Tracked objects are not affected. Cancelling the future ends the work. The future raises TooManyRequestsError
+        when more than a few requests wait.
         """
         slices = segment_in_slices(self._tracker.image_predictor(), request, lambda: self._view)
         answer = self._segmentations.add(slices)
@@ -162,11 +162,11 @@ class Session:
         return self._queue.submit(lambda: self._set_enabled(enabled), frees=True, at_once=not enabled)
 
     def save(self) -> Future[dict[str, Any]]:
-        """The objects and what is remembered of them, for ``persistence.write_session``."""
+        """The objects and their memories, for ``persistence.write_session``."""
         return self._queue.submit(lambda: retried_out_of_memory(self._registry.save))
 
     def load(self, saved: Mapping[str, Any], path: str) -> Future[TrackingView]:
-        """Go on with what ``persistence.read_session`` has read, in place of the current objects; the new view.
+        """Replace the objects by those that ``persistence.read_session`` has read; the new view.
 
         The future raises SessionFileError, with nothing changed, when it does not fit.
         """
@@ -174,12 +174,12 @@ class Session:
 
     @property
     def view(self) -> TrackingView:
-        """What is tracked now, as of the latest processed image. Frozen and replaced, so any thread may read it."""
+        """The objects as of the latest processed image: a frozen value that is replaced, so any thread may read it."""
         return self._view
 
     @property
     def waiting_ns(self) -> list[int]:
-        """Stamps of the images whose results are not published yet: in the queue, at the model, or on their way out."""
+        """Stamps of the images whose results are not published yet: in the queue, at the model, or being published."""
         return [*self._publishing.stamps_ns, *self._queue.stamps_ns]
 
     @property
@@ -193,7 +193,7 @@ class Session:
 
     @property
     def failure(self) -> str:
-        """Why the session has died; empty while it is well."""
+        """The bug that has ended the session; empty while it works."""
         return self._failure
 
     def stats(self) -> SessionStats:
@@ -210,15 +210,15 @@ class Session:
                 self._turn = self._model_thread.submit(self._take_turn)
 
     def _take_turn(self) -> None:
-        """On the model thread: the newest image of now, after the commands queued before it."""
+        """On the model thread: carry out the commands that are due, then process the next image."""
         try:
             is_free = self._publishing.is_free
             work = self._queue.take(with_image=is_free)
             if work is not None:
                 self._do(*work)
             if work is not None and is_free:
-                self._segmentations.advance()  # after the image: the next one is newer for it, this one not older
-        except BaseException as error:  # what images and commands raise is caught below: this is a bug of ours
+                self._segmentations.advance()  # after the image, which must not be delayed by it
+        except BaseException as error:  # errors of images and commands are caught below: this is a bug
             self._fail(error)
         if self._queue.closed:
             self._finish()
@@ -247,8 +247,8 @@ class Session:
             return  # the caller gave up before it began
         try:
             answer = command.run()
-            self._refresh_view()  # before the answer: callers look at once
-        except (PromptError, SessionFileError) as error:  # expected: goes to the caller, who says so
+            self._refresh_view()  # before the answer: callers read the view right after it
+        except (PromptError, SessionFileError) as error:  # expected: the caller reports it
             command.done.set_exception(error)
         except Exception as error:
             logger.exception("a command failed")
@@ -267,7 +267,7 @@ class Session:
                 self._turn = self._model_thread.submit(self._take_turn)
 
     def _finish(self) -> None:
-        """Once the queue is closed and no turn runs: answer who waits, let the publishing thread end."""
+        """Once the queue is closed and no turn runs: answer all who wait, and let the publishing thread end."""
         stopped = SessionStoppedError(self._queue.closed)
         self._waiters.fail(stopped)
         self._segmentations.close(stopped)
@@ -276,7 +276,7 @@ class Session:
     # An image, on the model thread -----------------------------------------------------------------------------------
 
     def _track(self, image: QueuedImage, image_rgb: NDArray[np.uint8]) -> None:
-        """Track all objects into the image, and hand the result on."""
+        """Track all objects into the image, and pass the result on."""
         result = self._step(image, image_rgb)
         if result is None:
             return
@@ -312,7 +312,7 @@ class Session:
         return None
 
     def _drop_newest_object(self, image: QueuedImage, why: str) -> None:
-        """Go on with one object less, after memory was out twice in a row for this image."""
+        """Continue with one object less, after memory ran out twice in a row for this image."""
         newest = self._tracker.object_ids[-1:]
         what = f"{newest[0]!r}, the newest object, was dropped" if newest else "there is no object to drop"
         message = f"out of memory, {what} ({why})"
@@ -361,7 +361,7 @@ class Session:
         return removed
 
     def _restart(self, back_s: float) -> None:
-        """Time has jumped back: objects of before go, as with a reset, those that have no past stay."""
+        """After a jump back in time: remove objects as a reset does, but keep those that have not seen an image yet."""
         why = f"image stamps went back by {back_s:.2f} s (a bag that starts again?): tracking is reset"
         kept = self._registry.restart()
         if kept:

@@ -1,4 +1,4 @@
-"""What the stamps of images say about time: jumps, two clocks on one topic, and how old an image is."""
+"""What the stamps of images tell about time: jumps, two clocks on one topic, and the age of an image."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ ALTERNATING_S = 10.0
 REPEAT_WARNING_S = 30.0
 EARLY_S = 1.0  # an image that arrives this long before its own stamp, or
 LATE_S = 10.0  # this long after it, was stamped by another clock than the node's
-LASTING_S = 2.0  # from when on that is said
+LASTING_S = 2.0  # after which this is reported
 
 
 @dataclass(frozen=True)
 class StampReading:
-    """What one stamp says.
+    """How one stamp fits the ones before it.
 
-    ``timeline`` is another number for every run of images whose time is not the one believed so far; ``back_s`` is set
-    on the image that makes a jump back believed: how far [s] the time of its timeline lies before the old one.
+    ``timeline`` numbers the runs of images with a common time: images whose time is not the one believed so far get
+    another number. ``back_s`` is set on the image that confirms a jump back: by how much [s] its time is before the
+    old one.
     """
 
     timeline: int
@@ -35,7 +36,7 @@ class StampReading:
 
 @dataclass
 class _Time:
-    """A time that images agree about: where it has got to, in stamps and in arrivals."""
+    """A time that images agree about: its latest stamp, and when that image arrived."""
 
     timeline: int
     stamp_ns: int
@@ -49,7 +50,7 @@ class _Time:
 
 
 class TimeJumpDetector:
-    """Whether the stamps of images go on as time does. Told every stamp in the order of arrival.
+    """Detects stamps that do not advance as time does. It is given every stamp, in the order of arrival.
 
     One image of another time proves nothing: drivers send single wrong stamps, and two cameras on one topic take
     turns. A jump is believed once the next image agrees with the first one of the new time and none of the old time
@@ -76,7 +77,7 @@ class TimeJumpDetector:
         return self._apart_s if full and now_s - self._returns_s[0] <= ALTERNATING_S else 0.0
 
     def observe(self, stamp_ns: int, arrival_s: float) -> StampReading:
-        """Take note of the next image. ``arrival_s``: by a steady clock."""
+        """Record the next image. ``arrival_s``: by a steady clock."""
         believed = self._believed
         if stamp_ns == 0:
             return StampReading(self._timelines if believed is None else believed.timeline)
@@ -103,7 +104,7 @@ class TimeJumpDetector:
         return StampReading(doubted.timeline, back_s=max((believed.stamp_ns - doubted.first_ns) / 1e9, 0.0))
 
     def _disbelieve(self, believed: _Time, arrival_s: float) -> None:
-        """The believed time goes on after images of another one: say so, once where that goes on and on."""
+        """Images of the believed time continue after some of another time: log it, only once while this repeats."""
         doubted, self._doubted = self._doubted, None
         if doubted is None:
             return
@@ -142,7 +143,7 @@ class ClockWatch:
         self._told_s = -REPEAT_WARNING_S
 
     def is_age_known(self, stamp_ns: int, now_ns: int) -> bool:
-        """Whether the age of an image that arrives now can be told; ``now_ns``: by the node's clock."""
+        """Whether the age of an image that arrives now is known; ``now_ns``: by the node's clock."""
         now_s, trouble = self._clock(), describe_other_clock(stamp_ns, now_ns)
         if not self._trouble:
             self._since_s = now_s
@@ -154,7 +155,7 @@ class ClockWatch:
 
     @property
     def trouble(self) -> str:
-        """Why ages are not known; empty when they are, and for a start at which /clock comes a little later."""
+        """Why ages are not known; empty when they are, and at the start, when /clock may still be missing."""
         lasts = self._trouble and self._clock() - self._since_s >= LASTING_S
         return self._trouble if lasts else ""
 

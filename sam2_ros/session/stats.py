@@ -16,7 +16,7 @@ from sam2_ros.log_throttle import LogThrottle
 logger = logging.getLogger(__name__)
 
 REPEAT_ERROR_S = 5.0  # the same error is logged at most this often
-TOO_OLD_S = 5.0  # images that are too old for longer than this are not a passing jam
+TOO_OLD_S = 5.0  # images that are too old for longer than this are more than a short delay
 LATENCIES_KEPT = 300
 
 
@@ -29,7 +29,7 @@ class SessionStats:
     dropped: int  # replaced by a newer image before the model was free
     skipped: int  # left out on purpose: sooner than ``max_rate_hz`` or older than ``max_image_age_s``
     too_old_s: float  # age of the newest image, where it and all since the last processed one were too old; else 0
-    too_old_for_s: float  # how long that is so
+    too_old_for_s: float  # for how long that has been so
     failed: int  # could not be read, processed or published
     last_error: str  # of the latest failed image; "" when none failed
     latency_ms: NDArray[np.float64]  # (N,) of the latest images: from arrival until everything was published
@@ -82,12 +82,12 @@ class StatsCollector:
             self._skipped += 1
 
     def note_too_old(self, age_s: float, limit_s: float) -> None:
-        """Skipped for its age. Logged when all images are: then the clocks disagree; the model is not just slow."""
+        """Count an image skipped for its age. Logged if all images are: then clocks disagree, not only a slow model."""
         now_s = self._clock()
         with self._lock:
             self._skipped += 1
             if not self._too_old_s:
-                self._too_old_since_s = self._too_old_told_s = now_s  # it may be a passing jam
+                self._too_old_since_s = self._too_old_told_s = now_s  # it may be a short delay
             self._too_old_s = age_s
             is_due = now_s - self._too_old_told_s >= TOO_OLD_S
             if is_due:
@@ -104,7 +104,7 @@ class StatsCollector:
         return self._clock()
 
     def note_processed(self, arrival_s: float, inferred_s: float, inference_ms: float, age_ms: float | None) -> None:
-        """Everything was published. ``inferred_s``: when the model was done; ``age_ms``: None without a stamp."""
+        """An image was published. ``inferred_s``: when the model finished; ``age_ms``: None without a stamp."""
         published_s = self._clock()
         with self._lock:
             self._processed += 1
@@ -117,7 +117,7 @@ class StatsCollector:
                 self._age_ms.append(age_ms)
 
     def note_failure(self, text: str, *, with_traceback: bool = True) -> None:
-        """Count it, and log it unless the same was logged a moment ago: a stream repeats its errors."""
+        """Count a failure; log it unless the same was logged a moment ago, because a stream repeats its errors."""
         with self._lock:
             self._failed += 1
             self._last_error = text

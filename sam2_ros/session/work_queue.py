@@ -1,4 +1,4 @@
-"""What waits for the model: images, of which the newest counts or every one, and commands, in order.
+"""The queue for the model: images, of which the newest or every one is processed, and commands, in order.
 
 Images replace each other in one slot or, with ``process_every_frame``, queue up to a limit. Commands always queue up.
 """
@@ -87,7 +87,7 @@ class WorkQueue:
         self._taken: QueuedImage | None = None  # the last one
         self._time_jumps = TimeJumpDetector()
         self._clocks = ClockWatch(clock)
-        self._back_s = 0.0  # of a jump that the next image to be queued brings
+        self._back_s = 0.0  # of a jump that the next queued image will report
         self._next_due_s = self._accepted_s = -float("inf")
         self._overflowing = False
         self._enabled = True
@@ -103,7 +103,7 @@ class WorkQueue:
         return self._closed
 
     def offer(self, message: Any, stamp_ns: int) -> None:
-        """Queue an image; it, or one that waits, is left out where the parameters say so. Never blocks."""
+        """Queue an image; it, or a waiting one, is dropped or skipped as the parameters say. Never blocks."""
         self._stats.note_received()
         parameters = self._parameters()
         with self._lock:
@@ -123,7 +123,7 @@ class WorkQueue:
         self._on_work()
 
     def _mark_jump(self, timeline: int, back_s: float) -> None:
-        """Let the first image of the new time say so: one that waits, or the next one."""
+        """Mark the first image of the new time, a waiting one or the next one, as the one that reports the jump."""
         for index, waiting in enumerate(self._images):
             if waiting.timeline == timeline:
                 self._images[index] = replace(waiting, back_s=back_s)
@@ -147,12 +147,12 @@ class WorkQueue:
         self._images.clear()
 
     def forget_images(self) -> None:
-        """Leave out the images that wait."""
+        """Drop the waiting images."""
         with self._lock:
             self._leave_out_waiting()
 
     def forget_time(self) -> None:
-        """Take the stamp of the next image for the first one: no jump, whatever came before."""
+        """Treat the next stamp as the first one, so that it is no jump."""
         with self._lock:
             self._time_jumps.forget()
             self._back_s = 0.0
@@ -166,7 +166,7 @@ class WorkQueue:
             return describe_two_clocks(apart_s) if apart_s else self._clocks.trouble
 
     def _is_due(self, now_s: float, max_rate_hz: float) -> bool:
-        """Whether an image of now keeps the mean rate below the limit."""
+        """Whether an image accepted now keeps the mean rate below the limit."""
         if max_rate_hz <= 0:
             return True
         period_s = 1 / max_rate_hz
@@ -183,7 +183,7 @@ class WorkQueue:
             logger.warning(
                 "%d images wait to be processed, the next ones are dropped: play the bag more slowly", QUEUED_IMAGES
             )
-        # Said again only after the queue was half empty: a model that is too slow frees a place with every image.
+        # Logged again only after the queue was half empty, because a slow model frees a place with every image.
         self._overflowing = is_full or (self._overflowing and len(self._images) > QUEUED_IMAGES // 2)
         return is_full
 
@@ -260,7 +260,7 @@ class WorkQueue:
                 self._leave_out_waiting()
 
     def close(self, reason: str) -> None:
-        """Accept nothing any more, and let the futures of waiting commands raise SessionStoppedError."""
+        """Reject everything from now on, and let the futures of waiting commands raise SessionStoppedError."""
         with self._lock:
             self._closed = self._closed or reason
             left = list(self._commands)
@@ -270,10 +270,10 @@ class WorkQueue:
 
 
 class ImageReader:
-    """Makes pixels of queued images, on the model thread; those that are not to be processed are counted.
+    """Decodes queued images on the model thread, and counts those that are not processed.
 
     Args:
-        decode: makes (H, W, 3) uint8 RGB of an image message, ValueError when it cannot.
+        decode: image message -> (H, W, 3) uint8 RGB; raises ValueError if it cannot.
         parameters: the current ones.
         stats: counts.
         now_ns: the clock that stamps are compared with.

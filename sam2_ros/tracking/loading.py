@@ -217,7 +217,7 @@ def load_network(
 
 
 def _official_weights(model: str) -> tuple[Path, dict[str, Tensor]]:
-    """The official file of a model and what is in it; a damaged one is not kept."""
+    """The official file of a model and its tensors; a damaged file is removed."""
     if model not in OFFICIAL_FILES:
         raise ValueError(f"{model} has no published weights: name a checkpoint file, or use the model nano")
     fetched = fetch_official_file(model)

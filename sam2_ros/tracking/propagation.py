@@ -59,9 +59,9 @@ def _input_of(model: SAM2, raw: RawFrame, window: Window | None = None) -> Tenso
 
 
 def for_buffer(engine: Engine, frame: Frame | RawFrame | InputFrame) -> Frame | RawFrame | InputFrame:
-    """The frame as it is kept: an image that is not encoded as the model's input, unless the image takes less memory.
+    """The frame as the buffer keeps it: an unencoded image as the model's input, unless the image takes less memory.
 
-    A replayed frame is then as bit for bit what it would have been in time. With zoom the image itself is kept.
+    So a replayed frame is, bit for bit, what it would have been in time. With zoom the image itself is kept.
     """
     if isinstance(frame, Frame):
         return frame.kept(with_image=engine.zoom)
@@ -181,7 +181,7 @@ class Advanced:
         return object_id in self.tracks and self.tracks[object_id].state is ObjectState.TRACKED
 
     def and_also(self, others: Advanced) -> Advanced:
-        """Both outcomes; where both are of one object, the other one."""
+        """Both outcomes combined; for an object that is in both, that of ``others``."""
         return Advanced(*({**getattr(self, f.name), **getattr(others, f.name)} for f in fields(self)))
 
 
@@ -267,11 +267,11 @@ class Engine:
 
 
 def is_visible(prediction: MaskPrediction, height: int, width: int) -> bool:
-    """Whether the model says that the object is there, and shows it: an empty mask is of nothing, whatever the score.
+    """Whether the model finds the object and its mask is not empty: an empty mask is not visible, whatever the score.
 
     Args:
         prediction: of one object (B = 1).
-        height, width: of the part of the image that was seen, px. A small mask can be lost on the way to its size.
+        height, width: of the part of the image that was seen, px. Scaled to it, a small mask can become empty.
     """
     logits_1hw = prediction.logits_b1hw[:, 0]
     if not bool(prediction.object_score_logits_b1 > 0):

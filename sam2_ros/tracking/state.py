@@ -88,7 +88,7 @@ class InputFrame:
     height: int  # of the camera image, px
     width: int
 
-    image_rgb = None  # as of the other frames: no window of it can be looked at
+    image_rgb = None  # as in the other kinds of frames: without it there are no windows
 
     @property
     def size_hw(self) -> tuple[int, int]:

@@ -80,7 +80,9 @@ class WindowRules:
     """
 
     zoom: float = 2.0  # side of the window, in longer sides of the object's box
-    smallest: float = 0.18  # side of the smallest window, in shorter sides of the image; what is enlarged more is mush
+    smallest: float = (
+        0.18  # side of the smallest window, in shorter sides of the image; a smaller one has no detail to gain
+    )
     least_kept: float = 0.8  # a window is kept while the right side is from this ...
     most_kept: float = 1.1  # ... to this many sides of it
     shrinking: float = 0.9  # in one frame at most
