@@ -25,11 +25,11 @@ def row(*values: float) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("logits", "target", "expected"),
     [
-        (row(HALF), row(1.0), 0.25 * 0.25 * math.log(2)),
-        (row(HALF), row(0.0), 0.75 * 0.25 * math.log(2)),
-        (row(LOG3), row(1.0), 0.25 * (1 / 16) * math.log(4 / 3)),
-        (row(LOG3), row(0.0), 0.75 * (9 / 16) * math.log(4)),
-        (row(HALF, LOG3), row(1.0, 1.0), (0.0625 * math.log(2) + 0.015625 * math.log(4 / 3)) / 2),
+        (row(HALF), row(1.0), 0.4 * 0.25 * math.log(2)),
+        (row(HALF), row(0.0), 0.6 * 0.25 * math.log(2)),
+        (row(LOG3), row(1.0), 0.4 * (1 / 16) * math.log(4 / 3)),
+        (row(LOG3), row(0.0), 0.6 * (9 / 16) * math.log(4)),
+        (row(HALF, LOG3), row(1.0, 1.0), (0.1 * math.log(2) + 0.025 * math.log(4 / 3)) / 2),
     ],
 )
 def test_focal(logits: torch.Tensor, target: torch.Tensor, expected: float) -> None:
