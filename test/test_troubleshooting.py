@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sam2_ros.node.diagnostics import ImageTopic, Publisher, explain_silence, profile_advice
+from sam2_ros.node.diagnostics import IMAGE_TYPES, ImageTopic, Publisher, explain_silence, profile_advice
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
@@ -23,7 +23,7 @@ def sources() -> str:
 
 
 def test_every_quote_of_the_page_is_checked_here() -> None:
-    assert len(re.findall(r"^> ", PAGE, re.M)) == 16
+    assert len(re.findall(r"^> ", PAGE, re.M)) == 18
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,7 @@ def test_every_quote_of_the_page_is_checked_here() -> None:
         (ImageTopic("/image", "best_effort", (), ("/camera/color/image_raw",)), 5.0),
         (ImageTopic("/image", "best_effort", (), ()), 5.0),
         (ImageTopic("/image", "reliable", (CAMERA,), ()), 5.0),
+        (ImageTopic("/image", "best_effort", (), (), other_types=(("camera", IMAGE_TYPES["compressed"]),)), 5.0),
         (ImageTopic("/image", "best_effort", (RELIABLE_CAMERA,), ()), 5.0),
     ],
 )
@@ -57,6 +58,8 @@ def test_the_advice_on_lost_images_is_quoted(monkeypatch: pytest.MonkeyPatch) ->
         " is not supported; expected one of ",
         "Correct the parameters and configure again",
         "waiting to be configured (autostart is false)",
+        "images are published on ",
+        ", so it ignores them: ",
         ": takes effect when the node is configured; deactivate and clean it up first",
         "weights is 'random': the masks will mean nothing",
         "image stamps went back by ",

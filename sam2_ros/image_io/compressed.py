@@ -14,6 +14,20 @@ from sam2_ros.image_io.encodings import DECODERS, ImageError
 COMPRESSED_SUFFIX = "/compressed"  # of an image topic's name, as image_transport has it
 JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
 PNG_START = b"\x89PNG\r\n\x1a\n"
+_NAL_STARTS = (b"\0\0\0\1", b"\0\0\1")  # before each unit of an H.264 or H.265 stream
+_H265_UNITS = (
+    0x40,
+    0x42,
+    0x44,
+    0x46,
+    0x4E,
+    0x26,
+    0x28,
+    0x2A,
+    0x02,
+    0x00,
+)  # first byte of the usual ones
+_VIDEO_FORMATS = {"h264": "H.264", "avc": "H.264", "h265": "H.265", "hevc": "H.265", "av1": "AV1", "vp9": "VP9"}
 SUFFIXES = {"jpeg": ".jpg", "png": ".png"}
 MAX_PIXELS = 100_000_000  # more than any camera sends; a flipped bit in the size must not allocate all memory
 JPEG_QUALITY = 80  # image_transport's default
@@ -55,10 +69,9 @@ def _check_content(content: bytes, stated_format: str) -> None:
     elif content.startswith(PNG_START):
         complete = _png_is_whole(content)
     else:
-        hint = ": compressedDepth is for depth, not for colour images" if "compressedDepth" in stated_format else ""
         raise ImageError(
             f"compressed image is neither JPEG nor PNG: {len(content)} bytes with format {stated_format!r} that begin "
-            f"with {content[:4].hex(' ') or 'nothing'}{hint}"
+            f"with {content[:4].hex(' ') or 'nothing'}{_what_else(content, stated_format)}"
         )
     if not complete:
         raise ImageError(f"compressed image is cut off: {len(content)} bytes with format {stated_format!r} have no end")
@@ -67,6 +80,23 @@ def _check_content(content: bytes, stated_format: str) -> None:
         raise ImageError(
             f"compressed image is damaged: its header says {width} x {height} px, expected at most {MAX_PIXELS} pixels"
         )
+
+
+def _what_else(content: bytes, stated_format: str) -> str:
+    """What it is, as far as this is known, and what to do."""
+    if "compressedDepth" in stated_format:
+        return ": compressedDepth is for depth, not for colour images"
+    video = next((name for word, name in _VIDEO_FORMATS.items() if word in stated_format.lower()), "")
+    if not video and content.startswith(_NAL_STARTS):
+        unit = content.partition(b"\0\1")[2][:2]
+        # An H.265 unit begins with two bytes, of which the second is nearly always 1.
+        video = "H.265" if unit[:1] and unit[0] in _H265_UNITS and unit[1:] == b"\1" else "H.264"
+    if not video:
+        return ""
+    return (
+        f": {video} video, of which an image needs the ones before it. Let the camera send JPEG, or decode the video "
+        "first, as image_transport's republish does"
+    )
 
 
 def _png_is_whole(content: bytes) -> bool:

@@ -177,6 +177,8 @@ class ImageTopic:
     publishers: tuple[Publisher, ...]
     other_image_topics: tuple[str, ...]  # of the right type, published by somebody
     other_transport: str = ""  # raw or compressed: how the topic is published, if the node subscribes to the other
+    other_types: tuple[tuple[str, str], ...] = ()  # (node name, type) of publishers here whose type is not ours
+    type: str = IMAGE_TYPES["raw"]  # of our subscription
 
 
 class TopicMonitor:
@@ -210,7 +212,7 @@ class TopicMonitor:
             return ""
         topic = ask()
         if silent_s >= timeout_s:
-            kind, text = f"silence {topic.publishers}", explain_silence(topic, silent_s, self._lost)
+            kind, text = f"silence {topic.publishers} {topic.other_types}", explain_silence(topic, silent_s, self._lost)
         else:
             text = f"{lost_share:.0%} of the images on {topic.name} are lost on the way. {profile_advice()}"
             kind = "losses"
@@ -232,6 +234,10 @@ class TopicMonitor:
 def explain_silence(topic: ImageTopic, silent_s: float, lost: int = 0) -> str:
     """Why no image arrived, as far as the ROS graph shows."""
     start = f"no image on {topic.name} for {silent_s:.0f} s: "
+    if not topic.publishers and topic.other_types:
+        names = ", ".join(f"{type_name} by {node_name}" for node_name, type_name in topic.other_types)
+        advice = convert_type(topic.name, topic.type, topic.other_types[0][1])
+        return f"{start}published there is {names}, and the node reads {topic.type}. {advice}"
     if not topic.publishers and topic.other_transport:
         return f"{start}nobody publishes there, but {topic.other_transport} images: set image_transport to that"
     if not topic.publishers:
@@ -247,6 +253,25 @@ def explain_silence(topic: ImageTopic, silent_s: float, lost: int = 0) -> str:
         return f"{start}published by {names}, which does not match image_reliability 'reliable': set it to best_effort"
     happens = f"and {lost} were lost on the way." if lost else "but nothing arrives. Is the camera running?"
     return f"{start}published by {names}, {happens} {profile_advice()}"
+
+
+def convert_type(topic: str, ours: str, theirs: str) -> str:
+    """What to do about a publisher of another type on the image topic."""
+    base, _, last = topic.rpartition("/")
+    if last == "compressedDepth":
+        return f"It is depth, packed for image_transport: remap image to the colour image, and depth to {base}"
+    if theirs == IMAGE_TYPES["compressed"]:
+        if last == COMPRESSED_SUFFIX.strip("/"):
+            return f"Set image_transport to compressed and remap image to {base}: the node adds {COMPRESSED_SUFFIX}"
+        return (
+            f"Set image_transport to compressed and remap {topic}{COMPRESSED_SUFFIX}, which the node then reads, to "
+            f"{topic}: -r {topic}{COMPRESSED_SUFFIX}:={topic}"
+        )
+    if theirs == IMAGE_TYPES["raw"]:
+        return f"Set image_transport to raw and remap image to {topic}"
+    if "Video" in theirs or "Packet" in theirs:
+        return f"It is video, which has to be decoded to {ours} first, as image_transport's republish does"
+    return f"Remap image to a topic of type {ours}: ros2 topic find {ours}"
 
 
 def profile_advice() -> str:
@@ -266,15 +291,22 @@ def profile_advice() -> str:
     )
 
 
+def image_topic_names(node: LifecycleNode) -> dict[str, str]:
+    """The resolved topic of the images, by ``image_transport``."""
+    base = node.resolve_topic_name("image")
+    return {"raw": base, "compressed": node.resolve_topic_name(f"{base}{COMPRESSED_SUFFIX}")}
+
+
 def inspect_image_topic(node: LifecycleNode, parameters: NodeParameters) -> ImageTopic:
     """Who publishes on the image topic, and which other image topics exist."""
     transport = parameters.image_transport
-    base = node.resolve_topic_name("image")
-    names = {"raw": base, "compressed": f"{base}{COMPRESSED_SUFFIX}"}
+    names = image_topic_names(node)
     (other,) = set(names) - {transport}
+    found = node.get_publishers_info_by_topic(names[transport])
     publishers = tuple(
         Publisher(info.node_name, RELIABILITY.get(info.qos_profile.reliability, "unknown"))
-        for info in node.get_publishers_info_by_topic(names[transport])
+        for info in found
+        if info.topic_type == IMAGE_TYPES[transport]
     )
     others = tuple(
         topic.removesuffix(COMPRESSED_SUFFIX) if transport == "compressed" else topic
@@ -288,6 +320,10 @@ def inspect_image_topic(node: LifecycleNode, parameters: NodeParameters) -> Imag
         publishers=publishers,
         other_image_topics=others,
         other_transport=other if node.count_publishers(names[other]) else "",
+        other_types=tuple(
+            (info.node_name, info.topic_type) for info in found if info.topic_type != IMAGE_TYPES[transport]
+        ),
+        type=IMAGE_TYPES[transport],
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 
 from rclpy.lifecycle import LifecycleNode
@@ -71,6 +72,42 @@ class PublisherWatch:
             return []
         infos = self._node.get_publishers_info_by_topic(topic)
         return sorted(f"{info.node_namespace.rstrip('/')}/{info.node_name}" for info in infos)
+
+
+class IdleWatch:
+    """Says that images are published while the node waits to be made active, once for each state it waits in.
+
+    The usual reasons are ``autostart: false`` without a lifecycle manager, and a manager that has stopped half way.
+    """
+
+    def __init__(self, node: LifecycleNode, clock: Callable[[], float] = time.monotonic) -> None:
+        self._node = node
+        self._clock = clock
+        self._state, self._since_s, self._said = "", 0.0, False
+
+    def look(self, state: str, topic: str, patience_s: float) -> str:
+        """What to do, with the whole command; empty while there is nothing to say, or when it was said.
+
+        Args:
+            state: unconfigured, inactive or active.
+            topic: of the images.
+            patience_s: how long the node may wait without a word.
+        """
+        now_s = self._clock()
+        if state != self._state:
+            self._state, self._since_s, self._said = state, now_s, False
+        if state == "active" or self._said or now_s - self._since_s < patience_s:
+            return ""
+        if not self._node.count_publishers(topic):
+            return ""
+        self._said = True
+        command = f"ros2 lifecycle set {self._node.get_fully_qualified_name()}"
+        activate = f"{command} activate"
+        return (
+            f"images are published on {topic} and this node is {state}, so it ignores them: "
+            + (f"{command} configure && {activate}" if state == "unconfigured" else activate)
+            + ", or set autostart to true"
+        )
 
 
 class GraphWatch:

@@ -28,8 +28,8 @@ from sam2_ros.image_io.compressed import compressed_to_rgb
 from sam2_ros.image_io.encodings import image_to_rgb
 from sam2_ros.node import ros_parameters
 from sam2_ros.node.conversions import read_with_cv_bridge
-from sam2_ros.node.diagnostics import DiagnosticsReporter, TopicMonitor, inspect_image_topic
-from sam2_ros.node.graph import GraphWatch
+from sam2_ros.node.diagnostics import DiagnosticsReporter, TopicMonitor, image_topic_names, inspect_image_topic
+from sam2_ros.node.graph import GraphWatch, IdleWatch
 from sam2_ros.node.lifecycle import break_reference_cycle, logs_exceptions, reject_invalid_transitions
 from sam2_ros.node.publishers import EventPublisher, Publishers
 from sam2_ros.node.ros_logging import RosLogHandler
@@ -92,6 +92,7 @@ class Sam2Node(LifecycleNode):
             self, self._session_or_reason, self._current_parameters, is_active=lambda: self._watch is not None
         )
         self._full_name = self.get_fully_qualified_name()
+        self._idle = IdleWatch(self)
         graph = GraphWatch(self, self._image_topics)
         self._reporter = DiagnosticsReporter(self._full_name.strip("/"), self._current_parameters, graph.look)
         reject_invalid_transitions(self)
@@ -285,6 +286,10 @@ class Sam2Node(LifecycleNode):
         state = "inactive" if self._session is not None else "unconfigured"
         if self._watch is not None:
             state = "active"
+        if not self.trouble:  # else the log has its reason already
+            topic = image_topic_names(self)[self._guard.current.image_transport]
+            if advice := self._idle.look(state, topic, timeout_s):
+                self.get_logger().warning(advice)
         status = self._reporter.report(
             self._session, state=state, trouble=self.trouble, silent=silent, depth_trouble=self._depth.trouble
         )

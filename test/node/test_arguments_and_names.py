@@ -20,7 +20,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from sam2_ros.node.conversions import array_to_image
-from sam2_ros.node.graph import NameWatch
+from sam2_ros.node.graph import IdleWatch, NameWatch
 from sam2_ros.node.ros_parameters import describe_unknown, unknown_overrides
 from sam2_ros.node.sam2_node import Sam2Node, main
 
@@ -156,3 +156,31 @@ def test_the_end_in_the_middle_of_an_image_is_an_error_only_without_a_signal(
     assert ("ERROR" in said) is not by_signal
     ros_rig.tracker.gate.set()
     assert stop(20.0)
+
+
+def test_images_that_come_while_the_node_waits_are_said_once_a_state_with_the_whole_command(
+    make_ros_rig: Callable[..., Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    rig = make_ros_rig(autostart=False, image_timeout_s=0.1)
+    clock = SimpleNamespace(now_s=100.0)
+    rig.node._idle = IdleWatch(rig.node, lambda: clock.now_s)
+
+    def said() -> str:
+        capfd.readouterr()
+        for _ in range(2):
+            rig.node._beat()
+            clock.now_s += 0.2
+        return "".join(line for line in capfd.readouterr().err.splitlines() if "are published" in line)
+
+    rig.start()
+    assert said() == "", "nobody publishes"
+    rig.peer.create_publisher(Image, "image", 1)
+    rig.spin_until(lambda: rig.node.count_publishers("/image") > 0, "the camera is seen")
+    command = "ros2 lifecycle set /sam2_node"
+    assert f"{command} configure && {command} activate, or set autostart" in said()
+    assert said() == ""
+    rig.node.trigger_configure()
+    text = said()
+    assert "this node is inactive" in text and f": {command} activate, or" in text and text.count("published") == 1
+    rig.node.trigger_activate()
+    assert said() == ""

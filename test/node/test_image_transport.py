@@ -8,6 +8,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import rclpy
+from rclpy.parameter import Parameter
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
@@ -16,6 +18,7 @@ from sam2_ros.image_io.compressed import compressed_to_rgb
 from sam2_ros.msg import TrackedObjectArray
 from sam2_ros.node.conversions import array_to_image, ns_to_stamp, rgb_to_compressed
 from sam2_ros.node.diagnostics import explain_silence, inspect_image_topic, is_output
+from sam2_ros.node.sam2_node import Sam2Node
 
 GRAY = np.full((48, 64, 3), 90, dtype=np.uint8)
 
@@ -104,3 +107,34 @@ def test_names_for_compressed_images_are_those_to_remap_to(make_ros_rig: Callabl
 )
 def test_outputs_of_trackers_are_no_cameras(topic: str, expected: bool) -> None:
     assert is_output(topic, "tracker") is expected
+
+
+def test_a_publisher_of_another_type_is_seen(make_ros_rig: Callable[..., Any], ros_domain: int) -> None:
+    rig = make_ros_rig()
+    rig.start()
+    context = rclpy.Context()  # a topic has one type within a context
+    rclpy.init(args=[], context=context, domain_id=ros_domain)
+    camera = rclpy.create_node("camera", context=context)
+    camera.create_publisher(CompressedImage, "image", 1)
+
+    def seen() -> Any:
+        return inspect_image_topic(rig.node, rig.node._guard.current)
+
+    expected = (("camera", "sensor_msgs/msg/CompressedImage"),)
+    rig.spin_until(lambda: seen().other_types == expected, "the publisher is seen, and its name known")
+    assert seen().publishers == ()
+    assert "-r /image/compressed:=/image" in explain_silence(seen(), 6.0)
+    camera.destroy_node()
+    context.try_shutdown()
+
+
+def test_the_advised_remapping_works(ros_domain: int, fake_tracker: Any) -> None:
+    context = rclpy.Context()
+    rclpy.init(args=["--ros-args", "-r", "/image/compressed:=/image"], context=context, domain_id=ros_domain)
+    compressed = [Parameter("image_transport", value="compressed")]
+    node = Sam2Node(tracker_factory=lambda _: fake_tracker, context=context, parameter_overrides=compressed)
+    node.autostart()
+    assert node._image_topics()[0] == "/image" == inspect_image_topic(node, node._guard.current).name
+    node.close()
+    node.destroy_node()
+    context.try_shutdown()

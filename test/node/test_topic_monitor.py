@@ -96,3 +96,29 @@ def test_the_watch_warns_about_losses(came: int, lost: int, warning: str) -> Non
     clock.now_s += diagnostics.LOSS_WINDOW_S
     watch.note_image()
     assert watch.diagnose(10.0, lambda: topic(CAMERA)) == ""  # that was before
+
+
+RAW, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+
+
+@pytest.mark.parametrize(
+    ("name", "ours", "theirs", "advice"),
+    [
+        ("/cam/compressed", RAW, COMPRESSED, "image_transport to compressed and remap image to /cam: the node adds"),
+        ("/cam", RAW, COMPRESSED, "-r /cam/compressed:=/cam"),
+        ("/cam/compressedDepth", RAW, COMPRESSED, "It is depth, packed for image_transport: remap image to the colour"),
+        ("/cam", COMPRESSED, RAW, "Set image_transport to raw and remap image to /cam"),
+        ("/cam", RAW, "foxglove_msgs/msg/CompressedVideo", "It is video, which has to be decoded"),
+        ("/cam", RAW, "ffmpeg_image_transport_msgs/msg/FFMPEGPacket", "It is video, which has to be decoded"),
+        ("/cam", RAW, "sensor_msgs/msg/PointCloud2", "Remap image to a topic of type sensor_msgs/msg/Image"),
+    ],
+)
+def test_another_type_is_named_with_what_to_do(name: str, ours: str, theirs: str, advice: str) -> None:
+    text = explain_silence(ImageTopic(name, "best_effort", (), (), other_types=(("camera", theirs),), type=ours), 6.0)
+    assert f"published there is {theirs} by camera, and the node reads {ours}. " in text and advice in text
+    assert "Is the camera running" not in text
+
+
+def test_a_publisher_of_the_right_type_beside_it_counts() -> None:
+    mixed = ImageTopic("/cam", "best_effort", (CAMERA,), (), other_types=(("other", COMPRESSED),))
+    assert "published by camera (best_effort), but nothing arrives" in explain_silence(mixed, 6.0)
