@@ -32,7 +32,7 @@ class SessionStoppedError(RuntimeError):
 
 
 class TooManyRequestsError(RuntimeError):
-    """The request was refused because so many others wait; nothing was changed. The message says what to do."""
+    """The request was rejected because too many others wait; nothing was changed. The message says what to do."""
 
 
 @dataclass(frozen=True)
