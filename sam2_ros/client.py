@@ -42,11 +42,7 @@ from sam2_ros.client_results import (
     read_segmentation,
 )
 from sam2_ros.msg import Prompt, TrackedObjectArray
-from sam2_ros.node.conversions import (
-    SERVICE_QOS,
-    array_to_image,
-    make_prompt,
-)
+from sam2_ros.node.conversions import SERVICE_QOS, array_to_image, make_prompt
 from sam2_ros.srv import AddObjects, Clear, ListObjects, RefineObject, RemoveObjects, Reset, SegmentImage
 from sam2_ros.tracking.types import ObjectState, TrackedMask
 

@@ -115,37 +115,39 @@ def test_two_image_topics_need_a_choice_and_a_wrong_one_is_refused(
         assert expected in said and "/a (" in said and said.count("\n") == 1
 
 
+def tracked_object(bags: Bags, label: int, state: int, mask: np.ndarray, x: int, y: int) -> Any:
+    """A message with this (h, w) mask at x, y; without pixels it has no mask."""
+    types, never = bags.types, bags.types["builtin_interfaces/msg/Time"](sec=0, nanosec=0)
+    point = types["geometry_msgs/msg/Point"](x=0.0, y=0.0, z=0.0)
+    turn = types["geometry_msgs/msg/Quaternion"](x=0.0, y=0.0, z=0.0, w=1.0)
+    return types["sam2_ros/msg/TrackedObject"](
+        object_id=f"thing{label}",
+        label=label,
+        class_id="cup",
+        state=state,
+        score=0.75,
+        mask_quality=0.5,
+        roi=types["sensor_msgs/msg/RegionOfInterest"](
+            x_offset=x, y_offset=y, width=mask.shape[1], height=mask.shape[0], do_rectify=False
+        ),
+        area=1,
+        centroid=point,
+        first_seen=never,
+        last_seen=never,
+        mask=bags.image(0, mask, "mono8")
+        if mask.size
+        else types[IMAGE](bags.header(0), 0, 0, "", 0, 0, np.zeros(0, np.uint8)),
+        has_pose=False,
+        pose=types["geometry_msgs/msg/Pose"](position=point, orientation=turn),
+        size=types["geometry_msgs/msg/Vector3"](x=0.0, y=0.0, z=0.0),
+    )
+
+
 def test_what_the_node_published_becomes_masklets_to_verify(tmp_path: Path, bags: Bags) -> None:
     """Object 1 by the label image, object 2 by its own cropped mask, which overlaps; the camera is found by itself."""
     labels = np.zeros((32, 48), np.uint8)
     labels[4:10, 6:20] = 1
-    types, never = bags.types, bags.types["builtin_interfaces/msg/Time"](sec=0, nanosec=0)
-    point = types["geometry_msgs/msg/Point"](x=0.0, y=0.0, z=0.0)
-    turn = types["geometry_msgs/msg/Quaternion"](x=0.0, y=0.0, z=0.0, w=1.0)
-
-    def tracked(label: int, state: int, mask: np.ndarray, x: int, y: int) -> Any:
-        return types["sam2_ros/msg/TrackedObject"](
-            object_id=f"thing{label}",
-            label=label,
-            class_id="cup",
-            state=state,
-            score=0.75,
-            mask_quality=0.5,
-            roi=types["sensor_msgs/msg/RegionOfInterest"](
-                x_offset=x, y_offset=y, width=mask.shape[1], height=mask.shape[0], do_rectify=False
-            ),
-            area=1,
-            centroid=point,
-            first_seen=never,
-            last_seen=never,
-            mask=bags.image(0, mask, "mono8")
-            if mask.size
-            else types[IMAGE](bags.header(0), 0, 0, "", 0, 0, np.zeros(0, np.uint8)),
-            has_pose=False,
-            pose=types["geometry_msgs/msg/Pose"](position=point, orientation=turn),
-            size=types["geometry_msgs/msg/Vector3"](x=0.0, y=0.0, z=0.0),
-        )
-
+    types = bags.types
     nothing, square = np.zeros((0, 0), np.uint8), np.full((5, 7), 255, np.uint8)
     lists = [
         types["sam2_ros/msg/TrackedObjectArray"](
@@ -154,7 +156,10 @@ def test_what_the_node_published_becomes_masklets_to_verify(tmp_path: Path, bags
             frames_dropped=0,
             inference_ms=1.0,
             age_ms=1.0,
-            objects=[tracked(1, 1 if index < 2 else 2, nothing, 0, 0), tracked(2, 1, square, 10, 6)],
+            objects=[
+                tracked_object(bags, 1, 1 if index < 2 else 2, nothing, 0, 0),
+                tracked_object(bags, 2, 1, square, 10, 6),
+            ],
         )
         for index in range(3)
     ]
