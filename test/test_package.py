@@ -201,6 +201,9 @@ SUBJECTS = {
     "perception.detections": "what boxes mean, tested without ROS; its subscription is in node/",
     "session.model_loading": "from the parameters to a tracker, tested without ROS",
     "session.results": "the border between the model thread and the publishing thread",
+    "tracking.rules.rivals": "a rule of its own, on plain arrays",
+    "tracking.zoom.results": "what callers see",
+    "tracking.rules.sightings": "what the rules judge a frame by",
     "tracking.state_io": "the format of a saved tracker",
 }
 

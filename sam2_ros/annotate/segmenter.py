@@ -29,9 +29,10 @@ from sam2_ros.tracking.image_predictor import EncodedImage, decode, logits_of_ma
 from sam2_ros.tracking.memory_bank import BankPolicy, FrameMemory
 from sam2_ros.tracking.prompts import AcceptedPrompt, Prompt, fit_to_image, make_prompt
 from sam2_ros.tracking.propagation import Engine, apply_prompts, encode, track_from_memory
-from sam2_ros.tracking.state import Frame, RawFrame, Track
+from sam2_ros.tracking.state import Track
 from sam2_ros.tracking.transforms import logits_to_image_size, mask_to_input
 from sam2_ros.tracking.types import ObjectState, PromptAction, PromptError
+from sam2_ros.tracking.zoom.frames import Frame, RawFrame
 
 T = TypeVar("T")
 

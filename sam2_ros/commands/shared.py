@@ -46,6 +46,17 @@ def add_zoom_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_rule_options(parser: argparse.ArgumentParser) -> None:
+    """Add the rules beyond SAM 2; docs/tracking.md has what they bring."""
+    parser.add_argument(
+        "--memory-selection",
+        choices=("recent", "confident", "distractor"),
+        default="recent",
+        help="which frames memories are made of: those just before, as SAM 2 does; those in which the object was "
+        "surely seen; or some further apart, and those that told it from something similar (default: recent)",
+    )
+
+
 def network_arguments(args: argparse.Namespace) -> dict[str, Any]:
     """The values of ``add_network_options``, and of the options of trackers if present, for ``load_tracker``."""
     names = ("model", "checkpoint", "device", "precision", "image_size")
@@ -54,8 +65,7 @@ def network_arguments(args: argparse.Namespace) -> dict[str, Any]:
         from sam2_ros.model.config import Approximations
 
         arguments["approximations"] = Approximations(args.memory_pooling, args.recent_memories)
-    if "zoom" in args:
-        arguments["zoom"] = args.zoom
+    arguments |= {name: getattr(args, name) for name in ("zoom", "memory_selection") if name in args}
     return arguments
 
 

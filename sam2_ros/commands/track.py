@@ -17,6 +17,7 @@ from sam2_ros.commands.shared import (
     add_json_option,
     add_memory_options,
     add_network_options,
+    add_rule_options,
     add_zoom_option,
     network_arguments,
     print_summary,
@@ -62,6 +63,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_network_options(parser)
     add_memory_options(parser)
     add_zoom_option(parser)
+    add_rule_options(parser)
     parser.add_argument("--max-frames", type=int, metavar="N", help="stop after so many frames")
     parser.add_argument("--no-overlay", action="store_true", help="write no overlay.mp4")
     add_json_option(parser, "write the last line's JSON to FILE, too")

@@ -77,6 +77,12 @@ class NodeParameters:
     zoom: bool = _parameter(
         False, "Look for one or two objects in windows round their last masks: finer, one image encoding for each."
     )
+    memory_selection: str = _parameter(
+        "recent",
+        "Which frames an object's memory is made of: `recent`, those just before, as SAM 2 does; `confident`, those in "
+        "which it was surely seen; `distractor`, some further apart, and those that told it from something similar.",
+        choices=("recent", "confident", "distractor"),
+    )
     compile: bool = _parameter(False, "Compile the model while configuring: minutes, for faster steps on a GPU.")
     num_threads: int = _parameter(
         0,

@@ -87,14 +87,19 @@ def load_tracker(
     recover_after_frames: int = 1,
     compiled: bool = False,
     zoom: bool = False,
+    memory_selection: str = "recent",
+    crowd_suppression: bool = False,
+    scene_changes: bool = False,
+    lost_after_s: float = 0.0,
+    recover_after_s: float = 0.0,
 ) -> Tracker:
     """A tracker ready for its first image.
 
     Args:
         model, checkpoint, device, postprocess, weights, image_size, sha256, precision, approximations, compiled: see
             ``load_network``.
-        lost_after_frames, corrections_are_conditioning, buffer_frames, catchup_budget_ms, recover_after_frames, zoom:
-            see ``Tracker``.
+        lost_after_frames, corrections_are_conditioning, buffer_frames, catchup_budget_ms, recover_after_frames, zoom,
+            memory_selection, crowd_suppression, scene_changes, lost_after_s, recover_after_s: see ``Tracker``.
 
     Raises:
         ValueError, sam2_ros.model.checkpoint.CheckpointError: see ``load_network``.
@@ -119,6 +124,11 @@ def load_tracker(
         catchup_budget_ms=catchup_budget_ms,
         recover_after_frames=recover_after_frames,
         zoom=zoom,
+        memory_selection=memory_selection,
+        crowd_suppression=crowd_suppression,
+        scene_changes=scene_changes,
+        lost_after_s=lost_after_s,
+        recover_after_s=recover_after_s,
     )
 
 

@@ -1,13 +1,15 @@
 """The memory bank: which frames are kept and attended to, and the tokens that memory attention reads of them.
 
 SAM 2 paper, section 4 "Memory bank"; slots and pointers are numbered as in the official code. ``BankPolicy`` decides
-with frame numbers alone; only ``gather_tokens`` and ``stack_tokens`` touch tensors.
+with frame numbers alone; only ``gather_tokens`` and ``stack_tokens`` touch tensors. ``rules/memory_selection.py`` has
+policies that look at scores too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -37,6 +39,15 @@ class MemorySelection:
 
 
 @dataclass(frozen=True)
+class FrameScore:
+    """What a remembered frame is worth to the policies that doubt; that of a prompted frame is the default."""
+
+    confidence: float = 1.0  # 0..1: predicted IoU of the mask times how sure the object's presence is
+    is_empty: bool = False  # no pixel of the mask is set
+    is_anchor: bool = False  # a conditioning frame that a policy made, not a prompt
+
+
+@dataclass(frozen=True)
 class BankPolicy:
     """The rules of SAM 2's memory bank, for an endless stream.
 
@@ -49,6 +60,8 @@ class BankPolicy:
     With ``max_in_attention`` a frame attends to at most that many conditioning frames as such: the nearest one before
     it, the nearest one after it, then the closest others. One that is left out counts as a tracked frame while it is
     recent enough.
+
+    Frames are given as collections of their numbers; a policy with ``needs_scores`` gets mappings to ``FrameScore``.
     """
 
     num_spatial: int
@@ -56,6 +69,10 @@ class BankPolicy:
     max_conditioning: int = 8
     max_in_attention: int | None = None  # None = all kept ones
     num_recent: int | None = None  # approximation: spatial memories of fewer frames; None = num_spatial - 1 (exact)
+
+    name: ClassVar[str] = "recent"
+    needs_scores: ClassVar[bool] = False
+    finds_anchors: ClassVar[bool] = False  # ``may_anchor`` can be true
 
     def __post_init__(self) -> None:
         if self.max_in_attention is not None and self.max_in_attention < 2:
@@ -125,6 +142,24 @@ class BankPolicy:
         ordered = sorted(conditioning)
         return ordered[1 : 1 + max(0, len(ordered) - self.num_conditioning)]
 
+    def may_anchor(
+        self, frame: int, conditioning: Collection[int], predicted_iou: float, area_px: int, areas_px: Sequence[int]
+    ) -> bool:
+        """Whether a tracked frame becomes a conditioning frame if it shows a rival of the object.
+
+        Args:
+            frame: the current frame.
+            conditioning: remembered conditioning frames.
+            predicted_iou: of its mask, 0..1.
+            area_px: of its mask; 0: empty.
+            areas_px: of the latest masks before it that were not empty.
+        """
+        return False
+
+    def shows_rival(self, box_iou: float) -> bool:
+        """Whether something stands beside the object; ``box_iou`` from ``rules.rivals.rival_box_iou``."""
+        return False
+
 
 @dataclass(frozen=True)
 class FrameMemory:
@@ -132,6 +167,7 @@ class FrameMemory:
 
     spatial_bchw: Tensor | None  # (B, memory_dim, h, w); None once no later frame attends to it
     pointer_bc: Tensor  # (B, d_model)
+    score: FrameScore | None = None  # with a policy that needs them
 
 
 def gather_tokens(model: SAM2, selection: MemorySelection, frames: Mapping[int, FrameMemory]) -> MemoryTokens:

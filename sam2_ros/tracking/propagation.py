@@ -1,8 +1,8 @@
 """One frame for several objects: track them from memory, apply prompts, encode new memories.
 
 Objects are tracked in batches of those whose memories have the same length; prompts are applied object by object. With
-zoom an object has an encoding of its own, of a window of the image, and all of this happens in that window. The same
-code serves the newest frame (``propagate``) and past frames that are replayed (``replay.catch_up``).
+zoom an object has an encoding of its own, of a window of the image, and all of this happens in that window.
+``zoom/advance.py`` brings the windows of a frame together.
 """
 
 from __future__ import annotations
@@ -10,32 +10,26 @@ from __future__ import annotations
 import functools
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sam2_ros.heap import retried_out_of_memory
 from sam2_ros.model.sam2 import SAM2, MaskPrediction, MemoryTokens
 from sam2_ros.tracking.memory_bank import BankPolicy, FrameMemory, gather_tokens, stack_tokens
-from sam2_ros.tracking.prompts import AcceptedPrompt, Prompt, fit_to_image, since_replaced, to_model_points
-from sam2_ros.tracking.state import (
-    Frame,
-    InputFrame,
-    PastFrame,
-    PrefetchedImage,
-    RawFrame,
-    StreamState,
-    Track,
-    note_clipping,
-)
-from sam2_ros.tracking.transforms import image_to_input, logits_to_image_size, mask_to_input
-from sam2_ros.tracking.types import ObjectState, PromptAction, PromptError
-from sam2_ros.tracking.zoom.views import through_window, window_after, window_in_frame
+from sam2_ros.tracking.prompts import AcceptedPrompt, Prompt, since_replaced, to_model_points
+from sam2_ros.tracking.rules.crowds import Sighting, in_whole_image
+from sam2_ros.tracking.rules.memory_selection import AREAS_KEPT
+from sam2_ros.tracking.rules.rivals import rival_box_iou
+from sam2_ros.tracking.rules.sightings import area_px, as_absent, is_visible, score_of, shown_mask
+from sam2_ros.tracking.state import Track
+from sam2_ros.tracking.transforms import image_to_input, mask_to_input
+from sam2_ros.tracking.types import ObjectState, PromptAction, Scene
+from sam2_ros.tracking.zoom.frames import Frame, InputFrame, RawFrame
+from sam2_ros.tracking.zoom.views import through_window, window_after
 from sam2_ros.tracking.zoom.window import Window
 
 logger = logging.getLogger(__name__)
@@ -49,28 +43,13 @@ _MULTIMASK_MAX_POINTS = 1  # more points, or a box, count as unambiguous
 
 def encode(model: SAM2, frame: RawFrame | InputFrame, window: Window | None = None) -> Frame:
     """Encode an image, or the part of it in a window."""
-    inputs = frame.inputs_13ss if isinstance(frame, InputFrame) else _input_of(model, frame, window)
-    return Frame(frame.index, model.encode_image(inputs), frame.height, frame.width, window)
+    inputs = frame.inputs_13ss if isinstance(frame, InputFrame) else input_of(model, frame, window)
+    return Frame(frame.index, model.encode_image(inputs), frame.height, frame.width, window, when=frame.when)
 
 
-def _input_of(model: SAM2, raw: RawFrame, window: Window | None = None) -> Tensor:
+def input_of(model: SAM2, raw: RawFrame, window: Window | None = None) -> Tensor:
     image_rgb = raw.image_rgb if window is None else raw.image_rgb[window.slices]
     return image_to_input(image_rgb, model.config.image_size, model.no_mem_embed.device)
-
-
-def for_buffer(engine: Engine, frame: Frame | RawFrame | InputFrame) -> Frame | RawFrame | InputFrame:
-    """The frame as the buffer keeps it: an unencoded image as the model's input, unless the image takes less memory.
-
-    So a replayed frame is, bit for bit, what it would have been in time. With zoom the image itself is kept.
-    """
-    if isinstance(frame, Frame):
-        return frame.kept(with_image=engine.zoom)
-    if isinstance(frame, InputFrame):
-        return frame
-    input_bytes = 3 * engine.model.config.image_size**2 * torch.float32.itemsize
-    if engine.zoom or frame.image_rgb.nbytes <= input_bytes:
-        return frame.kept()
-    return InputFrame(frame.index, _input_of(engine.model, frame), frame.height, frame.width)
 
 
 def track_from_memory(
@@ -169,6 +148,34 @@ def _row(batch: MaskPrediction, row: int) -> MaskPrediction:
 
 
 @dataclass(frozen=True)
+class View:
+    """What the network sees in one encoded image, or part of one, before anything is made of it."""
+
+    frame: Frame
+    tracks: tuple[Track, ...]  # that have a prediction, as of before this frame
+    predictions: Mapping[str, MaskPrediction]
+    memories: Mapping[str, FrameMemory]  # of the objects with prompts
+    applied: Mapping[str, Sequence[AcceptedPrompt]]  # likewise
+    failed: Mapping[str, str]  # object id -> reason why its prompts for this frame could not be applied
+
+    def sightings(self, zoom: bool) -> dict[str, Sighting]:
+        """What decides who yields; with ``zoom`` masks of different windows become comparable."""
+        masks = {i: shown_mask(found) for i, found in self.predictions.items()}
+        if zoom:
+            masks = {i: in_whole_image(mask_hw, self.frame.window) for i, mask_hw in masks.items()}
+        return {
+            track.object_id: Sighting(
+                masks[track.object_id],
+                track.hidden_frame,
+                float(self.predictions[track.object_id].iou_b),
+                track.label,
+                track.object_id in self.applied,
+            )
+            for track in self.tracks
+        }
+
+
+@dataclass(frozen=True)
 class Advanced:
     """The outcome of one frame."""
 
@@ -176,9 +183,11 @@ class Advanced:
     predictions: dict[str, MaskPrediction]  # of the same objects
     failed: dict[str, str]  # object id -> reason why its prompts for this frame could not be applied
     windows: dict[str, Window]  # that objects were seen through; the others were seen in the whole image
+    sightings: dict[str, Sighting] = field(default_factory=dict)  # with ``crowd_suppression``
 
-    def shows(self, object_id: str) -> bool:
-        return object_id in self.tracks and self.tracks[object_id].state is ObjectState.TRACKED
+    @property
+    def shows_all(self) -> bool:
+        return bool(self.tracks) and all(track.state is ObjectState.TRACKED for track in self.tracks.values())
 
     def and_also(self, others: Advanced) -> Advanced:
         """Both outcomes combined; for an object that is in both, that of ``others``."""
@@ -198,13 +207,20 @@ class Engine:
     corrections_are_conditioning: bool
     recover_after_frames: int = 1
     zoom: bool = False
+    crowd_suppression: bool = False
+    lost_after_s: float = 0.0
+    recover_after_s: float = 0.0
 
     def advance(
         self, frame: Frame, tracks: Sequence[Track], prompts: Mapping[str, tuple[AcceptedPrompt, ...]]
     ) -> Advanced:
+        """``look``, and what comes of it; no object yields to another."""
+        return self.settle(self.look(frame, tracks, prompts))
+
+    def look(self, frame: Frame, tracks: Sequence[Track], prompts: Mapping[str, tuple[AcceptedPrompt, ...]]) -> View:
         """Track the objects into this frame, or into the part of it that is encoded, then apply their prompts.
 
-        A prompt that makes the model fail is reported in ``Advanced.failed``, and the object continues without it. A
+        A prompt that makes the model fail is reported in ``View.failed``, and the object continues without it. A
         failure outside of prompts is an error of the whole frame and is raised.
 
         Args:
@@ -213,6 +229,8 @@ class Engine:
             prompts: for this frame, by object id.
         """
         predictions = track_from_memory(self.model, frame, [t for t in tracks if t.has_memory], self.policy)
+        if frame.when.scene is Scene.COVERED:
+            predictions = {object_id: as_absent(found) for object_id, found in predictions.items()}
         memories: dict[str, FrameMemory] = {}
         applied: dict[str, Sequence[AcceptedPrompt]] = {}
         failed: dict[str, str] = {}
@@ -221,7 +239,7 @@ class Engine:
             given = since_replaced(prompts.get(object_id, ()))
             if not given:
                 continue
-            tracked = None if _replaces(given) else predictions.get(object_id)
+            tracked = None if replaces(given) else predictions.get(object_id)
             try:
                 prediction, memory = retried_out_of_memory(
                     functools.partial(apply_prompts, self.model, frame, track, given, self.policy, tracked)
@@ -231,16 +249,44 @@ class Engine:
                 failed[object_id] = f"the model could not apply the prompt: {type(error).__name__}: {error}"
                 continue
             predictions[object_id], memories[object_id], applied[object_id] = prediction, memory, given
-        memories |= encode_memories(self.model, frame, {i: p for i, p in predictions.items() if i not in memories})
+        there = tuple(track for track in tracks if track.object_id in predictions)
+        return View(frame, there, predictions, memories, applied, failed)
+
+    def settle(self, view: View, gone: Collection[str] = ()) -> Advanced:
+        """The outcome of a view: the memory of this frame and the state of each object.
+
+        Args:
+            view: from ``look``.
+            gone: objects that lose their masks in this frame, and get no memory of it.
+        """
+        frame = view.frame
+        predictions = {i: as_absent(found) if i in gone else found for i, found in view.predictions.items()}
+        visible = {i: is_visible(found, *frame.encoded_hw) for i, found in predictions.items()}
+        to_encode = {
+            track.object_id: predictions[track.object_id]
+            for track in view.tracks
+            if track.object_id not in view.memories and self._may_remember(track, view, gone, visible)
+        }
+        memories = {**view.memories, **encode_memories(self.model, frame, to_encode)}
         after = {
             track.object_id: self._updated(
-                track, frame, applied.get(track.object_id, ()), predictions[track.object_id], memories[track.object_id]
+                track,
+                frame,
+                view.applied.get(track.object_id, ()),
+                predictions[track.object_id],
+                memories.get(track.object_id),
+                visible[track.object_id],
             )
-            for track in tracks
-            if track.object_id in predictions
+            for track in view.tracks
         }
         windows = {} if frame.window is None else dict.fromkeys(predictions, frame.window)
-        return Advanced(after, predictions, failed, windows)
+        return Advanced(after, predictions, dict(view.failed), windows)
+
+    @staticmethod
+    def _may_remember(track: Track, view: View, gone: Collection[str], visible: Mapping[str, bool]) -> bool:
+        """Whether this frame can become a memory of a track without a prompt."""
+        hidden = track.object_id in gone or view.frame.when.scene in (Scene.COVERED, Scene.FROZEN)
+        return not hidden and (visible[track.object_id] or not track.is_sought)
 
     def _updated(
         self,
@@ -248,151 +294,59 @@ class Engine:
         frame: Frame,
         applied: Sequence[AcceptedPrompt],
         prediction: MaskPrediction,
-        memory: FrameMemory,
+        memory: FrameMemory | None,
+        visible: bool,
     ) -> Track:
-        """The track after a frame."""
-        updated = Track(track.object_id, track.label) if _replaces(applied) else track.copy()
-        # As in the official code a corrected frame is a tracked one; a first prompt or a mask makes it a conditioning
-        # frame.
-        is_conditioning = not updated.has_memory or any(each.prompt.mask is not None for each in applied)
-        is_conditioning |= bool(applied) and self.corrections_are_conditioning
-        updated.remember(self.policy, frame.index, memory, is_conditioning)
-        visible = is_visible(prediction, *frame.encoded_hw)
-        recover_after = 1 if applied else self.recover_after_frames  # a user who prompts it has seen it
-        updated.update_state(frame.index, visible, self.lost_after_frames, recover_after)
+        """The track after a frame; without a memory of it where there is none."""
+        updated = Track(track.object_id, track.label) if replaces(applied) else track.copy()
+        updated.update_state(
+            frame.index,
+            visible,
+            self.lost_after_frames,
+            1 if applied else self.recover_after_frames,  # a user who prompts it has seen it
+            frame.when.stamp_s,
+            self.lost_after_s,
+            0.0 if applied else self.recover_after_s,
+        )
+        updated.is_sought &= not applied and updated.state is not ObjectState.TRACKED
+        if memory is not None and not updated.is_sought:
+            self._remember(updated, frame, applied, prediction, memory, visible)
+        else:
+            updated.drop_old(self.policy, frame.index + 1)
         follows = self.zoom and updated.state is ObjectState.TRACKED
         logits_hw = prediction.logits_b1hw[0, 0]
         updated.window = window_after(logits_hw, frame.window, frame.size_hw) if follows else None
         return updated
 
+    def _remember(
+        self,
+        updated: Track,
+        frame: Frame,
+        applied: Sequence[AcceptedPrompt],
+        prediction: MaskPrediction,
+        memory: FrameMemory,
+        visible: bool,
+    ) -> None:
+        # As in the official code a corrected frame is a tracked one; a first prompt or a mask makes it a conditioning
+        # frame.
+        is_conditioning = not updated.has_memory or any(each.prompt.mask is not None for each in applied)
+        is_conditioning |= bool(applied) and self.corrections_are_conditioning
+        if self.policy.needs_scores:
+            score = score_of(prediction, visible, is_prompted=bool(applied))
+            if self.policy.finds_anchors and visible and self._finds_anchor(updated, frame, prediction):
+                score, is_conditioning = replace(score, is_anchor=not is_conditioning), True
+            memory = replace(memory, score=score)
+        updated.remember(self.policy, frame.index, memory, is_conditioning)
 
-def is_visible(prediction: MaskPrediction, height: int, width: int) -> bool:
-    """Whether the model finds the object and its mask is not empty: an empty mask is not visible, whatever the score.
-
-    Args:
-        prediction: of one object (B = 1).
-        height, width: of the part of the image that was seen, px. Scaled to it, a small mask can become empty.
-    """
-    logits_1hw = prediction.logits_b1hw[:, 0]
-    if not bool(prediction.object_score_logits_b1 > 0):
-        return False
-    pixels = int((logits_1hw > 0).sum())
-    if 0 < pixels < logits_1hw.numel() // 64:
-        return bool((logits_to_image_size(logits_1hw, height, width) > 0).any())
-    return pixels > 0
+    def _finds_anchor(self, updated: Track, frame: Frame, prediction: MaskPrediction) -> bool:
+        """Whether this frame tells the object, which is visible, from a rival; its area is noted for later frames."""
+        area, earlier_px = area_px(prediction, *frame.encoded_hw), updated.areas_px
+        updated.areas_px = (*earlier_px, area)[-AREAS_KEPT:]
+        if not self.policy.may_anchor(frame.index, updated.conditioning, float(prediction.iou_b), area, earlier_px):
+            return False
+        candidates_mhw = (prediction.candidates_bmhw[0] > 0).cpu().numpy()
+        return self.policy.shows_rival(rival_box_iou(shown_mask(prediction), candidates_mhw))
 
 
-def _replaces(given: Sequence[AcceptedPrompt]) -> bool:
+def replaces(given: Sequence[AcceptedPrompt]) -> bool:
     return bool(given) and given[0].action is PromptAction.REPLACE
-
-
-def advance_in_windows(
-    engine: Engine,
-    frame: Frame | RawFrame | InputFrame,
-    tracks: Sequence[Track],
-    prompts: Mapping[str, tuple[AcceptedPrompt, ...]],
-    num_objects: int,
-) -> tuple[Frame | RawFrame | InputFrame, Advanced]:
-    """``Engine.advance`` for each object in its window, and for those without one together in the whole image.
-
-    An object that starts in this frame is looked for in the whole image, and once more in the window round what was
-    found: else its first memory would show it at another scale than every later frame.
-
-    Args:
-        engine, tracks, prompts: see ``Engine.advance``.
-        frame: the whole image, encoded already or not.
-        num_objects: that are tracked in this frame.
-
-    Returns:
-        The whole frame, encoded if an object needed it, and the outcome.
-    """
-    given = {track.object_id: since_replaced(prompts.get(track.object_id, ())) for track in tracks}
-    starting = [t.object_id for t in tracks if not t.has_memory or _replaces(given[t.object_id])]
-
-    def window_of(track: Track) -> Window | None:
-        followed = track.window if engine.zoom else None
-        return window_in_frame(followed, frame.size_hw, given[track.object_id], num_objects)
-
-    windows = {t.object_id: None if t.object_id in starting else window_of(t) for t in tracks}
-    image_rgb, advanced = frame.image_rgb, NOTHING_ADVANCED
-    whole = [track for track in tracks if windows[track.object_id] is None]
-    if whole:
-        if not isinstance(frame, Frame):
-            frame = replace(encode(engine.model, frame), image_rgb=image_rgb if engine.zoom else None)
-        advanced = engine.advance(frame, whole, prompts)
-        windows |= {i: window_of(advanced.tracks[i]) for i in starting if i in advanced.tracks}
-    for track in tracks:
-        if (window := windows[track.object_id]) is not None:
-            assert image_rgb is not None, "with zoom the image is kept"
-            view = encode(engine.model, RawFrame(frame.index, image_rgb), window)
-            seen = engine.advance(view, [track], prompts)
-            if track.object_id not in starting or seen.shows(track.object_id):
-                advanced = advanced.and_also(seen)
-    return frame, advanced
-
-
-def reject_unfit_prompts(state: StreamState, height: int, width: int) -> None:
-    """Clip waiting boxes to this image, reject prompts that do not fit it, remove new objects without another one."""
-    for object_id, given in list(state.waiting.items()):
-        try:
-            fitted = tuple(replace(each, prompt=fit_to_image(each.prompt, height, width)) for each in given)
-        except PromptError as error:
-            _reject_prompts(state, object_id, str(error))
-            continue
-        for before, after in zip(given, fitted, strict=True):
-            note_clipping(state, object_id, before.prompt, after.prompt)
-        state.waiting[object_id] = fitted
-
-
-def propagate(
-    engine: Engine,
-    state: StreamState,
-    image: NDArray[np.uint8] | PrefetchedImage,
-    stamp_s: float | None,
-    buffer_frames: int,
-) -> Advanced:
-    """Track the objects into the newest image, apply the waiting prompts and add the frame to the buffer.
-
-    A new object whose first prompt is for a past frame has no memory until its replay is finished: it gets no
-    prediction, and its prompts for this frame stay in the buffer until the replay arrives here.
-
-    Args:
-        engine: network and rules.
-        state: changed.
-        image: the newest image, (H, W, 3) uint8 RGB, encoded already or not.
-        stamp_s: when it was taken; None if unknown.
-        buffer_frames: number of past frames to keep.
-
-    Returns:
-        The outcome.
-    """
-    index = state.next_frame
-    frame: Frame | RawFrame | InputFrame = (
-        image.as_frame(index) if isinstance(image, PrefetchedImage) else RawFrame(index, image)
-    )
-    before = dict(state.tracks)
-    tracks = [track for track in before.values() if track.has_memory or track.object_id not in state.replays]
-    advanced = NOTHING_ADVANCED
-    if tracks:
-        ids = {track.object_id for track in tracks}
-        prompts = {object_id: given for object_id, given in state.waiting.items() if object_id in ids}
-        frame, advanced = advance_in_windows(engine, frame, tracks, prompts, len(before))
-    if buffer_frames:
-        frame = for_buffer(engine, frame)
-    for object_id, why in advanced.failed.items():
-        _reject_prompts(state, object_id, why)
-    state.tracks.update(advanced.tracks)
-    kept = {object_id: track for object_id, track in before.items() if object_id in state.tracks}
-    state.next_frame += 1
-    state.keep(PastFrame(frame, stamp_s, kept, state.waiting, state.cleared, len(before)), buffer_frames)
-    state.waiting, state.cleared = {}, {}
-    state.frame_size, state.latest_s = (frame.height, frame.width), stamp_s
-    return advanced
-
-
-def _reject_prompts(state: StreamState, object_id: str, why: str) -> None:
-    """Report the reason with the next result, and remove the object if it has nothing but these prompts."""
-    state.rejected += ((object_id, why),)
-    del state.waiting[object_id]
-    if not state.tracks[object_id].has_memory and object_id not in state.replays:
-        state.forget([object_id])

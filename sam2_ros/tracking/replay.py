@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from sam2_ros.heap import retried_out_of_memory
 from sam2_ros.tracking.prompts import AcceptedPrompt, Prompt, fit_to_image
-from sam2_ros.tracking.propagation import Engine, advance_in_windows
+from sam2_ros.tracking.propagation import Engine
 from sam2_ros.tracking.state import (
     KEEP_MORE,
     Replay,
@@ -26,6 +26,7 @@ from sam2_ros.tracking.state import (
     reach,
 )
 from sam2_ros.tracking.types import PromptAction, PromptError
+from sam2_ros.tracking.zoom.advance import advance_in_windows
 
 logger = logging.getLogger(__name__)
 
@@ -117,6 +118,19 @@ def accept_prompt(
     if track is None:
         raise PromptError(f"it did not exist yet in frame {index}: expected a later frame")
     roll_back(state, track, index, given)
+
+
+def reject_unfit_prompts(state: StreamState, height: int, width: int) -> None:
+    """Clip waiting boxes to this image, reject prompts that do not fit it, remove new objects without another one."""
+    for object_id, given in list(state.waiting.items()):
+        try:
+            fitted = tuple(replace(each, prompt=fit_to_image(each.prompt, height, width)) for each in given)
+        except PromptError as error:
+            state.reject_prompts(object_id, str(error))
+            continue
+        for before, after in zip(given, fitted, strict=True):
+            note_clipping(state, object_id, before.prompt, after.prompt)
+        state.waiting[object_id] = fitted
 
 
 def undo_prompt(state: StreamState, object_id: str) -> None:
@@ -223,8 +237,9 @@ def _advance(engine: Engine, state: StreamState, replay: Replay) -> None:
     track = _cleared(engine, replay.tracks[index], past.cleared.get(object_id, ()), index)
     try:
         given = {object_id: state.prompts_of(object_id, index)}
+        others = {i: replace(seen, is_prompted=True) for i, seen in past.sightings.items() if i != object_id}
         frame, advanced = retried_out_of_memory(
-            lambda: advance_in_windows(engine, past.frame, [track], given, state.objects_in(index))
+            lambda: advance_in_windows(engine, past.frame, [track], given, state.objects_in(index), others)
         )
         why = advanced.failed.get(object_id)
     except Exception as error:

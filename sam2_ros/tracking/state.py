@@ -12,15 +12,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
-from sam2_ros.model.sam2 import SAM2, ImageFeatures
-from sam2_ros.tracking.memory_bank import BankPolicy, FrameMemory, MemorySelection
+from sam2_ros.tracking.memory_bank import BankPolicy, FrameMemory, FrameScore, MemorySelection
 from sam2_ros.tracking.prompts import AcceptedPrompt, Prompt, clipping_note
+from sam2_ros.tracking.rules.crowds import Sighting
+from sam2_ros.tracking.rules.scene_changes import SceneWatch
 from sam2_ros.tracking.types import ObjectState, PromptError
+from sam2_ros.tracking.zoom.frames import Frame, InputFrame, RawFrame
 from sam2_ros.tracking.zoom.window import Window
 
 logger = logging.getLogger(__name__)
@@ -28,87 +27,12 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 KEEP_MORE = "keep more images (prompt_buffer_s of the node, buffer_frames of load_tracker)"
+_GOOD = FrameScore()
 
 
-@dataclass(frozen=True)
-class Frame:
-    """One encoded image, or an encoded part of it."""
-
-    index: int
-    features: ImageFeatures  # batch 1
-    height: int  # of the camera image, px
-    width: int
-    window: Window | None = None  # the part that is encoded; None: all of it
-    image_rgb: NDArray[np.uint8] | None = None  # (H, W, 3), where windows of it may be looked at
-
-    @property
-    def size_hw(self) -> tuple[int, int]:
-        return self.height, self.width
-
-    @property
-    def encoded_hw(self) -> tuple[int, int]:
-        """Size of the encoded part, px."""
-        return self.size_hw if self.window is None else (self.window.height, self.window.width)
-
-    def kept(self, with_image: bool) -> Frame:
-        """The frame for the buffer; the caller may reuse the array of its image."""
-        return replace(self, image_rgb=self.image_rgb.copy() if with_image and self.image_rgb is not None else None)
-
-
-@dataclass(frozen=True)
-class RawFrame:
-    """An image that is not encoded yet: with no object to track in it, encoding waits until a prompt needs it."""
-
-    index: int
-    image_rgb: NDArray[np.uint8]  # (H, W, 3)
-
-    @property
-    def height(self) -> int:
-        return self.image_rgb.shape[0]
-
-    @property
-    def width(self) -> int:
-        return self.image_rgb.shape[1]
-
-    @property
-    def size_hw(self) -> tuple[int, int]:
-        return self.height, self.width
-
-    def kept(self) -> RawFrame:
-        """The frame for the buffer; the caller may reuse the array of its image."""
-        return replace(self, image_rgb=self.image_rgb.copy())
-
-
-@dataclass(frozen=True)
-class InputFrame:
-    """The model's input made of an image that is not encoded yet: what the buffer keeps of an image larger than it."""
-
-    index: int
-    inputs_13ss: Tensor  # float32, on the device
-    height: int  # of the camera image, px
-    width: int
-
-    image_rgb = None  # as in the other kinds of frames: without it there are no windows
-
-    @property
-    def size_hw(self) -> tuple[int, int]:
-        return self.height, self.width
-
-
-@dataclass(frozen=True)
-class PrefetchedImage:
-    """An image whose features were computed ahead of its ``step``; see ``Tracker.prefetch``."""
-
-    image_rgb: NDArray[np.uint8]  # (H, W, 3)
-    features: ImageFeatures | None  # batch 1; None where ``step`` decides what part of the image it encodes
-    network: SAM2  # that computed them
-    encode_ms: float  # wall time
-
-    def as_frame(self, index: int) -> Frame | RawFrame:
-        raw = RawFrame(index, self.image_rgb)
-        if self.features is None:
-            return raw
-        return Frame(index, self.features, raw.height, raw.width, image_rgb=self.image_rgb)
+def scores_of(frames: Mapping[int, FrameMemory]) -> dict[int, FrameScore]:
+    """What a policy decides by; a frame without a score is a good one."""
+    return {frame: memory.score or _GOOD for frame, memory in frames.items()}
 
 
 @dataclass
@@ -122,18 +46,30 @@ class Track:
     conditioning: dict[int, FrameMemory] = field(default_factory=dict)
     recent: dict[int, FrameMemory] = field(default_factory=dict)
     visible_in_a_row: int = 0  # frames; not saved, so it starts at 0 after ``load_state``
+    visible_since_s: float | None = None  # stamp of the first of them; likewise
+    last_seen_s: float | None = None  # stamp of ``last_seen_frame``
     window: Window | None = None  # with zoom: the part of the next image to look for it in; None: the whole image
+    hidden_frame: int = -1  # the last one in which it was not visible
+    is_sought: bool = False  # since a cut: only conditioning frames are attended to, and nothing is remembered
+    areas_px: tuple[int, ...] = ()  # of its latest masks that were not empty, for a policy that finds anchors
 
     def copy(self) -> Track:
         """An independent track; the memories are shared, because nothing writes to them."""
         return replace(self, conditioning=dict(self.conditioning), recent=dict(self.recent))
+
+    def after_cut(self) -> Track:
+        """The track where another place begins: what the old one looked like is not what just was."""
+        state = ObjectState.OCCLUDED if self.state is ObjectState.TRACKED else self.state
+        cut = replace(self.copy(), recent={}, state=state, visible_in_a_row=0, visible_since_s=None, window=None)
+        cut.is_sought = self.has_memory
+        return cut
 
     @property
     def has_memory(self) -> bool:
         return bool(self.conditioning)
 
     def select(self, policy: BankPolicy, frame: int) -> MemorySelection:
-        return policy.select(frame, self.conditioning, self.recent)
+        return policy.select(frame, scores_of(self.conditioning), scores_of(self.recent))
 
     @property
     def frames(self) -> dict[int, FrameMemory]:
@@ -143,36 +79,57 @@ class Track:
         """Add the memory of the newest frame and drop the memories that no later frame attends to."""
         assert memory.spatial_bchw is not None
         # Always bfloat16, as the official predictor stores it: a result must not depend on how old a memory is.
-        kept = FrameMemory(memory.spatial_bchw.to(torch.bfloat16).contiguous(), memory.pointer_bc.clone())
+        kept = FrameMemory(memory.spatial_bchw.to(torch.bfloat16).contiguous(), memory.pointer_bc.clone(), memory.score)
         (self.conditioning if is_conditioning else self.recent)[frame] = kept
-        for old in policy.surplus_conditioning(self.conditioning):
+        for old in policy.surplus_conditioning(scores_of(self.conditioning)):
             self.recent[old] = self.conditioning.pop(old)
-        self._drop_old(policy, frame + 1)
+        self.drop_old(policy, frame + 1)
 
     def demote(self, policy: BankPolicy, frame: int, next_frame: int) -> None:
         """Turn a conditioning frame into a tracked one, which is dropped if it is too old for that."""
         self.recent[frame] = self.conditioning.pop(frame)
-        self._drop_old(policy, next_frame)
+        self.drop_old(policy, next_frame)
 
-    def _drop_old(self, policy: BankPolicy, next_frame: int) -> None:
-        for old in policy.expired(next_frame, self.recent):
+    def drop_old(self, policy: BankPolicy, next_frame: int) -> None:
+        """Drop what no frame from ``next_frame`` on attends to."""
+        for old in policy.expired(next_frame, scores_of(self.recent)):
             del self.recent[old]
-        for old in policy.without_spatial(next_frame, self.recent):
+        for old in policy.without_spatial(next_frame, scores_of(self.recent)):
             self.recent[old] = replace(self.recent[old], spatial_bchw=None)
 
-    def update_state(self, frame: int, is_visible: bool, lost_after_frames: int, recover_after_frames: int = 1) -> None:
+    def update_state(
+        self,
+        frame: int,
+        is_visible: bool,
+        lost_after_frames: int,
+        recover_after_frames: int = 1,
+        stamp_s: float | None = None,
+        lost_after_s: float = 0.0,
+        recover_after_s: float = 0.0,
+    ) -> None:
         """Set the state after a frame.
 
         An OCCLUDED or LOST object becomes TRACKED when it was visible in ``recover_after_frames`` consecutive frames.
+        Seconds above 0 take the place of frames where the stamps that they need are known.
         """
         self.visible_in_a_row = self.visible_in_a_row + 1 if is_visible else 0
+        if not is_visible:
+            self.hidden_frame, self.visible_since_s = frame, None
+        elif self.visible_since_s is None:
+            self.visible_since_s = stamp_s
         is_missing = self.state in (ObjectState.OCCLUDED, ObjectState.LOST)
-        is_seen = is_visible and (not is_missing or self.visible_in_a_row >= recover_after_frames)
+        is_believed = self.visible_in_a_row >= recover_after_frames
+        if recover_after_s > 0 and stamp_s is not None and self.visible_since_s is not None:
+            is_believed = stamp_s - self.visible_since_s >= recover_after_s
+        is_seen = is_visible and (not is_missing or is_believed)
         if is_seen or self.state == ObjectState.PENDING:  # the user who prompted it saw it
-            self.last_seen_frame = frame
+            self.last_seen_frame, self.last_seen_s = frame, stamp_s
+        is_gone = frame - self.last_seen_frame > lost_after_frames
+        if lost_after_s > 0 and stamp_s is not None and self.last_seen_s is not None:
+            is_gone = stamp_s - self.last_seen_s > lost_after_s
         if is_seen:
             self.state = ObjectState.TRACKED
-        elif frame - self.last_seen_frame > lost_after_frames:
+        elif is_gone:
             self.state = ObjectState.LOST
         else:
             self.state = ObjectState.OCCLUDED
@@ -188,6 +145,7 @@ class PastFrame:
     prompts: Mapping[str, tuple[AcceptedPrompt, ...]]  # applied to this frame
     cleared: Mapping[str, tuple[int, ...]]  # frames passed to ``clear_prompts`` just before this frame
     num_objects: int  # that were tracked in it, those included that were removed since
+    sightings: Mapping[str, Sighting] = field(default_factory=dict)  # of those with masks, with ``crowd_suppression``
 
     @property
     def size(self) -> tuple[int, int]:
@@ -200,6 +158,7 @@ class PastFrame:
             tracks=_without(self.tracks, object_ids),
             prompts=_without(self.prompts, object_ids),
             cleared=_without(self.cleared, object_ids),
+            sightings=_without(self.sightings, object_ids),
         )
 
     def corrected(self, track: Track, given: tuple[AcceptedPrompt, ...]) -> PastFrame:
@@ -310,6 +269,7 @@ class StreamState:
     prompts_given: int = 0
     frame_size: tuple[int, int] | None = None  # (H, W) of the latest image
     latest_s: float | None = None  # its stamp
+    watch: SceneWatch = field(default_factory=SceneWatch)  # with ``scene_changes``
 
     def copy(self) -> StreamState:
         return replace(
@@ -328,6 +288,13 @@ class StreamState:
             for object_id in object_ids:
                 mapping.pop(object_id, None)  # type: ignore[attr-defined]
         self.past = {index: each.without(object_ids) for index, each in self.past.items()}
+
+    def reject_prompts(self, object_id: str, why: str) -> None:
+        """Reject an object's waiting prompts, which the next result reports; an object that has nothing else goes."""
+        self.rejected += ((object_id, why),)
+        del self.waiting[object_id]
+        if not self.tracks[object_id].has_memory and object_id not in self.replays:
+            self.forget([object_id])
 
     def keep(self, frame: PastFrame, limit: int) -> None:
         """Add the newest frame to the buffer and drop the oldest ones beyond ``limit``."""

@@ -16,10 +16,12 @@ from torch import Tensor
 
 from sam2_ros.model.sam2 import SAM2
 from sam2_ros.saved_values import SavedStateError, check_dict, check_integer, check_keys, check_list
-from sam2_ros.tracking.memory_bank import BankPolicy, FrameMemory
+from sam2_ros.tracking.memory_bank import BankPolicy, FrameMemory, FrameScore
 from sam2_ros.tracking.prompts import AcceptedPrompt, make_prompt
 from sam2_ros.tracking.replay import MAX_LABEL
-from sam2_ros.tracking.state import StreamState, Track
+from sam2_ros.tracking.rules.memory_selection import AREAS_KEPT
+from sam2_ros.tracking.rules.scene_changes import MOST_SAMPLED, Look, SceneWatch
+from sam2_ros.tracking.state import StreamState, Track, scores_of
 from sam2_ros.tracking.types import ObjectState, PromptAction, PromptError
 from sam2_ros.tracking.zoom.window import Window
 
@@ -29,21 +31,29 @@ _COUNTERS = ("next_frame", "next_label", "prompts_given")
 _HEADER = ("format", "model", "weights", *_COUNTERS, "frame_size", "latest_s", "objects")
 _OBJECT = ("object_id", "label", "state", "last_seen_frame", "conditioning", "recent", "waiting")
 _WINDOW = "window"  # of an object, where a tracker that zooms follows it with one
+_AREAS = "areas_px"  # of an object, where a policy finds anchors
+_SEEN = ("last_seen_s", "hidden_frame", "is_sought")  # of an object, where they are not as of a new one
+_WATCH = "watch"  # of the stream, where scene changes are noticed
+_SCORE = "score"  # of a memory, where a policy needs it: confidence, is empty, is an anchor
 _PROMPT_ARRAYS = {"points_xy": torch.float32, "labels": torch.int64, "box_xyxy": torch.float32, "mask": torch.bool}
 
 
-def to_plain(model: SAM2, state: StreamState) -> dict[str, Any]:
+_NEW = Track("", 0)
+
+
+def to_plain(model: SAM2, policy: BankPolicy, state: StreamState) -> dict[str, Any]:
     """The state as dicts, lists, numbers, strings and CPU tensors. No object may be behind."""
     assert not state.replays, "an object that is being replayed has no state to save yet"
     return {
         "format": _FORMAT,
-        "model": _identity(model),
+        "model": _identity(model, policy),
         "weights": _fingerprint(model),
         "next_frame": state.next_frame,
         "next_label": state.next_label,
         "prompts_given": state.prompts_given,
         "frame_size": None if state.frame_size is None else list(state.frame_size),
         "latest_s": state.latest_s,
+        **({} if state.watch.look is None else {_WATCH: _plain_watch(state.watch)}),
         "objects": [
             {
                 "object_id": track.object_id,
@@ -54,6 +64,8 @@ def to_plain(model: SAM2, state: StreamState) -> dict[str, Any]:
                 "recent": _plain_memories(track.recent),
                 "waiting": [_plain_prompt(given) for given in state.waiting.get(track.object_id, ())],
                 **({} if track.window is None else {_WINDOW: list(track.window.box_xyxy)}),
+                **({_AREAS: list(track.areas_px)} if track.areas_px else {}),
+                **{name: getattr(track, name) for name in _SEEN if getattr(track, name) != getattr(_NEW, name)},
             }
             for track in state.tracks.values()
         ],
@@ -66,8 +78,8 @@ def from_plain(model: SAM2, policy: BankPolicy, plain: object) -> StreamState:
     Raises:
         SavedStateError: not a saved state, damaged, or of another model.
     """
-    values = check_keys(plain, _HEADER, "state")
-    for name, expected in (("format", _FORMAT), ("model", _identity(model)), ("weights", _fingerprint(model))):
+    values = check_keys(plain, _HEADER, "state", optional=(_WATCH,))
+    for name, expected in (("format", _FORMAT), ("model", _identity(model, policy)), ("weights", _fingerprint(model))):
         if not isinstance(values[name], str) or values[name] != expected:
             raise SavedStateError(f"{name}: expected that of this tracker, {expected!r}, got {values[name]!r}")
     state = StreamState(
@@ -75,12 +87,13 @@ def from_plain(model: SAM2, policy: BankPolicy, plain: object) -> StreamState:
         next_label=check_integer(values["next_label"], "next_label", 1, MAX_LABEL + 1),
         prompts_given=check_integer(values["prompts_given"], "prompts_given", 0),
         frame_size=_frame_size(values["frame_size"]),
-        latest_s=_seconds(values["latest_s"]),
+        latest_s=_seconds(values["latest_s"], "latest_s"),
+        watch=_watch(values[_WATCH]) if _WATCH in values else SceneWatch(),
     )
     last_label = 0
     for place, each in enumerate(check_list(values["objects"], "objects")):
         where = f"objects[{place}]"
-        entry = check_keys(each, _OBJECT, where, optional=(_WINDOW,))
+        entry = check_keys(each, _OBJECT, where, optional=(_WINDOW, _AREAS, *_SEEN))
         object_id = entry["object_id"]
         if not isinstance(object_id, str) or not object_id or object_id in state.tracks:
             raise SavedStateError(f"{where}: expected an object_id that is a text of its own, got {object_id!r}")
@@ -88,6 +101,15 @@ def from_plain(model: SAM2, policy: BankPolicy, plain: object) -> StreamState:
         track = _track(model, policy, entry, object_id, label, state.next_frame, where)
         if _WINDOW in entry:
             track.window = _window(entry[_WINDOW], state.frame_size, f"{where}: window")
+        track.areas_px = tuple(
+            check_integer(area, f"{where}: {_AREAS}", 1)
+            for area in check_list(entry.get(_AREAS, []), where)[-AREAS_KEPT:]
+        )
+        track.last_seen_s = _seconds(entry.get("last_seen_s"), f"{where}: last_seen_s")
+        track.hidden_frame = check_integer(
+            entry.get("hidden_frame", -1), f"{where}: hidden_frame", -1, state.next_frame - 1
+        )
+        track.is_sought = _truth(entry.get("is_sought", False), f"{where}: is_sought")
         waiting = tuple(_given(given, state.prompts_given, where) for given in check_list(entry["waiting"], where))
         adds = [given.action is PromptAction.ADD for given in waiting]
         if any(adds[1:]) or track.has_memory == any(adds[:1]):
@@ -99,11 +121,13 @@ def from_plain(model: SAM2, policy: BankPolicy, plain: object) -> StreamState:
     return state
 
 
-def _identity(model: SAM2) -> str:
+def _identity(model: SAM2, policy: BankPolicy) -> str:
     config = model.config
     memory = f"{config.num_spatial_memories} maps and {config.max_pointers} pointers"
     if config.approximations.recent_memories is not None:
         memory += f" (recent_memories {config.approximations.recent_memories})"
+    if policy.name != BankPolicy.name:
+        memory += f" (memory_selection {policy.name})"
     return f"{config.name} at {config.image_size} px, {memory} of {config.memory_dim} and {config.d_model} values"
 
 
@@ -116,14 +140,19 @@ def _fingerprint(model: SAM2) -> str:
     return hashlib.sha256(values.cpu().numpy().tobytes()).hexdigest()[:16]
 
 
-def _plain_memories(memories: Mapping[int, FrameMemory]) -> dict[int, dict[str, Tensor | None]]:
+def _plain_memories(memories: Mapping[int, FrameMemory]) -> dict[int, dict[str, Any]]:
     return {
         frame: {
             "spatial": None if memory.spatial_bchw is None else memory.spatial_bchw.cpu().clone(),
             "pointer": memory.pointer_bc.cpu().clone(),
+            **({} if memory.score is None else {_SCORE: _plain_score(memory.score)}),
         }
         for frame, memory in memories.items()
     }
+
+
+def _plain_score(score: FrameScore) -> list[float | bool]:
+    return [score.confidence, score.is_empty, score.is_anchor]
 
 
 def _plain_prompt(given: AcceptedPrompt) -> dict[str, Any]:
@@ -143,10 +172,11 @@ def _track(
     recent = _memories(model, entry["recent"], next_frame, f"{where}: recent")
     if any(memory.spatial_bchw is None for memory in conditioning.values()):
         raise SavedStateError(f"{where}: expected a spatial memory of every conditioning frame")
-    surplus = [*policy.expired(next_frame, recent), *policy.surplus_conditioning(conditioning)]
+    scores = scores_of(recent)
+    surplus = [*policy.expired(next_frame, scores), *policy.surplus_conditioning(scores_of(conditioning))]
     if surplus or set(conditioning) & set(recent):
         raise SavedStateError(f"{where}: expected the frames that this tracker keeps, got more")
-    needed = set(recent) - set(policy.without_spatial(next_frame, recent))
+    needed = set(recent) - set(policy.without_spatial(next_frame, scores))
     incomplete = [f for f in sorted(needed) if recent[f].spatial_bchw is None]
     if incomplete:
         raise SavedStateError(f"{where}: expected spatial memories of the latest frames, got none for {incomplete}")
@@ -160,7 +190,7 @@ def _memories(model: SAM2, plain: object, next_frame: int, where: str) -> dict[i
     memories = {}
     for key, each in check_dict(plain, where).items():
         frame = check_integer(key, where, 0, next_frame - 1)
-        values = check_keys(each, ("spatial", "pointer"), f"{where}[{frame}]")
+        values = check_keys(each, ("spatial", "pointer"), f"{where}[{frame}]", optional=(_SCORE,))
         spatial = values["spatial"]
         if spatial is not None:
             spatial = _tensor(
@@ -168,8 +198,16 @@ def _memories(model: SAM2, plain: object, next_frame: int, where: str) -> dict[i
             )
             spatial = spatial.to(device)
         pointer = _tensor(values["pointer"], torch.float32, (1, config.d_model), f"{where}[{frame}]: pointer")
-        memories[frame] = FrameMemory(spatial, pointer.to(device))
+        score = _score(values[_SCORE], f"{where}[{frame}]: {_SCORE}") if _SCORE in values else None
+        memories[frame] = FrameMemory(spatial, pointer.to(device), score)
     return memories
+
+
+def _score(plain: object, where: str) -> FrameScore:
+    values = check_list(plain, where)
+    if len(values) != 3:
+        raise SavedStateError(f"{where}: expected a number and two truths, got {values}")
+    return FrameScore(_share(values[0], where), _truth(values[1], where), _truth(values[2], where))
 
 
 def _given(plain: object, prompts_given: int, where: str) -> AcceptedPrompt:
@@ -205,9 +243,48 @@ def _window(value: object, frame_size: tuple[int, int] | None, where: str) -> Wi
     return Window(corners[0], corners[1], corners[2], corners[3], (height, width))
 
 
-def _seconds(value: object) -> float | None:
+def _seconds(value: object, where: str) -> float | None:
     if value is not None and (not isinstance(value, float) or not math.isfinite(value)):
-        raise SavedStateError(f"latest_s: expected a finite time in seconds or None, got {value!r}")
+        raise SavedStateError(f"{where}: expected a finite time in seconds or None, got {value!r}")
+    return value
+
+
+def _truth(value: object, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise SavedStateError(f"{where}: expected True or False, got {value!r}")
+    return value
+
+
+def _plain_watch(watch: SceneWatch) -> dict[str, Any]:
+    assert watch.look is not None
+    return {
+        "sample": torch.from_numpy(watch.look.sample_hw3.copy()),
+        "distances": list(watch.distances),
+        "frames_same": watch.frames_same,
+        "same_since_s": watch.same_since_s,
+        "is_covered": watch.is_covered,
+    }
+
+
+def _watch(plain: object) -> SceneWatch:
+    names = ("sample", "distances", "frames_same", "same_since_s", "is_covered")
+    values = check_keys(plain, names, _WATCH)
+    sample = _tensor(values["sample"], torch.uint8, None, f"{_WATCH}: sample").cpu()
+    if sample.ndim != 3 or sample.shape[2] != 3 or not 0 < sample.numel() <= MOST_SAMPLED:
+        raise SavedStateError(f"{_WATCH}: sample: expected a small picture, got {tuple(sample.shape)}")
+    distances = tuple(_share(each, f"{_WATCH}: distances") for each in check_list(values["distances"], _WATCH))
+    return SceneWatch(
+        Look.of_sample(sample.numpy()),
+        distances,
+        check_integer(values["frames_same"], f"{_WATCH}: frames_same", 0),
+        _seconds(values["same_since_s"], f"{_WATCH}: same_since_s"),
+        _truth(values["is_covered"], f"{_WATCH}: is_covered"),
+    )
+
+
+def _share(value: object, where: str) -> float:
+    if not isinstance(value, float) or not 0 <= value <= 1:  # NaN is not
+        raise SavedStateError(f"{where}: expected a number from 0 to 1, got {value!r}")
     return value
 
 

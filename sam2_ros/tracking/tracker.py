@@ -7,25 +7,32 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from sam2_ros.model.sam2 import ABSENT_LOGIT, SAM2, MaskPrediction
+from sam2_ros.model.sam2 import SAM2
 from sam2_ros.tracking.image_predictor import ImagePredictor
-from sam2_ros.tracking.memory_bank import BankPolicy
 from sam2_ros.tracking.prompts import make_prompt
-from sam2_ros.tracking.propagation import Advanced, Engine, encode, propagate, reject_unfit_prompts
-from sam2_ros.tracking.replay import accept_prompt, catch_up, resolve_action, resolve_frame, undo_prompt
-from sam2_ros.tracking.state import PrefetchedImage, RawFrame, StreamState, Track
+from sam2_ros.tracking.propagation import Engine, encode
+from sam2_ros.tracking.replay import (
+    accept_prompt,
+    catch_up,
+    reject_unfit_prompts,
+    resolve_action,
+    resolve_frame,
+    undo_prompt,
+)
+from sam2_ros.tracking.rules.memory_selection import bank_policy
+from sam2_ros.tracking.state import StreamState, Track
 from sam2_ros.tracking.state_io import from_plain, to_plain
-from sam2_ros.tracking.transforms import centroid_xy, label_image, tight_box_xyxy
-from sam2_ros.tracking.types import FrameResult, ObjectState, PromptAction, PromptError, TrackedMask, check_image
-from sam2_ros.tracking.zoom.views import logits_in_image
-from sam2_ros.tracking.zoom.window import MAX_ZOOMED_OBJECTS, Window
+from sam2_ros.tracking.types import FrameResult, PromptAction, PromptError, check_image
+from sam2_ros.tracking.zoom.advance import propagate
+from sam2_ros.tracking.zoom.frames import PrefetchedImage, RawFrame, When
+from sam2_ros.tracking.zoom.results import build_result
+from sam2_ros.tracking.zoom.window import MAX_ZOOMED_OBJECTS
 
 _MIN_REPLAYED_FRAMES = (
     2  # before each new frame, whatever the budget: an object that is behind always gains on the stream
@@ -53,6 +60,15 @@ class Tracker:
         zoom: look for one or two objects in a window round each one's last mask, at the full resolution of the image;
             in the whole image while an object is not visible, and with more objects. Each window is encoded for
             itself.
+        memory_selection: which tracked frames memories are made of: "recent", those just before, as SAM 2 does;
+            "confident" leaves frames out in which the object was hardly seen; "distractor" takes frames further apart,
+            and keeps those that told the object from a rival. See ``rules/memory_selection.py``.
+        crowd_suppression: of two objects with nearly the same mask the one that was hidden more recently loses it in
+            this frame, and its memory of the frame is not kept.
+        scene_changes: notice cuts, and a camera that is covered or frozen, in ``FrameResult.scene``; no memory
+            reaches across a cut, and none is made of a covered or frozen image.
+        lost_after_s, recover_after_s: above 0 in place of ``lost_after_frames`` and ``recover_after_frames``, by the
+            stamps of the images; of images without stamps the frames count.
     """
 
     def __init__(
@@ -64,15 +80,32 @@ class Tracker:
         catchup_budget_ms: float | None = None,
         recover_after_frames: int = 1,
         zoom: bool = False,
+        memory_selection: str = "recent",
+        crowd_suppression: bool = False,
+        scene_changes: bool = False,
+        lost_after_s: float = 0.0,
+        recover_after_s: float = 0.0,
     ) -> None:
         if recover_after_frames < 1:
             raise ValueError(f"recover_after_frames: expected 1 or more, got {recover_after_frames}")
+        for name, seconds in (("lost_after_s", lost_after_s), ("recover_after_s", recover_after_s)):
+            if not (math.isfinite(seconds) and seconds >= 0):
+                raise ValueError(f"{name}: expected 0 or more seconds, got {seconds}")
         if buffer_frames < 0:
             raise ValueError(f"buffer_frames: expected 0 or more, got {buffer_frames}")
-        policy = BankPolicy.of(model.config)
+        policy = bank_policy(model.config, memory_selection)
         self._engine = Engine(
-            model, policy, lost_after_frames, corrections_are_conditioning, recover_after_frames, zoom
+            model,
+            policy,
+            lost_after_frames,
+            corrections_are_conditioning,
+            recover_after_frames,
+            zoom,
+            crowd_suppression,
+            lost_after_s,
+            recover_after_s,
         )
+        self._scene_changes = scene_changes
         self._buffer_frames = buffer_frames
         self._catchup_budget_ms = catchup_budget_ms
         self._state = StreamState()
@@ -272,8 +305,12 @@ class Tracker:
         state = self._state.copy()
         catch_up(self._engine, state, self._catchup_budget_ms, _MIN_REPLAYED_FRAMES)
         reject_unfit_prompts(state, height, width)
-        advanced = propagate(self._engine, state, image, stamp_s, self._buffer_frames)
-        result = build_result(state, advanced, (height, width), started)
+        when = When(stamp_s)
+        if self._scene_changes:
+            state.watch, scene = state.watch.observe(image_rgb, stamp_s)
+            when = When(stamp_s, scene)
+        advanced = propagate(self._engine, state, image, when, self._buffer_frames)
+        result = build_result(state, advanced, (height, width), when.scene, started)
         state.rejected = state.notes = ()
         self._state = state
         return result
@@ -284,7 +321,7 @@ class Tracker:
         Objects that are behind are replayed first. The buffer of past frames is not saved.
         """
         self.catch_up()
-        return to_plain(self._engine.model, self._state)
+        return to_plain(self._engine.model, self._engine.policy, self._state)
 
     def load_state(self, state: object) -> None:
         """Replace the objects by those of a saved state.
@@ -300,64 +337,3 @@ class Tracker:
             known = ", ".join(tracks) or "none"
             raise KeyError(f"unknown object {object_id!r}; known objects: {known}")
         return tracks[object_id]
-
-
-def build_result(state: StreamState, advanced: Advanced, size_hw: tuple[int, int], started_s: float) -> FrameResult:
-    """The result of the newest frame: every object at the camera image's size, and the label image.
-
-    Args:
-        state: after ``propagate``.
-        advanced: from ``propagate``; an object without a prediction gets an empty mask.
-        size_hw: of the camera image, px.
-        started_s: when the work on this image began, by ``time.perf_counter``.
-    """
-    height, width = size_hw
-    objects = {track.object_id: _empty_mask(track, height, width) for track in state.tracks.values()}
-    segmented = [track for track in state.tracks.values() if track.object_id in advanced.predictions]
-
-    def full_size() -> Iterator[NDArray[np.float32]]:
-        for track in segmented:
-            prediction, window = advanced.predictions[track.object_id], advanced.windows.get(track.object_id)
-            logits_hw = logits_in_image(prediction.logits_b1hw, window, size_hw)
-            if track.state != ObjectState.TRACKED:  # also a recovering object whose visibility is not confirmed yet
-                logits_hw = np.full_like(logits_hw, ABSENT_LOGIT)
-            objects[track.object_id] = _tracked_mask(track, prediction, window, logits_hw)
-            yield logits_hw
-
-    labels_hw = label_image(full_size(), [track.label for track in segmented], height, width)
-    inference_ms = (time.perf_counter() - started_s) * 1e3
-    shown = tuple(objects.values())
-    return FrameResult(state.next_frame - 1, shown, labels_hw, inference_ms, state.rejected, state.notes)
-
-
-def _tracked_mask(
-    track: Track, prediction: MaskPrediction, window: Window | None, logits_hw: NDArray[np.float32]
-) -> TrackedMask:
-    mask = logits_hw > 0
-    return TrackedMask(
-        object_id=track.object_id,
-        label=track.label,
-        state=track.state,
-        score=float(prediction.object_score_logits_b1.sigmoid()),
-        mask_quality=float(prediction.iou_b),
-        mask=mask,
-        area_px=int(np.count_nonzero(mask)),
-        box_xyxy=tight_box_xyxy(mask),
-        centroid_xy=centroid_xy(mask),
-        low_res_logits=prediction.logits_b1hw[0, 0].cpu().numpy(),
-        window_xyxy=None if window is None else window.box_xyxy,
-    )
-
-
-def _empty_mask(track: Track, height: int, width: int) -> TrackedMask:
-    return TrackedMask(
-        object_id=track.object_id,
-        label=track.label,
-        state=track.state,
-        score=0.0,
-        mask_quality=0.0,
-        mask=np.zeros((height, width), np.bool_),
-        area_px=0,
-        box_xyxy=None,
-        centroid_xy=None,
-    )

@@ -32,6 +32,15 @@ class ObjectState(enum.IntEnum):
     LOST = 3  # not visible for longer than ``lost_after_frames``
 
 
+class Scene(enum.Enum):
+    """What an image is after those before it."""
+
+    STEADY = "steady"  # the same place
+    CUT = "cut"  # the first image of another place
+    COVERED = "covered"  # nothing can be seen in it
+    FROZEN = "frozen"  # to the last bit the image of seconds ago
+
+
 @dataclass(frozen=True)
 class TrackedMask:
     """One object in one frame. Coordinates are pixels of the camera image, origin top left."""
@@ -61,6 +70,7 @@ class FrameResult:
         default=()
     )  # (object_id, reason) of prompts that could not be applied
     notes: tuple[tuple[str, str], ...] = ()  # (object_id, what was changed) of prompts accepted since the last image
+    scene: Scene = Scene.STEADY  # other values with ``scene_changes`` alone
 
     def __getitem__(self, object_id: str) -> TrackedMask:
         for tracked in self.objects:

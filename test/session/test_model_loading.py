@@ -16,6 +16,7 @@ from sam2_ros.session import model_loading
 from sam2_ros.session.model_loading import SharedNetworks, describe_model, load_configured_tracker
 from sam2_ros.session.parameters import parse
 from sam2_ros.tracking.compiled import CompiledNetwork
+from sam2_ros.tracking.rules.memory_selection import MEMORY_SELECTIONS
 
 
 @pytest.fixture
@@ -37,6 +38,11 @@ def load_network_config(**values: object) -> ModelConfig:
 def test_when_an_object_is_believed_to_be_back_can_be_chosen() -> None:
     assert load(weights="random")._engine.recover_after_frames == 2
     assert load(weights="random", recover_after_frames=5)._engine.recover_after_frames == 5
+
+
+@pytest.mark.parametrize("selection", MEMORY_SELECTIONS)
+def test_which_frames_are_remembered_can_be_chosen(selection: str) -> None:
+    assert load(weights="random", memory_selection=selection)._engine.policy.name == selection
 
 
 def test_auto_is_the_model_of_the_checkpoint_and_nano_without_one(checkpoint: Path) -> None:

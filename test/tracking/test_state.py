@@ -92,3 +92,26 @@ def test_a_missing_object_must_be_visible_twice_in_a_row(visible: list, states: 
         track.update_state(frame, bool(is_visible), lost_after_frames=2, recover_after_frames=2)
         actual.append(track.state)
     assert actual == states
+
+
+@pytest.mark.parametrize(
+    ("rate_hz", "visible", "states"),
+    [
+        # Lost after 1 s, believed after 0.5 s.
+        (2, "1000111", "TOOLLTT"),
+        (4, "1000001101", "TOOOOLLLLL"),
+        (4, "100110111", "TOOOOLLLT"),
+    ],
+)
+def test_seconds_take_the_place_of_frames_where_stamps_are_known(rate_hz: int, visible: str, states: str) -> None:
+    seconds, frames = Track("a", 1), Track("a", 1)
+    seen = ""
+    for frame, each in enumerate(visible):
+        seconds.update_state(frame, each == "1", 1000, 1000, frame / rate_hz, 1.0, 0.5)
+        frames.update_state(frame, each == "1", 1, 2, None, 1.0, 0.5)  # without stamps
+        seen += seconds.state.name[0]
+    assert seen == states
+    plain = Track("a", 1)
+    for frame, each in enumerate(visible):
+        plain.update_state(frame, each == "1", 1, 2)
+    assert plain.state == frames.state

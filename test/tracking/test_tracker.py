@@ -11,10 +11,10 @@ import torch
 from tiny_model import assert_same_logits, assert_same_result, noise_frames, shift_object_score, tiny_model
 
 from sam2_ros.model.sam2 import SAM2, MaskPrediction
-from sam2_ros.tracking import tracker as tracker_module
-from sam2_ros.tracking.propagation import is_visible
+from sam2_ros.tracking.rules.sightings import is_visible
 from sam2_ros.tracking.tracker import Tracker
 from sam2_ros.tracking.types import ObjectState, PromptError
+from sam2_ros.tracking.zoom import results
 
 pytestmark = pytest.mark.numeric
 
@@ -271,7 +271,7 @@ def test_failing_step_changes_nothing(
 
     with monkeypatch.context() as patch:
         if where == "describe":
-            patch.setattr(tracker_module, "logits_in_image", fail)
+            patch.setattr(results, "logits_in_image", fail)
         else:
             patch.setattr(model, where, fail)
         for _ in range(2):

@@ -6,7 +6,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from sam2_ros.commands.shared import add_json_option, add_memory_options, add_network_options, add_zoom_option
+from sam2_ros.commands.shared import (
+    add_json_option,
+    add_memory_options,
+    add_network_options,
+    add_rule_options,
+    add_zoom_option,
+)
 from sam2_ros.model.config import MODELS
 
 
@@ -16,6 +22,7 @@ def add_model_options(parser: argparse.ArgumentParser, floors: str, with_memory:
     if with_memory:
         add_memory_options(parser)
         add_zoom_option(parser)
+        add_rule_options(parser)
     add_json_option(parser, "write the scores to FILE, too")
 
 
@@ -48,5 +55,5 @@ def model_settings(args: argparse.Namespace) -> dict[str, Any]:
     if args.model is not None and args.model not in MODELS:
         return settings  # a floor, which the other options do not affect
     settings["precision"] = args.precision
-    others = ("image_size", "memory_pooling", "recent_memories", "zoom")
+    others = ("image_size", "memory_pooling", "recent_memories", "zoom", "memory_selection")
     return settings | {name: getattr(args, name) for name in others if name in args}
