@@ -70,6 +70,33 @@ class Bags:
         data = cv2.imencode(".jpg", picture(index)[..., ::-1])[1]
         return self.types[COMPRESSED](self.header(index), "rgb8; jpeg compressed bgr8", np.asarray(data).ravel())
 
+    def tracked(self, label: int, state: int, mask: np.ndarray, x: int, y: int) -> Any:
+        """An object whose mask is cropped to its place; an empty one stands for a node that publishes no masks."""
+        never = self.types["builtin_interfaces/msg/Time"](sec=0, nanosec=0)
+        point = self.types["geometry_msgs/msg/Point"](x=0.0, y=0.0, z=0.0)
+        turn = self.types["geometry_msgs/msg/Quaternion"](x=0.0, y=0.0, z=0.0, w=1.0)
+        height, width = mask.shape
+        none = self.types[IMAGE](self.header(0), 0, 0, "", 0, 0, np.zeros(0, np.uint8))
+        return self.types["sam2_ros/msg/TrackedObject"](
+            object_id=f"thing{label}",
+            label=label,
+            class_id="cup",
+            state=state,
+            score=0.75,
+            mask_quality=0.5,
+            roi=self.types["sensor_msgs/msg/RegionOfInterest"](
+                x_offset=x, y_offset=y, width=width, height=height, do_rectify=False
+            ),
+            area=1,
+            centroid=point,
+            first_seen=never,
+            last_seen=never,
+            mask=self.image(0, mask, "mono8") if mask.size else none,
+            has_pose=False,
+            pose=self.types["geometry_msgs/msg/Pose"](position=point, orientation=turn),
+            size=self.types["geometry_msgs/msg/Vector3"](x=0.0, y=0.0, z=0.0),
+        )
+
     def write(self, path: Path, topics: dict[str, tuple[str, list[Any]]], storage: str = "mcap") -> Path:
         from sam2_ros.data.files.rosbag import BagWriter
 
@@ -115,34 +142,6 @@ def test_two_image_topics_need_a_choice_and_a_wrong_one_is_refused(
         assert expected in said and "/a (" in said and said.count("\n") == 1
 
 
-def tracked_object(bags: Bags, label: int, state: int, mask: np.ndarray, x: int, y: int) -> Any:
-    """A message with this (h, w) mask at x, y; without pixels it has no mask."""
-    types, never = bags.types, bags.types["builtin_interfaces/msg/Time"](sec=0, nanosec=0)
-    point = types["geometry_msgs/msg/Point"](x=0.0, y=0.0, z=0.0)
-    turn = types["geometry_msgs/msg/Quaternion"](x=0.0, y=0.0, z=0.0, w=1.0)
-    return types["sam2_ros/msg/TrackedObject"](
-        object_id=f"thing{label}",
-        label=label,
-        class_id="cup",
-        state=state,
-        score=0.75,
-        mask_quality=0.5,
-        roi=types["sensor_msgs/msg/RegionOfInterest"](
-            x_offset=x, y_offset=y, width=mask.shape[1], height=mask.shape[0], do_rectify=False
-        ),
-        area=1,
-        centroid=point,
-        first_seen=never,
-        last_seen=never,
-        mask=bags.image(0, mask, "mono8")
-        if mask.size
-        else types[IMAGE](bags.header(0), 0, 0, "", 0, 0, np.zeros(0, np.uint8)),
-        has_pose=False,
-        pose=types["geometry_msgs/msg/Pose"](position=point, orientation=turn),
-        size=types["geometry_msgs/msg/Vector3"](x=0.0, y=0.0, z=0.0),
-    )
-
-
 def test_what_the_node_published_becomes_masklets_to_verify(tmp_path: Path, bags: Bags) -> None:
     """Object 1 by the label image, object 2 by its own cropped mask, which overlaps; the camera is found by itself."""
     labels = np.zeros((32, 48), np.uint8)
@@ -156,10 +155,7 @@ def test_what_the_node_published_becomes_masklets_to_verify(tmp_path: Path, bags
             frames_dropped=0,
             inference_ms=1.0,
             age_ms=1.0,
-            objects=[
-                tracked_object(bags, 1, 1 if index < 2 else 2, nothing, 0, 0),
-                tracked_object(bags, 2, 1, square, 10, 6),
-            ],
+            objects=[bags.tracked(1, 1 if index < 2 else 2, nothing, 0, 0), bags.tracked(2, 1, square, 10, 6)],
         )
         for index in range(3)
     ]

@@ -6,9 +6,11 @@ import argparse
 
 from sam2_ros.commands.dataset import create as dataset_create
 from sam2_ros.commands.dataset import export as dataset_export
+from sam2_ros.commands.dataset import label as dataset_label
 
 _TASKS = {
     "create": (dataset_create, "make a project of recordings, videos, folders of images or data sets"),
+    "label": (dataset_label, "find objects by itself and track them, for people to verify"),
     "export": (dataset_export, "write the masklets as a data set of SA-V, DAVIS, COCO or YOLO"),
 }
 
