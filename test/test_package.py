@@ -197,6 +197,7 @@ SUBJECTS = {
     "node.ros_logging": "one side of the node, which sam2_node wires",
     "node.ros_parameters": "one side of the node, which sam2_node wires",
     "node.services": "one side of the node, which sam2_node wires",
+    "node.waiting": "how services wait without holding the executor up",
     "node.subscriptions": "one side of the node, which sam2_node wires",
     "perception.detections": "what boxes mean, tested without ROS; its subscription is in node/",
     "session.model_loading": "from the parameters to a tracker, tested without ROS",

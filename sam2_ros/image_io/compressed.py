@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam2_ros.image_io.encodings import DECODERS, ImageError
+from sam2_ros.image_io.integrity import JPEG_START, MAX_PIXELS, PNG_START, complaint_about
 
 COMPRESSED_SUFFIX = "/compressed"  # of an image topic's name, as image_transport has it
-JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
-PNG_START = b"\x89PNG\r\n\x1a\n"
 _NAL_STARTS = (b"\0\0\0\1", b"\0\0\1")  # before each unit of an H.264 or H.265 stream
 _H265_UNITS = (
     0x40,
@@ -29,7 +28,6 @@ _H265_UNITS = (
 )  # first byte of the usual ones
 _VIDEO_FORMATS = {"h264": "H.264", "avc": "H.264", "h265": "H.265", "hevc": "H.265", "av1": "AV1", "vp9": "VP9"}
 SUFFIXES = {"jpeg": ".jpg", "png": ".png"}
-MAX_PIXELS = 100_000_000  # more than any camera sends; a flipped bit in the size must not allocate all memory
 JPEG_QUALITY = 80  # image_transport's default
 
 
@@ -40,15 +38,17 @@ class CompressedMessage(Protocol):
     data: Any
 
 
-def compressed_to_rgb(message: CompressedMessage) -> NDArray[np.uint8]:
-    """The image as (H, W, 3) uint8 RGB; ImageError when it is damaged or neither JPEG nor PNG.
+def compressed_to_rgb(message: CompressedMessage, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """The image as (H, W, 3) uint8 RGB; ImageError when it is damaged, too large or neither JPEG nor PNG.
+
+    Its size is read from the header: an image of more than ``max_pixels`` is not decoded.
 
     ``format`` is "jpeg" or "png", or as image_transport writes it: "<camera's encoding>; jpeg compressed <stored
     encoding>". It tells how to read pixels of one channel (a Bayer mosaic, 16-bit depth) and whether the colours were
     swapped. Whether the data are JPEG or PNG is read from the data themselves.
     """
     content = bytes(message.data)
-    _check_content(content, message.format)
+    _check_content(content, message.format, max_pixels)
     try:
         # EXIF rotation is ignored: the camera's calibration is for the pixels as they are stored.
         pixels = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
@@ -61,25 +61,14 @@ def compressed_to_rgb(message: CompressedMessage) -> NDArray[np.uint8]:
     return DECODERS[_encoding_of(pixels, message.format)].to_rgb(pixels)
 
 
-def _check_content(content: bytes, stated_format: str) -> None:
-    if content.startswith(JPEG_START):
-        # A decoder silently fills missing data with gray. These markers cannot occur inside a scan, and some drivers
-        # leave the rest of their buffer behind the end.
-        complete = content.rfind(JPEG_END) > content.rfind(JPEG_SCAN) > 0
-    elif content.startswith(PNG_START):
-        complete = _png_is_whole(content)
-    else:
+def _check_content(content: bytes, stated_format: str, max_pixels: int) -> None:
+    if not content.startswith((JPEG_START, PNG_START)):
         raise ImageError(
             f"compressed image is neither JPEG nor PNG: {len(content)} bytes with format {stated_format!r} that begin "
             f"with {content[:4].hex(' ') or 'nothing'}{_what_else(content, stated_format)}"
         )
-    if not complete:
-        raise ImageError(f"compressed image is cut off: {len(content)} bytes with format {stated_format!r} have no end")
-    width, height = _stated_size(content)
-    if width * height > MAX_PIXELS:
-        raise ImageError(
-            f"compressed image is damaged: its header says {width} x {height} px, expected at most {MAX_PIXELS} pixels"
-        )
+    if complaint := complaint_about(content, max_pixels):
+        raise ImageError(f"compressed image {complaint} (format {stated_format!r})")
 
 
 def _what_else(content: bytes, stated_format: str) -> str:
@@ -97,31 +86,6 @@ def _what_else(content: bytes, stated_format: str) -> str:
         f": {video} video, of which an image needs the ones before it. Let the camera send JPEG, or decode the video "
         "first, as image_transport's republish does"
     )
-
-
-def _png_is_whole(content: bytes) -> bool:
-    """Whether the chunks follow each other up to the end mark. OpenCV allocates the memory of a chunk before it checks
-    whether its data exist: one flipped bit in a length cost gigabytes, and seconds."""
-    position = len(PNG_START)
-    while position + 12 <= len(content):
-        if content[position + 4 : position + 8] == b"IEND":
-            return True
-        position += 12 + int.from_bytes(content[position : position + 4], "big")
-    return False
-
-
-def _stated_size(content: bytes) -> tuple[int, int]:
-    """(width, height) from the header of a PNG or JPEG; zeros when it has none, which the decoder then rejects."""
-    if content.startswith(PNG_START):
-        return int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big")
-    position = 2
-    while position + 9 <= len(content) and content[position] == 0xFF:
-        kind = content[position + 1]
-        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):  # a start of frame; these three are tables
-            height, width = content[position + 5 : position + 7], content[position + 7 : position + 9]
-            return int.from_bytes(width, "big"), int.from_bytes(height, "big")
-        position += 2 + int.from_bytes(content[position + 2 : position + 4], "big")
-    return 0, 0
 
 
 def _encoding_of(pixels: NDArray[Any], stated_format: str) -> str:

@@ -143,6 +143,14 @@ def check_size(message: ImageMessage) -> None:
         raise ImageError(f"image of size zero: width {message.width}, height {message.height}, expected at least 1 x 1")
 
 
+def check_pixels(message: ImageMessage, max_pixels: int) -> None:
+    """ImageError when the image has more pixels than this."""
+    if message.width * message.height > max_pixels:
+        raise ImageError(
+            f"image is too large: {message.width} x {message.height} px, expected at most {max_pixels} pixels"
+        )
+
+
 def read_pixels(
     message: ImageMessage, channels: int, dtype: type[np.generic] = np.uint8, rows: int | None = None
 ) -> NDArray[Any]:

@@ -18,8 +18,8 @@ from sensor_msgs.msg import CompressedImage, Image, PointCloud2, PointField, Reg
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
-from sam2_ros.image_io.compressed import JPEG_QUALITY, encode_rgb
-from sam2_ros.image_io.encodings import ImageError, read_pixels
+from sam2_ros.image_io.compressed import JPEG_QUALITY, compressed_to_rgb, encode_rgb
+from sam2_ros.image_io.encodings import ImageError, check_pixels, image_to_rgb, read_pixels
 from sam2_ros.msg import Prompt, PromptResult, TrackedObject, TrackedObjectArray
 from sam2_ros.perception.object_geometry import ObjectGeometry
 from sam2_ros.session.objects import ObjectView, PromptAction, PromptOutcome, PromptRequest, TrackingView
@@ -345,6 +345,14 @@ def _vector(values: Iterable[float]) -> Vector3:
 def _color(color_rgb: tuple[int, int, int], opacity: float) -> ColorRGBA:
     red, green, blue = (value / 255 for value in color_rgb)
     return ColorRGBA(r=red, g=green, b=blue, a=opacity)
+
+
+def decode_image(message: Image | CompressedImage, max_pixels: int) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB; ImageError when it cannot be read or has more than ``max_pixels``."""
+    if isinstance(message, CompressedImage):
+        return compressed_to_rgb(message, max_pixels)
+    check_pixels(message, max_pixels)
+    return image_to_rgb(message, read_with_cv_bridge)
 
 
 def read_with_cv_bridge(message: Any) -> NDArray[np.uint8] | str:

@@ -24,10 +24,8 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from sam2_ros.heap import keep_heap
-from sam2_ros.image_io.compressed import compressed_to_rgb
-from sam2_ros.image_io.encodings import image_to_rgb
 from sam2_ros.node import ros_parameters
-from sam2_ros.node.conversions import read_with_cv_bridge
+from sam2_ros.node.conversions import decode_image
 from sam2_ros.node.diagnostics import DiagnosticsReporter, TopicMonitor, image_topic_names, inspect_image_topic
 from sam2_ros.node.graph import GraphWatch, IdleWatch
 from sam2_ros.node.lifecycle import break_reference_cycle, logs_exceptions, reject_invalid_transitions
@@ -119,17 +117,12 @@ class Sam2Node(LifecycleNode):
                 return self._fail_to_configure(f"could not load {wanted}: {type(error).__name__}: {error}")
         if not self.context.ok():  # Ctrl-C while the model was loading
             return TransitionCallbackReturn.FAILURE
-        decode = (
-            compressed_to_rgb
-            if parameters.image_transport == "compressed"
-            else functools.partial(image_to_rgb, read_other=read_with_cv_bridge)
-        )
         self._depth.forget()
         self._outputs = Publishers(self, self._current_parameters, self._depth, self._transforms)
         self._events = EventPublisher(self)
         self._session = Session(
             tracker,
-            decode=decode,
+            decode=lambda message: decode_image(message, self._guard.current.max_image_pixels),
             publish=self._publish,
             notify=self._on_event,
             parameters=self._current_parameters,

@@ -6,7 +6,6 @@ single-threaded one. No exception of a handler reaches the executor.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import rclpy.task
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import RegionOfInterest
@@ -23,16 +21,18 @@ from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 
 from sam2_ros import srv
-from sam2_ros.image_io.encodings import ImageError, image_to_rgb
+from sam2_ros.image_io.encodings import ImageError
+from sam2_ros.image_io.integrity import MAX_PIXELS
 from sam2_ros.msg import Prompt, SegmentedMask, TrackedObjectArray
 from sam2_ros.node.conversions import (
     SERVICE_QOS,
     array_to_image,
+    decode_image,
     outcome_to_message,
     read_prompt,
-    read_with_cv_bridge,
     view_to_message,
 )
+from sam2_ros.node.waiting import NoAnswerError, Waiting
 from sam2_ros.session.objects import PromptAction, PromptOutcome, PromptRequest, TrackingView
 from sam2_ros.session.parameters import NodeParameters
 from sam2_ros.session.persistence import SessionFileError, read_session, session_path, write_session
@@ -43,9 +43,6 @@ from sam2_ros.tracking.types import PromptError
 
 T = TypeVar("T")
 MAX_TIMEOUT_S = 3600.0
-FILE_TIMEOUT_S = 60.0  # reading or writing a session
-MAX_FILE_ACCESSES = 4  # at once; one that a disk does not answer stays
-BEGUN_TIMEOUT_S = 60.0  # for the end of what can no longer be withdrawn
 
 
 class Services:
@@ -66,7 +63,7 @@ class Services:
         self._get_session = session
         self._parameters = parameters
         self._group = ReentrantCallbackGroup()
-        self._file_accesses: list[Future[Any]] = []  # that have not ended
+        self._waiting = Waiting(node, lambda: parameters().service_timeout_s)
         self._services = [
             self._serve(srv.AddObjects, "~/add_objects", self._add_objects),
             self._serve(srv.RefineObject, "~/refine_object", self._refine_object),
@@ -99,66 +96,16 @@ class Services:
 
         return self._node.create_service(kind, name, answer, qos_profile=SERVICE_QOS, callback_group=self._group)
 
-    async def _until(self, future: Future[T], limit_s: float) -> T | None:
-        """The future's result, or None when it did not come in time (it is cancelled then). Raises what it raises."""
-        await self._done_within(future, limit_s)
-        if not future.done():
-            if future.cancel():
-                return None
-            await self._done_within(future, BEGUN_TIMEOUT_S)
-        if not future.done():
-            raise NoAnswerError(f"begun and not finished within {BEGUN_TIMEOUT_S:g} s: whether it will be is not known")
-        return future.result()
-
-    async def _done_within(self, future: Future[Any], limit_s: float) -> None:
-        """Return when the future is done, or after the limit; the executor keeps running meanwhile."""
-        executor = self._node.executor
-        woken = rclpy.task.Future(executor=executor)
-
-        def wake(_: object = None) -> None:
-            if not woken.done():
-                woken.set_result(None)
-                executor.wake()  # an awaiting task is resumed only when the executor spins
-
-        timer = threading.Timer(max(limit_s, 0.0), wake)
-        timer.daemon = True
-        timer.start()
-        future.add_done_callback(wake)
-        await woken
-        timer.cancel()
-
-    async def _file_access(self, run: Callable[[], T], path: Path) -> T:
-        """The result of ``run`` on another thread; NoAnswerError if the disk takes longer than ``FILE_TIMEOUT_S``."""
-        self._file_accesses = [each for each in self._file_accesses if not each.done()]
-        if len(self._file_accesses) >= MAX_FILE_ACCESSES:
-            raise NoAnswerError(f"{path}: {len(self._file_accesses)} files are being read or written: ask again later")
-        future = in_thread(run)
-        self._file_accesses.append(future)
-        await self._done_within(future, FILE_TIMEOUT_S)
-        if not future.done():
-            raise NoAnswerError(f"{path}: not done within {FILE_TIMEOUT_S:g} s; a file may still be written later")
-        return future.result()
-
     async def _session_path(self, wanted: str) -> Path:
         folder = self._parameters().session_dir
-        return await self._file_access(lambda: session_path(wanted, folder), Path(wanted))
+        return await self._waiting.file_access(lambda: session_path(wanted, folder), Path(wanted))
 
     async def _answer_of(self, future: Future[T]) -> T:
         limit_s = self._parameters().service_timeout_s
-        answer = await self._until(future, limit_s)
+        answer = await self._waiting.until(future, limit_s)
         if answer is None:
             raise NoAnswerError(busy(limit_s))
         return answer
-
-    async def _freed(self, future: Future[T]) -> T:
-        """The answer of a command that takes work off the model: it is not withdrawn, however late it is."""
-        limit_s = max(self._parameters().service_timeout_s, BEGUN_TIMEOUT_S)
-        await self._done_within(future, limit_s)
-        if not future.done():
-            raise NoAnswerError(
-                f"the model has been busy for {limit_s:g} s; it will be done as soon as the model is free"
-            )
-        return future.result()
 
     def _timeout_s(self, wanted_s: float) -> float:
         return timeout_s(wanted_s, self._parameters().service_timeout_s)
@@ -186,14 +133,14 @@ class Services:
         for rejected in (item for item in read if isinstance(item, PromptOutcome)):
             session.events.rejected(rejected.object_id, rejected.error)
         ticket = session.prompt([item for item in read if isinstance(item, PromptRequest)], wait=request.wait)
-        answered = await self._until(ticket.outcomes, limit_s)
+        answered = await self._waiting.until(ticket.outcomes, limit_s)
         if answered is None:
             raise NoAnswerError(busy(limit_s))
         answers = iter(answered)
         outcomes = [item if isinstance(item, PromptOutcome) else next(answers) for item in read]
         hint = ""
         if request.wait and any(outcome.accepted for outcome in outcomes):
-            view = await self._until(ticket.first_view, deadline_s - time.monotonic())
+            view = await self._waiting.until(ticket.first_view, deadline_s - time.monotonic())
             if view is not None:
                 outcomes = [judged_by_image(outcome, view) for outcome in outcomes]
             else:
@@ -219,23 +166,23 @@ class Services:
     async def _remove_objects(self, session: Session, request: Any, response: Any) -> None:
         if not request.object_ids:
             raise NoAnswerError("no object_ids: expected at least one; ~/clear removes all objects")
-        self._say_removed(response, await self._freed(session.remove(request.object_ids)))
+        self._say_removed(response, await self._waiting.until_freed(session.remove(request.object_ids)))
 
     async def _segment_image(self, session: Session, request: Any, response: Any) -> None:
         limit_s = self._timeout_s(request.timeout_s)
-        wanted = read_request(request)
+        wanted = read_request(request, self._parameters().max_image_pixels)
         if wanted.image_rgb is None and session.view.image_rgb is None and (why := self._why_deaf(session)):
             raise NoAnswerError(f"no camera image has been processed yet, and {why}; or send an image with the request")
-        answer = await self._until(session.segment(wanted), limit_s)
+        answer = await self._waiting.until(session.segment(wanted), limit_s)
         if answer is None:
             raise NoAnswerError(f"not done within {limit_s:g} s; ask again with a longer timeout_s")
         fill_response(response, answer)
 
     async def _clear(self, session: Session, request: Any, response: Any) -> None:
-        self._say_removed(response, await self._freed(session.clear()))
+        self._say_removed(response, await self._waiting.until_freed(session.clear()))
 
     async def _reset(self, session: Session, request: Any, response: Any) -> None:
-        self._say_removed(response, await self._freed(session.reset()))
+        self._say_removed(response, await self._waiting.until_freed(session.reset()))
 
     def _say_removed(self, response: Any, removed: tuple[str, ...]) -> None:
         response.removed = list(removed)
@@ -248,13 +195,13 @@ class Services:
 
     async def _enable(self, session: Session, request: Any, response: Any) -> None:
         changed = session.set_enabled(request.data)
-        await (self._answer_of(changed) if request.data else self._freed(changed))
+        await (self._answer_of(changed) if request.data else self._waiting.until_freed(changed))
         response.success, response.message = True, "enabled" if request.data else "disabled; objects are kept"
 
     async def _save_session(self, session: Session, request: Any, response: Any) -> None:
         path = await self._session_path(request.path)
         saved = await self._answer_of(session.save())
-        await self._file_access(lambda: write_session(path, saved, overwrite=request.overwrite), path)
+        await self._waiting.file_access(lambda: write_session(path, saved, overwrite=request.overwrite), path)
         count = len(saved["objects"])
         session.events.saved(str(path), count)
         response.path, response.object_count = str(path), count
@@ -264,29 +211,10 @@ class Services:
         if not request.path:
             raise NoAnswerError("no path: expected that of a file that ~/save_session wrote")
         path = await self._session_path(request.path)
-        saved = await self._file_access(lambda: read_session(path), path)
-        view = await self._freed(session.load(saved, str(path)))
+        saved = await self._waiting.file_access(lambda: read_session(path), path)
+        view = await self._waiting.until_freed(session.load(saved, str(path)))
         response.objects = self._to_message(view, with_masks=False)
         response.success, response.message = True, f"{len(view.objects)} object(s) read from {path}"
-
-
-def in_thread(run: Callable[[], T]) -> Future[T]:
-    """Run file access on a thread of its own, so that neither executor nor model waits for it."""
-    future: Future[T] = Future()
-    future.set_running_or_notify_cancel()
-
-    def work() -> None:
-        try:
-            future.set_result(run())
-        except Exception as error:
-            future.set_exception(error)
-
-    threading.Thread(target=work, name="sam2_file", daemon=True).start()
-    return future
-
-
-class NoAnswerError(RuntimeError):
-    """The request was not carried out; the message goes to the caller."""
 
 
 MAX_PROMPTS = 256  # of one call: they are carried out between two images
@@ -360,13 +288,13 @@ def summarize(outcomes: list[PromptOutcome]) -> str:
     return "; ".join([f"{accepted} of {len(outcomes)} prompt(s) accepted", *said])
 
 
-def read_request(message: Any) -> SegmentRequest:
+def read_request(message: Any, max_pixels: int = MAX_PIXELS) -> SegmentRequest:
     """A ``SegmentImage`` request as the session takes it; PromptError when the message itself makes no sense."""
     check_count(message.prompts)
     image = message.image
     is_empty = image.width == 0 and image.height == 0 and len(image.data) == 0
     try:
-        image_rgb = None if is_empty else image_to_rgb(image, read_with_cv_bridge)
+        image_rgb = None if is_empty else decode_image(image, max_pixels)
     except ImageError as error:
         raise PromptError(f"the image cannot be read: {error}") from None
     prompts = []

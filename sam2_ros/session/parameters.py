@@ -109,6 +109,14 @@ class NodeParameters:
         "raw, or `compressed`: JPEG or PNG images from the image topic's name + `/compressed`.",
         choices=("raw", "compressed"),
     )
+    max_image_megapixels: float = _parameter(
+        36.0,
+        "Images with more million pixels are rejected, compressed ones before they are decoded; 36 is more than 8K "
+        "video has.",
+        minimum=0.01,
+        maximum=1000.0,
+        live=True,
+    )
     use_depth: bool = _parameter(
         False,
         "Positions, sizes, markers and points, from `depth` (aligned with the image) and `camera_info`.",
@@ -266,6 +274,11 @@ class NodeParameters:
         "the TRACKED object that was seen first.",
         live=True,
     )
+
+    @property
+    def max_image_pixels(self) -> int:
+        """``max_image_megapixels`` in pixels."""
+        return round(self.max_image_megapixels * 1e6)
 
     @property
     def buffer_frames(self) -> int:

@@ -12,6 +12,7 @@ from std_msgs.msg import Header
 
 from sam2_ros.image_io.compressed import compressed_to_rgb
 from sam2_ros.image_io.encodings import ImageError
+from sam2_ros.image_io.integrity import complaint_about
 from sam2_ros.node.conversions import rgb_to_compressed
 
 ORANGE_RGB = (250, 130, 10)
@@ -99,7 +100,9 @@ def test_the_pixels_are_not_turned_by_a_note_in_the_file() -> None:
         (JPEG[:4], "jpeg", "is cut off"),
         (PNG[: len(PNG) * 2 // 3], "png", "is cut off"),
         (PNG[:40] + b"\xa5" * (len(PNG) - 60) + PNG[-20:], "png", "is damaged"),
-        (JPEG[:20] + b"\xff\xda\xff\xd9", "jpeg", "is damaged"),
+        (JPEG[:20] + b"\xff\xda\xff\xd9", "jpeg", "is cut off"),
+        (JPEG[:20] + b"\xff\xda\0\x02\xff\xd9", "jpeg", "is damaged"),
+        (JPEG[:-2] + b"\xff\xda\0\x02" * 100 + JPEG[-2:], "jpeg", "101 scans, expected at most 100"),
         (b"\0\0\0\1\x67\x42\0\x1e", "jpeg", r"begin with 00 00 00 01: H\.264 video, of which an image needs"),
         (b"\0\0\1\x09\xf0", "", r"H\.264 video"),
         (b"\0\0\0\1\x40\1\x0c", "jpeg", r"H\.265 video"),
@@ -115,6 +118,34 @@ def test_the_pixels_are_not_turned_by_a_note_in_the_file() -> None:
 def test_what_cannot_be_read(content: bytes, stated_format: str, reason: str) -> None:
     with pytest.raises(ImageError, match=reason):
         compressed_to_rgb(message(content, stated_format))
+
+
+@pytest.mark.parametrize("content", [JPEG, PNG], ids=["jpeg", "png"])
+def test_what_is_too_large_is_not_decoded(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert compressed_to_rgb(message(content, "jpeg"), max_pixels=24 * 16).shape == (16, 24, 3)
+
+    def decode(*_: object) -> None:
+        raise AssertionError("memory was taken for an image that nobody wants")
+
+    monkeypatch.setattr(cv2, "imdecode", decode)
+    with pytest.raises(ImageError, match="its header says 24 x 16 px, expected at most 383 pixels"):
+        compressed_to_rgb(message(content, "jpeg"), max_pixels=24 * 16 - 1)
+
+
+@pytest.mark.parametrize("quality", [10, 95])
+@pytest.mark.parametrize("progressive", [0, 1])
+@pytest.mark.parametrize("restart", [0, 3], ids=["plain", "restart markers"])
+def test_a_jpeg_is_whole_at_its_end_and_nowhere_before(quality: int, progressive: int, restart: int) -> None:
+    noise = np.random.default_rng(1).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+    options = [
+        *(cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_PROGRESSIVE, progressive),
+        *(cv2.IMWRITE_JPEG_RST_INTERVAL, restart),
+    ]
+    content = cv2.imencode(".jpg", noise, options)[1].tobytes()
+    assert complaint_about(content, 48 * 64) == ""
+    assert complaint_about(content + b"\0" * 50 + b"\xff\xd8\xff\xda", 48 * 64) == "", "an appended video"
+    for length in (*range(4, len(content), 37), len(content) - 1):
+        assert "is cut off" in complaint_about(content[:length])
 
 
 @pytest.mark.parametrize("content", [JPEG, PNG], ids=["jpeg", "png"])

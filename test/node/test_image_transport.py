@@ -19,6 +19,7 @@ from sam2_ros.msg import TrackedObjectArray
 from sam2_ros.node.conversions import array_to_image, ns_to_stamp, rgb_to_compressed
 from sam2_ros.node.diagnostics import explain_silence, inspect_image_topic, is_output
 from sam2_ros.node.sam2_node import Sam2Node
+from sam2_ros.srv import SegmentImage
 
 GRAY = np.full((48, 64, 3), 90, dtype=np.uint8)
 
@@ -50,6 +51,25 @@ def test_a_damaged_image_is_rejected_and_the_next_one_taken(make_ros_rig: Callab
     images.publish(rgb_to_compressed(GRAY, header(2)))
     rig.spin_until(lambda: bool(objects), "objects come")
     assert objects[0].header == header(2)
+
+
+@pytest.mark.parametrize("transport", ["raw", "compressed"])
+def test_an_image_with_more_pixels_than_cameras_send_is_rejected(
+    make_ros_rig: Callable[..., Any], transport: str
+) -> None:
+    rig = make_ros_rig(image_transport=transport, max_image_megapixels=0.01)
+    rig.start()
+    huge = np.full((101, 100, 3), 90, dtype=np.uint8)
+    if transport == "raw":
+        images = rig.publisher(Image, "image", qos_profile_sensor_data)
+        images.publish(array_to_image(huge, "rgb8", header(1)))
+    else:
+        images = rig.publisher(CompressedImage, "image/compressed", qos_profile_sensor_data)
+        images.publish(rgb_to_compressed(huge, header(1), "png"))
+    rig.spin_until(lambda: rig.node._session.stats().failed == 1, "the image is rejected")
+    assert "100 x 101 px, expected at most 10000 pixels" in rig.node._session.stats().last_error
+    answer = rig.call(SegmentImage, "segment_image", image=array_to_image(huge, "rgb8", header(1)), everything=True)
+    assert not answer.success and "100 x 101 px, expected at most 10000 pixels" in answer.message
 
 
 @pytest.mark.parametrize("raw_too", [False, True])

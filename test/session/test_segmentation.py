@@ -101,13 +101,8 @@ def everything_of(points_per_side: int, points_per_batch: int) -> Any:
 
 
 def slices_and_answer(asked: SegmentRequest, fake_tracker: Any) -> tuple[int, Segmentation]:
-    slices, count = segment_in_slices(fake_tracker.image_predictor(), asked, lambda: NO_VIEW), 1
-    while True:
-        try:
-            next(slices)
-            count += 1
-        except StopIteration as end:
-            return count, end.value
+    slices = drained(segment_in_slices(fake_tracker.image_predictor(), asked, lambda: NO_VIEW))
+    return len(slices), slices[-1]
 
 
 def test_many_prompts_are_answered_in_slices_with_cropped_masks(fake_tracker: Any) -> None:
@@ -121,6 +116,47 @@ def test_many_prompts_are_answered_in_slices_with_cropped_masks(fake_tracker: An
         expected = predictor.predict_best([to_prompt(prompts[thing.prompt_index])])[0].masks[0]
         assert np.mean(full_size(thing) != expected) < 0.01  # batches of another size round otherwise
         assert thing.mask.size == (0 if thing.box_xyxy is None else area_of(thing.box_xyxy)), "not cropped"
+
+
+class SpotPredictor:
+    """3 x 3 px around the point of each prompt, and nothing as the second mask."""
+
+    def set_image(self, image_rgb: np.ndarray) -> None:
+        self.size = image_rgb.shape[:2]
+
+    def predict_batch(self, prompts: list[Any]) -> list[Any]:
+        from sam2_ros.tracking.image_predictor import ImagePrediction
+
+        predictions = []
+        for prompt in prompts:
+            masks = np.zeros((2, *self.size), bool)
+            x, y = prompt.points_xy[0].astype(int)
+            masks[0, y - 1 : y + 2, x - 1 : x + 2] = True
+            predictions.append(ImagePrediction(masks, np.array([0.9, 0.5], np.float32), masks.astype(np.float32)))
+        return predictions
+
+
+def test_of_a_mask_only_what_is_in_its_box_is_kept() -> None:
+    asked = request(click(20, 30), click(50, 10), multimask=True)
+    *_, answer = drained(segment_in_slices(SpotPredictor(), asked, lambda: NO_VIEW))  # type: ignore[arg-type]
+    found = [(thing.prompt_index, thing.box_xyxy, thing.mask.shape) for thing in answer.things]
+    assert found == [
+        (0, (19, 29, 22, 32), (3, 3)),
+        (0, None, (0, 0)),
+        (1, (49, 9, 52, 12), (3, 3)),
+        (1, None, (0, 0)),
+    ]
+    assert all(thing.mask.base is None for thing in answer.things), "a view keeps the whole mask"
+
+
+def drained(slices: Any) -> list[Any]:
+    """What it yields, and at last what it returns."""
+    yielded: list[Any] = []
+    while True:
+        try:
+            yielded.append(next(slices))
+        except StopIteration as end:
+            return [*yielded, end.value]
 
 
 def to_prompt(asked: PromptRequest) -> Any:
