@@ -20,7 +20,6 @@ from sensor_msgs.msg import RegionOfInterest
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 
-from sam2_ros import srv
 from sam2_ros.image_io.encodings import ImageError
 from sam2_ros.image_io.integrity import MAX_PIXELS
 from sam2_ros.msg import Prompt, SegmentedMask, TrackedObjectArray
@@ -39,6 +38,17 @@ from sam2_ros.session.persistence import SessionFileError, read_session, session
 from sam2_ros.session.segmentation import Segmentation, SegmentedThing, SegmentRequest
 from sam2_ros.session.session import Session
 from sam2_ros.session.work_queue import SessionStoppedError, TooManyRequestsError
+from sam2_ros.srv import (
+    AddObjects,
+    Clear,
+    ListObjects,
+    LoadSession,
+    RefineObject,
+    RemoveObjects,
+    Reset,
+    SaveSession,
+    SegmentImage,
+)
 from sam2_ros.tracking.types import PromptError
 
 T = TypeVar("T")
@@ -65,15 +75,15 @@ class Services:
         self._group = ReentrantCallbackGroup()
         self._waiting = Waiting(node, lambda: parameters().service_timeout_s)
         self._services = [
-            self._serve(srv.AddObjects, "~/add_objects", self._add_objects),
-            self._serve(srv.RefineObject, "~/refine_object", self._refine_object),
-            self._serve(srv.RemoveObjects, "~/remove_objects", self._remove_objects),
-            self._serve(srv.ListObjects, "~/list_objects", self._list_objects),
-            self._serve(srv.SegmentImage, "~/segment_image", self._segment_image),
-            self._serve(srv.Clear, "~/clear", self._clear),
-            self._serve(srv.Reset, "~/reset", self._reset),
-            self._serve(srv.SaveSession, "~/save_session", self._save_session),
-            self._serve(srv.LoadSession, "~/load_session", self._load_session),
+            self._serve(AddObjects, "~/add_objects", self._add_objects),
+            self._serve(RefineObject, "~/refine_object", self._refine_object),
+            self._serve(RemoveObjects, "~/remove_objects", self._remove_objects),
+            self._serve(ListObjects, "~/list_objects", self._list_objects),
+            self._serve(SegmentImage, "~/segment_image", self._segment_image),
+            self._serve(Clear, "~/clear", self._clear),
+            self._serve(Reset, "~/reset", self._reset),
+            self._serve(SaveSession, "~/save_session", self._save_session),
+            self._serve(LoadSession, "~/load_session", self._load_session),
             self._serve(SetBool, "~/enable", self._enable),
         ]
 
