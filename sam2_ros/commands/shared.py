@@ -7,7 +7,23 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+
+
+def add_subcommands(parser: argparse.ArgumentParser, kind: str, modules: Mapping[str, tuple[ModuleType, str]]) -> None:
+    """Add the commands below a command, such as the protocols of ``sam2-ros eval``.
+
+    Args:
+        parser: of the command.
+        kind: what they are, such as "protocol"; ``args.run_<kind>`` is then the ``run`` of the chosen module.
+        modules: by name, each with its summary; a module has ``DESCRIPTION``, ``configure`` and ``run``.
+    """
+    commands = parser.add_subparsers(dest=kind, required=True, metavar=kind.upper())
+    for name, (module, summary) in modules.items():
+        command = commands.add_parser(name, help=summary, description=module.DESCRIPTION)
+        module.configure(command)
+        command.set_defaults(**{f"run_{kind}": module.run})
 
 
 def add_network_options(parser: argparse.ArgumentParser, floors: str = "") -> None:

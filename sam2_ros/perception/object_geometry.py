@@ -190,19 +190,3 @@ def keep_out_mask(masks: Iterable[NDArray[np.bool_]], margin_px: int) -> NDArray
         return union
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * margin_px + 1, 2 * margin_px + 1))
     return np.asarray(cv2.dilate(union.astype(np.uint8), kernel), dtype=np.bool_)
-
-
-def outside_keep_out(
-    points: NDArray[np.floating], keep_out: NDArray[np.bool_], intrinsics: Intrinsics
-) -> NDArray[np.bool_]:
-    """Which of (N, 3) points in the camera's optical frame to keep: those that do not project onto a keep-out pixel.
-
-    For whole clouds of the same camera, organised or not. Points behind the camera, outside the image or NaN are kept.
-    """
-    height, width = keep_out.shape
-    pixels_xy = np.floor(intrinsics.project(points) + 0.5)
-    x, y = pixels_xy.T
-    seen = (x >= 0) & (x < width) & (y >= 0) & (y < height)  # False for NaN
-    stays = np.ones(len(points), dtype=np.bool_)
-    stays[seen] = ~keep_out[y[seen].astype(np.intp), x[seen].astype(np.intp)]
-    return stays

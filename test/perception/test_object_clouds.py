@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sam2_ros.perception.camera import Intrinsics
-from sam2_ros.perception.object_geometry import POINT_DTYPE, keep_out_mask, object_cloud, outside_keep_out, pack_rgb
+from sam2_ros.perception.object_geometry import POINT_DTYPE, keep_out_mask, object_cloud, pack_rgb
 
 CAMERA = Intrinsics(fx=10.0, fy=10.0, cx=5.5, cy=3.5, width=12, height=8)
 # Two objects of 5 x 6 px side by side; without their borders of 1 px: 3 x 4 px each.
@@ -75,19 +75,3 @@ def test_keep_out_mask_is_the_union_with_a_margin() -> None:
 
 def test_without_keep_out_objects_there_is_no_mask() -> None:
     assert keep_out_mask([], 3) is None
-
-
-def test_whole_clouds_lose_what_lies_behind_or_in_keep_out_pixels() -> None:
-    keep_out = np.zeros((8, 12), dtype=np.bool_)
-    keep_out[3, 5] = True
-    at = {
-        "in it": (5, 3, 1.0),
-        "in it, far away": (5, 3, 9.0),
-        "at its rim, inside": (5.4, 3.4, 1.0),
-        "beside it": (5.6, 3, 1.0),
-        "outside the image": (-4, 3, 1.0),
-    }
-    points = [((x - 5.5) / 10 * z, (y - 3.5) / 10 * z, z) for x, y, z in at.values()]
-    behind, missing = (0.05, 0.05, -1.0), (np.nan, np.nan, np.nan)
-    stays = outside_keep_out(np.array([*points, behind, missing]), keep_out, CAMERA)
-    assert stays.tolist() == [False, False, False, True, True, True, True]

@@ -7,6 +7,7 @@ import argparse
 from sam2_ros.commands.dataset import create as dataset_create
 from sam2_ros.commands.dataset import export as dataset_export
 from sam2_ros.commands.dataset import label as dataset_label
+from sam2_ros.commands.shared import add_subcommands
 
 _TASKS = {
     "create": (dataset_create, "make a project of recordings, videos, folders of images or data sets"),
@@ -17,11 +18,7 @@ _TASKS = {
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``sam2-ros dataset``."""
-    tasks = parser.add_subparsers(dest="task", required=True, metavar="TASK")
-    for name, (module, summary) in _TASKS.items():
-        task = tasks.add_parser(name, help=summary, description=module.DESCRIPTION)
-        module.configure(task)
-        task.set_defaults(run_task=module.run)
+    add_subcommands(parser, "task", _TASKS)
 
 
 def run(args: argparse.Namespace) -> int:

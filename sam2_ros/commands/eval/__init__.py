@@ -11,6 +11,7 @@ from sam2_ros.commands.eval import interactive as eval_interactive
 from sam2_ros.commands.eval import limits as eval_limits
 from sam2_ros.commands.eval import presence as eval_presence
 from sam2_ros.commands.eval import vos as eval_vos
+from sam2_ros.commands.shared import add_subcommands
 
 _PROTOCOLS = {
     "vos": (eval_vos, "prompt each object once, follow it to the end of the video"),
@@ -23,11 +24,7 @@ _PROTOCOLS = {
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``sam2-ros eval``."""
-    protocols = parser.add_subparsers(dest="protocol", required=True, metavar="PROTOCOL")
-    for name, (module, summary) in _PROTOCOLS.items():
-        protocol = protocols.add_parser(name, help=summary, description=module.DESCRIPTION)
-        module.configure(protocol)
-        protocol.set_defaults(run_protocol=module.run)
+    add_subcommands(parser, "protocol", _PROTOCOLS)
 
 
 def run(args: argparse.Namespace) -> int:

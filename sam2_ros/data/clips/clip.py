@@ -52,3 +52,15 @@ def mosaic(clip: Clip, tile: int) -> Clip:
 def mirrored(clip: Clip) -> Clip:
     """The clip with left and right exchanged."""
     return Clip(clip.images_thwc[:, :, ::-1].copy(), clip.masks_tnhw[..., ::-1].copy())
+
+
+def resized_to_square(image: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
+    """An image (H, W) or (H, W, C) stretched to ``size_px`` x ``size_px``, as a model's input is."""
+    # For enlarging INTER_AREA repeats pixels, which gives blocks that no camera makes.
+    how = cv2.INTER_AREA if min(image.shape[:2]) >= size_px else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (size_px, size_px), interpolation=how), np.uint8)
+
+
+def resized_mask(mask_hw: NDArray[np.bool_], size_px: int) -> NDArray[np.bool_]:
+    """A mask as ``resized_to_square`` shows it: pixels of which the object covers more than half."""
+    return resized_to_square(mask_hw.astype(np.uint8) * 255, size_px) > 127

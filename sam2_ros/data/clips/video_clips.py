@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sam2_ros.data.clips.clip import MIN_FIRST_AREA_PX, Clip, mirrored
+from sam2_ros.data.clips.clip import MIN_FIRST_AREA_PX, Clip, mirrored, resized_mask, resized_to_square
 from sam2_ros.data.clips.photometric import apply_look, random_look
 from sam2_ros.data.files.sequences import LayoutError, VideoSequence, find_sav_videos, open_sequences
 
@@ -128,30 +128,23 @@ class VideoClips:
         h, w = max(1, int(share[0] * height)), max(1, int(share[1] * width))
         y, x = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
         window = (slice(y, y + h), slice(x, x + w))
-        visible = [v for v, mask in first.items() if self._small_mask(mask[window]).sum() >= MIN_FIRST_AREA_PX]
+        visible = [
+            v for v, mask in first.items() if resized_mask(mask[window], self._size_px).sum() >= MIN_FIRST_AREA_PX
+        ]
         if not visible:
             return None
         targets = [visible[i] for i in rng.permutation(len(visible))[: self._max_objects]]
         frames = video.frames_rgb(start, self._num_frames)
         if frames[0].shape[:2] != (height, width):
             raise LayoutError(f"{video.name}: its frames are {frames[0].shape[:2]}, their masks {(height, width)}")
-        images = [self._small_image(frame[window]) for frame in frames]
+        images = [resized_to_square(frame[window], self._size_px) for frame in frames]
         masks = np.zeros((self._num_frames, len(targets), self._size_px, self._size_px), np.bool_)
         for t in range(self._num_frames):
             shown = first if t == 0 else video.masks(start + t)
             for number, value in enumerate(targets):
                 if value in shown:
-                    masks[t, number] = self._small_mask(shown[value][window])
+                    masks[t, number] = resized_mask(shown[value][window], self._size_px)
         if rng.random() < _LOOK_PROBABILITY:
             look = random_look(rng, self._num_frames, self._size_px)
             images = [apply_look(look, t, image, rng) for t, image in enumerate(images)]
         return Clip(np.stack(images), masks)
-
-    def _small_image(self, image_hwc: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        # Enlarging, INTER_AREA repeats pixels: blocks that no camera makes.
-        shrinks = min(image_hwc.shape[:2]) >= self._size_px
-        how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        return np.asarray(cv2.resize(image_hwc, (self._size_px, self._size_px), interpolation=how), np.uint8)
-
-    def _small_mask(self, mask_hw: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        return self._small_image(mask_hw.astype(np.uint8) * 255) > 127

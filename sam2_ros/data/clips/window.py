@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sam2_ros.data.clips.clip import MIN_FIRST_AREA_PX, Clip
+from sam2_ros.data.clips.clip import MIN_FIRST_AREA_PX, Clip, resized_mask, resized_to_square
 from sam2_ros.tracking.zoom.window import Window, WindowRules, next_window, place_window
 
 WINDOW_DETAIL = 1.5  # clips that will be seen through a window are made that much larger
@@ -88,8 +88,8 @@ def windowed(
     images, masks = [], []
     for image_hwc, mask_hw in zip(clip.images_thwc, masks_thw, strict=True):
         window = window_round(known_hw, previous, zoom, rng, ranges)
-        images.append(_resized(image_hwc[window.slices], size_px))
-        masks.append(_resized(mask_hw[window.slices].astype(np.uint8) * 255, size_px) > 127)
+        images.append(resized_to_square(image_hwc[window.slices], size_px))
+        masks.append(resized_mask(mask_hw[window.slices], size_px))
         known_hw = np.zeros_like(mask_hw)
         if masks[-1].any():
             known_hw[window.slices] = mask_hw[window.slices]
@@ -127,9 +127,3 @@ def choose_target(clip: Clip, rng: np.random.Generator) -> int:
     area_n = clip.masks_tnhw[0].sum((1, 2))
     shown = np.flatnonzero(area_n >= MIN_FIRST_AREA_PX)
     return int(rng.choice(shown)) if len(shown) else int(area_n.argmax())
-
-
-def _resized(image: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
-    # Enlarging, INTER_AREA repeats pixels: blocks that no camera makes.
-    how = cv2.INTER_AREA if image.shape[0] >= size_px else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, (size_px, size_px), interpolation=how), np.uint8)
