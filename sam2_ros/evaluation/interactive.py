@@ -120,7 +120,7 @@ class InteractiveEvaluator:
         run = _Run(self._tracker)
         for index in range(len(sequence)):
             image_rgb = sequence.frame_rgb(index)
-            truth = _truth(sequence, index, value)
+            truth = true_mask(sequence, index, value)
             if run.clicks or (truth is not None and truth.any()):
                 _process_frame(run, plan, index, image_rgb, truth)
             else:
@@ -204,7 +204,7 @@ def clicking(
         yield _Corrected(after, mask, clicks)
 
 
-def _truth(sequence: VideoSequence, index: int, value: int) -> NDArray[np.bool_] | None:
+def true_mask(sequence: VideoSequence, index: int, value: int) -> NDArray[np.bool_] | None:
     """The object's true mask in a frame; None if it is not annotated."""
     if not sequence.is_annotated(index, value):
         return None

@@ -6,6 +6,7 @@ import argparse
 import logging
 import sys
 
+from sam2_ros.commands.eval import engine as eval_engine
 from sam2_ros.commands.eval import images as eval_images
 from sam2_ros.commands.eval import interactive as eval_interactive
 from sam2_ros.commands.eval import limits as eval_limits
@@ -16,6 +17,7 @@ from sam2_ros.commands.shared import add_subcommands
 _PROTOCOLS = {
     "vos": (eval_vos, "prompt each object once, follow it to the end of the video"),
     "interactive": (eval_interactive, "correct the tracker as a user would, and count the clicks"),
+    "engine": (eval_engine, "make masklets in the three phases of the data engine, and count what they cost"),
     "images": (eval_images, "click objects in single images, once and again"),
     "presence": (eval_presence, "whether the tracker knows that an object is gone, and what a negative click does"),
     "limits": (eval_limits, "shot changes, look-alikes, occlusions and so on, in drawn clips"),

@@ -1,0 +1,138 @@
+"""The simulated annotator: which frames it edits in each phase, what that costs, and where it stops."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import sam2_ros
+from sam2_ros.cli import main
+from sam2_ros.data.files.masks import write_index_png
+from sam2_ros.data.files.sequences import VideoSequence, open_sequences
+from sam2_ros.evaluation.engine import EngineRun, annotate
+from sam2_ros.tracking.types import FrameResult, ObjectState, TrackedMask
+
+HEIGHT, WIDTH, FULL = 12, 32, 20
+
+
+def bar(width: int) -> np.ndarray:
+    """Rows 2 to 7 and the first ``width`` columns."""
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[2:8, :width] = True
+    return mask
+
+
+class FadingTracker:
+    """Gives a bar of 20 columns after enough clicks, else of 10; a mask as it is; and loses 3 columns a frame.
+
+    ``needed``: clicks for a new object and for a known one.
+    """
+
+    def __init__(self, new: int = 2, known: int = 1) -> None:
+        self.needed = (new, known)
+        self.reset()
+
+    def reset(self) -> None:
+        self._width: int | None = None
+        self._clicks = 0
+        self._mask: int | None = None
+
+    def add_prompt(self, object_id, *, points=None, labels=None, box=None, mask=None) -> int:  # type: ignore[no-untyped-def]
+        if mask is None:
+            self._clicks += len(labels)
+        else:
+            self._mask = int(np.asarray(mask)[2].sum())
+        return 1
+
+    def step(self, image_rgb: np.ndarray) -> FrameResult:
+        if self._mask is not None:
+            self._width = self._mask
+        elif self._clicks:
+            self._width = FULL if self._clicks >= self.needed[self._width is not None] else FULL // 2
+        elif self._width is not None:
+            self._width = max(0, self._width - 3)
+        self._clicks, self._mask = 0, None
+        mask = bar(self._width or 0)
+        tracked = TrackedMask("object", 1, ObjectState.TRACKED, 1.0, 1.0, mask, int(mask.sum()), None, None)
+        return FrameResult(0, () if self._width is None else (tracked,), mask.astype(np.uint8), 1.0)
+
+
+def make_sequence(folder: Path, widths: list[int | None]) -> VideoSequence:
+    """Frames whose object is a bar of so many columns; None has no mask."""
+    (folder / "bar" / "images").mkdir(parents=True)
+    for index, width in enumerate(widths):
+        cv2.imwrite(str(folder / "bar" / "images" / f"{index:05d}.png"), np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+        if width is not None:
+            write_index_png(folder / "bar" / "masks" / f"{index:05d}.png", bar(width).astype(np.uint8))
+    return open_sequences(folder)[0]
+
+
+def run(tracker: FadingTracker, sequence: VideoSequence, phase: int, budget: int | None = None) -> EngineRun:
+    return annotate(tracker, sequence, 1, phase, budget)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("phase", "clicks", "edited"), [(1, 20, 10), (2, 10, 5), (3, 6, 5)])
+def test_what_a_masklet_costs_until_every_frame_is_good(tmp_path: Path, phase: int, clicks: int, edited: int) -> None:
+    done = run(FadingTracker(), make_sequence(tmp_path, [FULL] * 10), phase)
+    assert (done.clicks, done.edited_frames, done.painted_frames) == (clicks, edited, 0)
+    assert min(done.regions.values()) >= 0.75 and len(done.regions) == 10
+
+
+@pytest.mark.parametrize(
+    ("phase", "widths"),
+    [
+        (1, [20, 20, 0, 0, 0, 0]),
+        (2, [20, 17, 20, 17, 14, 11]),
+        (3, [20, 17, 20, 17, 20, 17]),
+    ],
+)
+def test_what_four_clicks_bring(tmp_path: Path, phase: int, widths: list[int]) -> None:
+    done = run(FadingTracker(), make_sequence(tmp_path, [FULL] * 6), phase, budget=4)
+    assert done.clicks == 4 and done.painted_frames == 0
+    assert list(done.regions.values()) == [width / FULL for width in widths]
+    assert done.region == pytest.approx(sum(widths) / 6 / FULL)
+
+
+@pytest.mark.parametrize("phase", (1, 2, 3))
+def test_what_clicks_cannot_mend_is_painted_and_propagated_from(tmp_path: Path, phase: int) -> None:
+    done = run(FadingTracker(new=99, known=99), make_sequence(tmp_path, [FULL] * 3), phase)
+    painted = 3 if phase == 1 else 2
+    assert (done.clicks, done.edited_frames, done.painted_frames) == (10 * painted, painted, painted)
+    assert list(done.regions.values()) == ([1.0] * 3 if phase == 1 else [1.0, 0.85, 1.0])
+
+
+@pytest.mark.parametrize("phase", (2, 3))
+def test_a_mask_where_nothing_is_is_erased_and_frames_without_truth_are_passed(tmp_path: Path, phase: int) -> None:
+    sequence = make_sequence(tmp_path, [0, FULL, None, 0])
+    done = run(FadingTracker(), sequence, phase)
+    assert sorted(done.regions) == [1, 3]
+    assert (done.clicks, done.edited_frames, done.painted_frames) == (2, 2, 1)
+    assert run(FadingTracker(), sequence, phase, budget=9).regions[3] == 0.0
+
+
+def test_what_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    sequence = make_sequence(tmp_path, [FULL])
+    with pytest.raises(ValueError, match="expected 1, 2 or 3"):
+        run(FadingTracker(), sequence, 4)
+    with pytest.raises(ValueError, match="no frame shows object 5"):
+        annotate(FadingTracker(), sequence, 5, 1)  # type: ignore[arg-type]
+
+
+def test_the_command_prints_a_row_each_and_the_means(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_sequence(tmp_path / "data", [FULL] * 10)
+    monkeypatch.setitem(vars(sam2_ros), "load_tracker", lambda **_: FadingTracker())
+    command = ["eval", "engine", "--root", str(tmp_path / "data"), "--clicks", "4", "--json", str(tmp_path / "r.json")]
+    assert main(command) == 0
+    *rows, last = capsys.readouterr().out.splitlines()
+    assert len(rows) == 3 and "phase 3: 6 clicks, 5 of 10 frames edited, 0 painted" in rows[2]
+    phases = json.loads(last)["phases"]
+    assert [phases[phase]["clicks_per_masklet"] for phase in "123"] == [20, 10, 6]
+    assert phases["1"]["J_at_budget"] < phases["2"]["J_at_budget"] < phases["3"]["J_at_budget"]
+    assert len(json.loads((tmp_path / "r.json").read_text())["rows"]) == 3
+    assert main([*command, "--clicks", "0"]) == 2
