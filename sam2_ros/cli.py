@@ -15,6 +15,7 @@ _COMMANDS = {
     "demo": "track a rendered tabletop or a video through real ROS 2 processes",
     "track": "track objects in a video, a camera, a folder of images or a recording, without ROS",
     "segment": "segment one image, from prompts or everything in it",
+    "annotate": "annotate the recordings of a project in a browser: clicks, propagation, verification",
     "eval": "measure accuracy on masked videos",
     "train": "train a model",
     "bench": "measure how fast a model is here, beside the official code",
