@@ -4,6 +4,7 @@
 # make parity  the long comparison with the official SAM 2 code, hours on two cores; K="tiny and 1024px" runs some cases,
 #              GO_ON=1 those that a stopped run of the same code has left
 # make soak    the node's memory over thousands of images, hours on two cores; FRAMES=... (10000) MODEL=... CHECKPOINT=...
+# make browser the annotation page in Debian's chromium, with screenshots in build/browser
 # make fuzz    random input of every kind for SECONDS=120; a few fixed examples of it are part of make test
 # make colcon  build the same tree as a ROS workspace does
 # make venv    only the environment; the others make it when needed
@@ -25,7 +26,7 @@ SHOW_PROGRESS := sed -u -n -E 's/^ *(Downloading .*[0-9] MB.*|Building .* starte
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH PYTHONPATH LD_LIBRARY_PATH RMW_IMPLEMENTATION _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
-.PHONY: help venv demo test lint types unit isa parity fuzz soak colcon format clean
+.PHONY: help venv demo test lint types unit isa browser parity fuzz soak colcon format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -100,6 +101,12 @@ parity: venv
 soak: venv
 	$(BIN)/python benchmarks/soak.py --frames "$(or $(FRAMES),10000)" --csv build/soak.csv --plot build/soak.png \
 	  $(if $(MODEL),--model "$(MODEL)") $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)")
+
+# Part of `make test` where chromium is; here its absence is an error.
+browser: venv
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || \
+	  { echo "A browser is needed: apt-get install chromium chromium-driver" >&2; exit 1; }
+	BROWSER_SHOTS=build/browser $(BIN)/python -m pytest -n 0 test/annotate/test_page_in_browser.py
 
 # What failed is kept in build/fuzz and tried first the next time.
 fuzz: SECONDS := 120

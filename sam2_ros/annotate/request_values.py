@@ -85,12 +85,12 @@ class Fields:
         return int(value[1:3], 16), int(value[3:5], 16), int(value[5:7], 16)
 
     def share(self, name: str) -> float | None:
-        """A number above 0 and at most 1, or None where the field is missing or null."""
+        """A number between 0 and 1, or None where the field is missing or null."""
         value = self._values.get(name)
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
-            raise ProjectError(f"{name}: expected a number above 0 and at most 1, got {_short(value)}")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
+            raise ProjectError(f"{name}: expected a number between 0 and 1, got {_short(value)}")
         return float(value)
 
     def prompt(self) -> FramePrompt:

@@ -25,6 +25,7 @@ from starlette.types import ASGIApp
 
 from sam2_ros.annotate.access import AccessControl
 from sam2_ros.annotate.editing import Editor, PropagationRequest
+from sam2_ros.annotate.exports import ExportSettings, export_project
 from sam2_ros.annotate.masklets import ProjectError, Verdict
 from sam2_ros.annotate.page_values import mask_values, project_values, queue_values
 from sam2_ros.annotate.request_values import TooLargeError, as_integer, json_fields, query_integer
@@ -220,6 +221,16 @@ async def _queue(editor: Editor, request: Request) -> Response:
     return JSONResponse({"queue": await run_in_threadpool(queue_values, editor.project)})
 
 
+async def _export(editor: Editor, request: Request) -> Response:
+    fields = await json_fields(request, "format", "out", "accepted_only", "split")
+    out = fields.text("out")
+    if not out:
+        raise ProjectError("out: expected a new folder, got an empty text")
+    settings = ExportSettings(fields.text("format"), fields.boolean("accepted_only", False), fields.share("split"))
+    folder = editor.project.path.resolve().parent / Path(out).expanduser()  # a relative one lies beside the project
+    return _done(**await run_in_threadpool(export_project, editor.project, folder, settings))
+
+
 async def _events(editor: Editor, request: Request) -> Response:
     return StreamingResponse(editor.events.listen(), media_type="text/event-stream")
 
@@ -232,6 +243,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/api/events", _events),
     ("GET", "/api/queue", _queue),
     ("POST", "/api/jobs/{job}/cancel", _cancel),
+    ("POST", "/api/export", _export),
     ("GET", _RECORDING, _recording),
     ("GET", f"{_RECORDING}/frames/{{frame}}.jpg", _frame),
     ("GET", f"{_RECORDING}/masks", _masks),

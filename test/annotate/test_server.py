@@ -236,6 +236,16 @@ def test_what_was_locked_during_a_propagation_stays(client: TestClient, editor: 
     assert store(editor).get(masklet).frame_indices == tuple(range(8))
 
 
+def test_an_export_lies_beside_the_project(client: TestClient, editor: Editor) -> None:
+    click(client, new_masklet(client), 1)
+    for name in ("sav", "davis", "coco", "yolo"):
+        answer = client.post("api/export", json={"format": name, "out": f"out {name}"})
+        assert answer.status_code == 200 and answer.json()["masklets"] == 1, answer.text
+        assert any((editor.project.path.parent / f"out {name}").iterdir())
+    answer = client.post("api/export", json={"format": "sav", "out": "none", "accepted_only": True})
+    assert answer.status_code == 400 and not (editor.project.path.parent / "none").exists()
+
+
 # Bad input
 
 BAD_MASK = {"size": [2, 2], "counts": [4]}
@@ -283,6 +293,11 @@ BAD_MASK = {"size": [2, 2], "counts": [4]}
         ("POST", f"{DISC}/focus", {"frame": 8}, 400, "expected 0 to 7"),
         ("POST", f"{DISC}/view", {"frame": True}, 400, "frame: expected a whole number"),
         ("POST", "api/jobs/job7/cancel", {}, 400, "no job 'job7'"),
+        ("POST", "api/export", {"format": "sav", "out": "x"}, 400, "no masklet to export"),
+        ("POST", "api/export", {"format": "zip", "out": "x"}, 400, "format: expected one of"),
+        ("POST", "api/export", {"format": "sav", "out": "  "}, 400, "out: expected a new folder"),
+        ("POST", "api/export", {"format": "sav", "out": "p"}, 400, "exists already"),
+        ("POST", "api/export", {"format": "sav", "out": "x", "split": 1}, 400, "split: expected a number"),
     ],
 )
 def test_bad_input_is_refused_in_a_line_and_changes_nothing(

@@ -66,7 +66,7 @@ form.addEventListener("submit", async (event) => {
     const values = { format: format.value, out: out.value, accepted_only: accepted.checked };
     if (split.value) values.split = Number(split.value);
     const done = await api.exportProject(values);
-    answer(`${done.masklets} masklets in ${done.frames} frames, in ${done.out}`);
+    answer(`${done.masklets} ${done.masklets === 1 ? "masklet" : "masklets"} exported to ${done.out}`);
   } catch (error) {
     answer(error.message, true);
   } finally {

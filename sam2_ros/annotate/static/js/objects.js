@@ -148,6 +148,10 @@ function showClasses() {
 
 details.addEventListener("change", (event) => {
   const { name, value } = event.target;
+  if (name === "name" && !value.trim()) {
+    event.target.value = selected()?.name ?? ""; // an object has a name
+    return;
+  }
   if (selected() && selected()[name] !== value) update(state.selected, { [name]: value });
 });
 details.addEventListener("submit", (event) => event.preventDefault());
