@@ -94,6 +94,30 @@ def test_a_click_on_a_scaled_and_scrolled_canvas_reaches_the_server_as_its_sourc
     page.wait("!masklet?.frames.get(0)")
 
 
+def verify_and_export(page: Page, out: Path) -> None:
+    """The selected object by keyboard, and the page of shortcuts on the way."""
+    from selenium.webdriver.common.keys import Keys
+
+    page.keys("v")
+    page.wait("document.getElementById('verify').dataset.shown === state.selected", "the contact sheet")
+    shoot(page, "4-verify")
+    page.keys("a")
+    page.wait("masklet.verdict === 'accepted'")
+    page.keys("v")
+    page.wait("state.mode === 'annotate'")
+    page.keys("?")
+    page.wait("document.getElementById('help').open && document.querySelectorAll('#shortcuts dt').length > 40")
+    shoot(page, "5-help")
+    page.keys(Keys.ESCAPE)
+    page.wait("!document.getElementById('help').open")
+    page.keys(Keys.CONTROL + "e")
+    page.driver.find_element("css selector", "#export [name=out]").send_keys(str(out) + Keys.ENTER)
+    page.wait("document.querySelector('#export .message').textContent.includes('exported to')")
+    shoot(page, "6-export")
+    assert any(out.rglob("*.json"))
+    page.keys(Keys.ESCAPE)
+
+
 def test_from_the_first_click_to_a_verified_export(page: Page, project_path: Path, tmp_path: Path) -> None:
     from selenium.webdriver.common.keys import Keys
 
@@ -137,26 +161,7 @@ def test_from_the_first_click_to_a_verified_export(page: Page, project_path: Pat
     page.wait("document.getElementById('messages').innerText.includes('locked')")
     shoot(page, "3-corrected")
 
-    # Verified by keyboard, exported, and all of it on the disk.
-    page.keys("v")
-    page.wait("document.getElementById('verify').dataset.shown === state.selected", "the contact sheet")
-    shoot(page, "4-verify")
-    page.keys("a")
-    page.wait("masklet.verdict === 'accepted'")
-    page.keys("v")
-    page.wait("state.mode === 'annotate'")
-    page.keys("?")
-    page.wait("document.getElementById('help').open && document.querySelectorAll('#shortcuts dt').length > 40")
-    shoot(page, "5-help")
-    page.keys(Keys.ESCAPE)
-    page.wait("!document.getElementById('help').open")
-    page.keys(Keys.CONTROL + "e")
-    out = tmp_path / "out ö"
-    page.driver.find_element("css selector", "#export [name=out]").send_keys(str(out) + Keys.ENTER)
-    page.wait("document.querySelector('#export .message').textContent.includes('exported to')")
-    shoot(page, "6-export")
-    assert any(out.rglob("*.json"))
-    page.keys(Keys.ESCAPE)
+    verify_and_export(page, tmp_path / "out ö")
     with Project.open(project_path, read_only=True) as project:
         accepted = [each for each in project.recording("disc").masklets.all() if each.verdict is Verdict.ACCEPTED]
         assert accepted and accepted[0].frames[5].source is MaskSource.BRUSH and accepted[0].frames[5].locked
