@@ -7,11 +7,13 @@ import argparse
 from sam2_ros.commands.dataset import create as dataset_create
 from sam2_ros.commands.dataset import export as dataset_export
 from sam2_ros.commands.dataset import label as dataset_label
+from sam2_ros.commands.dataset import report as dataset_report
 from sam2_ros.commands.shared import add_subcommands
 
 _TASKS = {
     "create": (dataset_create, "make a project of recordings, videos, folders of images or data sets"),
     "label": (dataset_label, "find objects by itself and track them, for people to verify"),
+    "report": (dataset_report, "what the work cost: seconds, clicks, edited frames and verdicts"),
     "export": (dataset_export, "write the masklets as a data set of SA-V, DAVIS, COCO or YOLO"),
 }
 
