@@ -62,6 +62,9 @@ def add_zoom_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+RULE_NAMES = ("memory_selection", "crowd_suppression", "scene_changes")
+
+
 def add_rule_options(parser: argparse.ArgumentParser) -> None:
     """Add the rules beyond SAM 2; docs/tracking.md has what they bring."""
     parser.add_argument(
@@ -70,6 +73,12 @@ def add_rule_options(parser: argparse.ArgumentParser) -> None:
         default="recent",
         help="which frames memories are made of: those just before, as SAM 2 does; those in which the object was "
         "surely seen; or some further apart, and those that told it from something similar (default: recent)",
+    )
+    parser.add_argument(
+        "--crowd-suppression", action="store_true", help="of two objects with nearly the same mask one loses it"
+    )
+    parser.add_argument(
+        "--scene-changes", action="store_true", help="notice cuts and covered cameras; no memory reaches across a cut"
     )
 
 
@@ -81,7 +90,7 @@ def network_arguments(args: argparse.Namespace) -> dict[str, Any]:
         from sam2_ros.model.config import Approximations
 
         arguments["approximations"] = Approximations(args.memory_pooling, args.recent_memories)
-    arguments |= {name: getattr(args, name) for name in ("zoom", "memory_selection") if name in args}
+    arguments |= {name: getattr(args, name) for name in ("zoom", *RULE_NAMES) if name in args}
     return arguments
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sam2_ros.data.clips.cutouts import Cutout, procedural_cutout, random_texture
 from sam2_ros.data.clips.motion import similarity
 from sam2_ros.data.clips.scene import Backdrop, Layer, Scene, render
+from sam2_ros.evaluation.two_mugs import two_mugs
 
 _NUM_FRAMES = 32
 _SIZE_PX = 320
@@ -32,8 +33,8 @@ class LimitClip:
     """A clip of one kind."""
 
     kind: str
-    images_thwc: NDArray[np.uint8]  # (T, S, S, 3) RGB
-    masks_tnhw: NDArray[np.bool_]  # (T, N, S, S) visible part of each object; all show in frame 0
+    images_thwc: NDArray[np.uint8]  # (T, H, W, 3) RGB
+    masks_tnhw: NDArray[np.bool_]  # (T, N, H, W) visible part of each object; all show in frame 0
     event_frame: int | None  # first frame after a cut or an occlusion; None: the clip has no such event
 
 
@@ -177,6 +178,11 @@ def _many_objects(studio: _Studio) -> LimitClip:
     return _film("12 objects", [studio.scene(layers)] * _NUM_FRAMES)
 
 
+def _two_mugs(studio: _Studio) -> LimitClip:
+    """Two equal mugs that cross; then the camera looks away for 3 s, and is back at the event."""
+    return LimitClip("two mugs", *two_mugs(int(studio.rng.integers(1 << 31))))
+
+
 _MAKERS: dict[str, Callable[[_Studio], LimitClip]] = {
     "plain": _plain,
     "shot change": _shot_change,
@@ -185,5 +191,6 @@ _MAKERS: dict[str, Callable[[_Studio], LimitClip]] = {
     "thin": _thin,
     "fast": _fast,
     "12 objects": _many_objects,
+    "two mugs": _two_mugs,
 }
 LIMIT_KINDS = tuple(_MAKERS)

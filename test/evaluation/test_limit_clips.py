@@ -20,7 +20,7 @@ def centers(clip: LimitClip) -> np.ndarray:
 def test_all_objects_show_at_first_and_stay_apart(kind: str) -> None:
     clip = limit_clip(kind, 1)
     frames, height, width, _ = clip.images_thwc.shape
-    assert clip.masks_tnhw.shape == (frames, 12 if kind == "12 objects" else 1, height, width)
+    assert clip.masks_tnhw.shape == (frames, {"12 objects": 12, "two mugs": 2}.get(kind, 1), height, width)
     assert clip.masks_tnhw[0].sum(axis=(1, 2)).min() >= MIN_AREA_PX
     assert clip.masks_tnhw.sum(axis=1).max() == 1, "the visible parts of two objects overlap"
 

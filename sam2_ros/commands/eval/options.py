@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sam2_ros.commands.shared import (
+    RULE_NAMES,
     add_json_option,
     add_memory_options,
     add_network_options,
@@ -55,5 +56,5 @@ def model_settings(args: argparse.Namespace) -> dict[str, Any]:
     if args.model is not None and args.model not in MODELS:
         return settings  # a floor, which the other options do not affect
     settings["precision"] = args.precision
-    others = ("image_size", "memory_pooling", "recent_memories", "zoom", "memory_selection")
+    others = ("image_size", "memory_pooling", "recent_memories", "zoom", *RULE_NAMES)
     return settings | {name: getattr(args, name) for name in others if name in args}

@@ -75,6 +75,13 @@ def _plain_box(rng: np.random.Generator, size_m: tuple[float, float, float], col
     return _printed_box(size_m, dict.fromkeys(("front", "back", "side", "top"), face))
 
 
+def mug(rng: np.random.Generator, px_per_m: float) -> Mug:
+    """A mug with a print of its own; ``px_per_m``: how fine the print is."""
+    glaze, drink = np.array((0.70, 0.66, 0.56), np.float32), np.array((0.035, 0.018, 0.010), np.float32)
+    height_px, around_px = (max(int(length_m * px_per_m), 16) for length_m in (0.108, 0.314))
+    return Mug(0.050, 0.108, to_linear(prints.mug_glaze(rng, height_px, around_px)), glaze, drink)
+
+
 def _named(rng: np.random.Generator, px_per_m: float) -> list[Prop]:
     def px(length_m: float) -> int:
         return max(int(length_m * px_per_m), 16)
@@ -85,14 +92,13 @@ def _named(rng: np.random.Generator, px_per_m: float) -> list[Prop]:
     tin = Tin(
         0.049, 0.150, to_linear(prints.can_label(rng, px(0.150), px(0.308))), np.array((0.42, 0.43, 0.44), np.float32)
     )
-    glaze, drink = np.array((0.70, 0.66, 0.56), np.float32), np.array((0.035, 0.018, 0.010), np.float32)
-    mug = Mug(0.050, 0.108, to_linear(prints.mug_glaze(rng, px(0.108), px(0.314))), glaze, drink)
+    drinking = mug(rng, px_per_m)
     ball = Ball(BALL_RADIUS_M, to_linear(prints.rubber_ball(rng, px(0.19), px(0.39))))
     return [
         Prop("packet", oats, _standing(-0.015, 0.07, -11), 0.06),
         Prop("book", book, _standing(-0.215, -0.075, 24), 0.05),
         Prop("tin", tin, _standing(0.300, 0.105, -14), 0.30),
-        Prop("mug", mug, _standing(0.175, -0.105, -28), 0.35),
+        Prop("mug", drinking, _standing(0.175, -0.105, -28), 0.35),
         Prop("ball", ball, _rolling, 0.18, moves=True),
     ]
 

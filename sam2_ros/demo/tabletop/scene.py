@@ -66,13 +66,17 @@ class Tabletop:
         self._inverse_length = 1 / np.sqrt(1 + self._x**2 + self._y**2)
         rng = np.random.default_rng(seed)
         px_per_m = 1.5 * focal
-        self._props = build_props(rng, px_per_m)
+        self._props = self.props(rng, px_per_m)
         self.names = tuple(prop.name for prop in self._props if prop.name)
         self._room = Room(rng, self._props, px_per_m)
         corner = float(self._x[0, 0] ** 2 + self._y[0, 0] ** 2)
         self._vignette = (1 - 0.16 / corner * (self._x**2 + self._y**2)).astype(np.float32)
         grain_shape = (height_px + _GRAIN_SHIFT_PX, width_px + _GRAIN_SHIFT_PX, 3)
         self._grain = np.random.default_rng(seed + 1).normal(0, 1, grain_shape).astype(np.float32)
+
+    def props(self, rng: np.random.Generator, px_per_m: float) -> list[Prop]:
+        """What stands on the table; a scene of other things overrides it."""
+        return build_props(rng, px_per_m)
 
     def render(self, index: int) -> TabletopFrame:
         """Frame ``index`` (0..) with colours."""
