@@ -44,8 +44,8 @@ def make_ros_rig(ros_domain: int, fake_tracker: FakeTracker) -> Iterator[Callabl
     """``make_ros_rig(parameter=value, ...)``: a rig that is not configured yet."""
     rigs: list[RosRig] = []
 
-    def make(**overrides: Any) -> RosRig:
-        rigs.append(RosRig(ros_domain, fake_tracker, overrides))
+    def make(cli_args: list[str] | None = None, **overrides: Any) -> RosRig:
+        rigs.append(RosRig(ros_domain, fake_tracker, overrides, cli_args))
         return rigs[-1]
 
     yield make

@@ -192,6 +192,7 @@ SUBJECTS = {
     "demo.report": "what the demo measures, tested without ROS",
     "demo.tabletop.mug": "one of the rendered shapes; with the others it would be too long a file",
     "demo.tabletop.room": "the rendered scene without its objects",
+    "node.clicks": "what clicks mean, tested with a stand-in for TF",
     "node.graph": "what is wrong with neighbours in the ROS graph, tested with nodes of its own",
     "node.lifecycle": "workarounds for rclpy, which go when it is mended",
     "node.ros_logging": "one side of the node, which sam2_node wires",

@@ -72,6 +72,7 @@ class Publishers:
         self._node = node
         self._parameters = parameters
         self._depth = depth
+        self.overlay_ns = 0  # stamp of the overlay that was published last
         reliability = parameters().output_reliability
         image_qos, objects_qos = make_qos(reliability, depth=1), make_qos(reliability, depth=5)
         self._label_image = node.create_lifecycle_publisher(Image, "~/label_image", image_qos)
@@ -123,6 +124,7 @@ class Publishers:
 
         assert view.image_rgb is not None and view.result is not None, "only a processed image has an overlay"
         drawn = draw_overlay(view.image_rgb, view.result)
+        self.overlay_ns = view.stamp_ns
         if raw:
             self._overlay.publish(array_to_image(drawn, "rgb8", view.header))
         if compressed:

@@ -140,7 +140,10 @@ class Sam2Node(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         assert self._session is not None and self._outputs is not None, "only a configured node can be activated"
         self._watch = TopicMonitor()
-        self._inputs = Subscriptions(self, self._session, self._watch, self._current_parameters)
+        outputs = self._outputs
+        self._inputs = Subscriptions(
+            self, self._session, self._watch, self._current_parameters, lambda: outputs.overlay_ns
+        )
         parameters = self._guard.current
         self._spatial_inputs = SpatialSubscriptions(
             self, self._session, self._depth, self._transforms, parameters, self._inputs.click
@@ -270,6 +273,8 @@ class Sam2Node(LifecycleNode):
         return self._session or self.trouble or f"not configured: ros2 lifecycle set {self._full_name} configure"
 
     def _beat(self) -> None:
+        if self._spatial_inputs is not None:
+            self._spatial_inputs.prepare()
         timeout_s = self._guard.current.image_timeout_s
         silent = self._watch is not None and self._watch.silent_s >= timeout_s
         if self._watch is not None:

@@ -16,14 +16,14 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from sam2_ros.image_io.compressed import COMPRESSED_SUFFIX
 from sam2_ros.msg import Prompt
+from sam2_ros.node.clicks import ClickedPoints, click_to_prompt
 from sam2_ros.node.conversions import read_prompt, reject_integer_bits, stamp_to_ns
 from sam2_ros.node.diagnostics import TopicMonitor
 from sam2_ros.node.publishers import make_qos
 from sam2_ros.node.tf import Transforms
-from sam2_ros.perception.camera import GeometryError
 from sam2_ros.perception.depth import DepthSource, StampedBuffer
 from sam2_ros.perception.detections import Box, Detection, boxes_of, prompts_for
-from sam2_ros.session.objects import PromptAction, PromptOutcome, PromptRequest, TrackingView
+from sam2_ros.session.objects import PromptOutcome, PromptRequest, TrackingView
 from sam2_ros.session.parameters import NodeParameters
 from sam2_ros.session.session import Session
 from sam2_ros.session.work_queue import QUEUED_IMAGES
@@ -40,11 +40,20 @@ MESSAGES_KEPT = 200  # detections of images that are still to be tracked
 
 
 class Subscriptions:
-    """Subscriptions that feed a session; ``destroy`` ends them."""
+    """Subscriptions that feed a session; ``destroy`` ends them.
+
+    ``overlay_ns``: stamp of the overlay that was published last, 0 before.
+    """
 
     def __init__(
-        self, node: LifecycleNode, session: Session, watch: TopicMonitor, parameters: Callable[[], NodeParameters]
+        self,
+        node: LifecycleNode,
+        session: Session,
+        watch: TopicMonitor,
+        parameters: Callable[[], NodeParameters],
+        overlay_ns: Callable[[], int],
     ) -> None:
+        self._overlay_ns = overlay_ns
         self._node = node
         self._session = session
         self._watch = watch
@@ -105,16 +114,20 @@ class Subscriptions:
         except PromptError as error:
             self._reject("click", "", str(error))
             return
-        self.click(message.x, message.y)
+        self.click(message.x, message.y, self._overlay_ns() if self._clicks_are_on_overlay() else 0)
 
-    def click(self, x_px: float, y_px: float) -> None:
-        """Turn a click on this pixel into a prompt, by ``click_mode``."""
+    def _clicks_are_on_overlay(self) -> bool:
+        """Whether clicks come from a viewer of the overlay: such a viewer names its topic after the image's."""
+        return self._subscriptions[-1].topic_name.startswith(self._node.resolve_topic_name("~/overlay"))
+
+    def click(self, x_px: float, y_px: float, stamp_ns: int = 0) -> None:
+        """Turn a click on this pixel of the image of that stamp (0: the next one) into a prompt, by ``click_mode``."""
         if not (math.isfinite(x_px) and math.isfinite(y_px)):
             self._reject("click", "", f"expected pixels, got x {x_px}, y {y_px}")
             return
         known_ids = tuple(item.tracked.object_id for item in self._session.view.objects)
         try:
-            request = click_to_prompt(x_px, y_px, self._parameters(), known_ids)
+            request = click_to_prompt(x_px, y_px, self._parameters(), known_ids, stamp_ns)
         except PromptError as error:
             self._reject("click", self._parameters().selected_object, str(error))
             return
@@ -142,25 +155,8 @@ class Subscriptions:
             self._node.get_logger().warning(f"{what} rejected: {error}")
 
 
-def click_to_prompt(x_px: float, y_px: float, parameters: NodeParameters, known_ids: tuple[str, ...]) -> PromptRequest:
-    """What a click means under ``click_mode`` and ``selected_object``; PromptError when there is nothing to refine."""
-    selected = parameters.selected_object
-    if parameters.click_mode == "refine" and selected not in known_ids:
-        raise PromptError(
-            f"click_mode is 'refine' and selected_object {selected!r} is not a known object; "
-            f"set selected_object to one of: {', '.join(known_ids) or '(none yet)'}, or click_mode to 'add' or 'auto'"
-        )
-    return PromptRequest(
-        object_id="" if parameters.click_mode == "add" else selected,
-        action=PromptAction.REFINE if parameters.click_mode == "refine" else PromptAction.ADD,
-        refine_if_known=parameters.click_mode == "auto",  # an earlier click may still be queued
-        points_xy=np.array([[x_px, y_px]], dtype=np.float32),
-        point_labels=np.array([1], dtype=np.int32),
-    )
-
-
 class SpatialSubscriptions:
-    """Depth and calibration, which are only stored, and ``clicked_point``, which calls ``on_click(x, y)`` in pixels."""
+    """Depth and calibration, which are only stored, and ``clicked_point``, see ``ClickedPoints``."""
 
     def __init__(
         self,
@@ -169,23 +165,25 @@ class SpatialSubscriptions:
         depth: DepthSource,
         transforms: Transforms,
         parameters: NodeParameters,
-        on_click: Callable[[float, float], None],
+        on_click: Callable[[float, float, int], None],
     ) -> None:
         self._node = node
-        self._session = session
         self._depth = depth
-        self._transforms = transforms
-        self._on_click = on_click
+        self._clicked = ClickedPoints(node, session, depth, transforms, on_click)
         sensor = qos_profile_sensor_data  # best effort, depth 5
         self._subscriptions = [
             node.create_subscription(CameraInfo, "camera_info", depth.put_camera_info, sensor),
-            node.create_subscription(PointStamped, "clicked_point", self._on_clicked_point, 10),
+            node.create_subscription(PointStamped, "clicked_point", self._clicked.put, 10),
         ]
         if parameters.use_depth:
             self._subscriptions.append(node.create_subscription(Image, "depth", self._on_depth, sensor))
 
     def topic_names(self) -> list[str]:
         return [subscription.topic_name for subscription in self._subscriptions]
+
+    def prepare(self) -> None:
+        """Called now and then: get ready for clicks that may come."""
+        self._clicked.prepare()
 
     def image_topics(self) -> list[str]:
         """The topics with images of the camera."""
@@ -194,44 +192,10 @@ class SpatialSubscriptions:
     def destroy(self) -> None:
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
+        self._clicked.destroy()
 
     def _on_depth(self, message: Image) -> None:
         self._depth.put_depth(stamp_to_ns(message.header.stamp), message)
-
-    def _on_clicked_point(self, message: PointStamped) -> None:
-        try:
-            x_px, y_px = self._project(message)
-        except (PromptError, GeometryError) as error:
-            self._node.get_logger().warning(f"clicked_point rejected: {error}")
-            return
-        self._on_click(x_px, y_px)
-
-    def _project(self, message: PointStamped) -> tuple[float, float]:
-        """Where the camera sees the point, in pixels of the latest processed image."""
-        view = self._session.view
-        if view.image_rgb is None:
-            raise PromptError("no image was processed yet; click again when the camera runs")
-        point = np.array([message.point.x, message.point.y, message.point.z])
-        reject_integer_bits(point, "point")
-        if not np.isfinite(point).all():
-            raise PromptError(f"expected a finite point, got {point.tolist()}")
-        camera, frame = view.header.frame_id or self._depth.camera_frame, message.header.frame_id
-        if frame != camera:
-            moved = self._transforms.move_point(point, frame, camera)
-            if isinstance(moved, str):
-                raise PromptError(f"the point is in frame {frame!r} and the camera in {camera!r}: {moved}")
-            point = moved
-        height, width = view.image_rgb.shape[:2]
-        x_px, y_px = self._depth.intrinsics(width, height).project(point[None])[0].tolist()
-        if math.isnan(x_px):
-            raise PromptError(f"the point is behind the camera: {point[2]:.3f} m along its view")
-        # A pixel reaches half a pixel around its centre.
-        if not (-0.5 <= x_px < width - 0.5 and -0.5 <= y_px < height - 0.5):
-            raise PromptError(
-                f"the camera does not see the point: it is at x {x_px:.0f}, y {y_px:.0f} of an image of "
-                f"{width} x {height} px"
-            )
-        return max(x_px, 0.0), max(y_px, 0.0)
 
 
 def make_detection_subscription(

@@ -7,18 +7,20 @@ from typing import Any
 import numpy as np
 from geometry_msgs.msg import TransformStamped
 from numpy.typing import NDArray
+from rclpy.clock import ClockType
 from rclpy.lifecycle import LifecycleNode
 from rclpy.time import Time
 
 
 class Transforms:
-    """A node's TF broadcaster and listener, created on first use: listening to a robot's TF costs CPU time."""
+    """A node's TF broadcaster and listener, created when they are needed: listening to a robot's TF costs CPU time."""
 
     def __init__(self, node: LifecycleNode) -> None:
         self._node = node
         self._broadcaster: Any = None
         self._buffer: Any = None
         self._listener: Any = None
+        self._since_ns = 0  # when it began to listen, by the node's clock
         self._usable = True  # until the import says otherwise
 
     def send(self, transforms: list[TransformStamped]) -> None:
@@ -38,21 +40,38 @@ class Transforms:
         if self._buffer is not None:
             self._buffer.clear()
 
-    def move_point(self, point: NDArray[np.float64], from_frame: str, to_frame: str) -> NDArray[np.float64] | str:
-        """The (3,) point in ``to_frame`` by the newest transforms, or the reason why there is none."""
+    def listen(self) -> str:
+        """Begin to listen to TF unless that has been done; why it cannot be, empty when it can."""
         try:
             import tf2_ros
         except Exception as error:
             return f"tf2_ros, which leads from one to the other, is not usable here ({type(error).__name__}: {error})"
-        just_begun = self._buffer is None
-        if just_begun:
+        if self._buffer is None:
             self._buffer = tf2_ros.Buffer()
             self._listener = tf2_ros.TransformListener(self._buffer, self._node)
+            self._since_ns = self._node.get_clock().now().nanoseconds
+        return ""
+
+    def heard(self, stamp_ns: int) -> bool:
+        """Whether TF was listened to already at this time."""
+        return self._buffer is not None and self._since_ns < stamp_ns
+
+    def move_point(
+        self, point: NDArray[np.float64], from_frame: str, to_frame: str, stamp_ns: int = 0
+    ) -> NDArray[np.float64] | str:
+        """The (3,) point in ``to_frame`` by the transforms of a time, or the reason why there are none.
+
+        ``stamp_ns``: 0 means the newest ones.
+        """
+        if why := self.listen():
+            return why
+        import tf2_ros
+
         try:
-            found = self._buffer.lookup_transform(to_frame, from_frame, Time()).transform
+            time = Time(nanoseconds=stamp_ns, clock_type=ClockType.ROS_TIME)
+            found = self._buffer.lookup_transform(to_frame, from_frame, time).transform
         except tf2_ros.TransformException as error:
-            begun = "; TF is listened to from now on: try again" if just_begun else ""
-            return f"TF does not lead from one to the other ({error}){begun}"
+            return f"TF does not lead from one to the other ({error})"
         turn, shift = found.rotation, found.translation
         return rotate(np.array([turn.x, turn.y, turn.z, turn.w]), point) + np.array([shift.x, shift.y, shift.z])
 

@@ -59,6 +59,7 @@ def load_configured_tracker(parameters: NodeParameters, networks: SharedNetworks
         buffer_frames=parameters.buffer_frames,
         catchup_budget_ms=parameters.catchup_budget_ms,
         zoom=parameters.zoom,
+        stamp_slop_s=parameters.prompt_slop_s,
         memory_selection=parameters.memory_selection,
     )
 

@@ -172,6 +172,12 @@ class NodeParameters:
         minimum=0.0,
         maximum=10.0,
     )
+    prompt_slop_s: float = _parameter(
+        0.5,
+        "How far the stamp of a prompt may be from that of the image it is applied to [s]; beyond, it is rejected.",
+        minimum=0.0,
+        maximum=10.0,
+    )
     catchup_budget_ms: float = _parameter(
         30.0,
         "Time per image for replaying objects with a prompt for a past image up to the newest one [ms]; at least two "

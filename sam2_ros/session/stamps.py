@@ -11,8 +11,7 @@ logger = logging.getLogger(__name__)
 
 JUMP_BACK_S = 0.5  # stamps that go back by no more than this are images out of order
 JUMP_AHEAD_S = 10.0  # stamps may run ahead of the arrivals by this much
-QUIET_S = 1.0  # a jump is believed when no image of the old time came for this long
-AGREEING_IMAGES = 2  # and when so many images in a row agree about the new time
+QUIET_S = 1.0  # a jump that the next image agrees with is believed when none of the old time came for this long
 RETURNS = 3  # so many single images of another time within ``ALTERNATING_S`` are a second clock
 ALTERNATING_S = 10.0
 REPEAT_WARNING_S = 30.0
@@ -97,7 +96,7 @@ class TimeJumpDetector:
             doubted = self._doubted = _Time(self._timelines, stamp_ns, arrival_s, stamp_ns)
             return StampReading(doubted.timeline)
         doubted.stamp_ns, doubted.arrival_s, doubted.images = stamp_ns, arrival_s, doubted.images + 1
-        if doubted.images < AGREEING_IMAGES or arrival_s - believed.arrival_s < QUIET_S:
+        if arrival_s - believed.arrival_s < QUIET_S:
             return StampReading(doubted.timeline)
         self._believed, self._doubted = doubted, None
         self._returns_s.clear()

@@ -19,6 +19,7 @@ from sam2_ros.model.sam2 import SAM2
 from sam2_ros.tracking.compiled import compile_network
 from sam2_ros.tracking.image_predictor import ImagePredictor
 from sam2_ros.tracking.official_weights import OFFICIAL_FILES, fetch_official_file, forget_official_file
+from sam2_ros.tracking.state import STAMP_SLOP_S
 from sam2_ros.tracking.tracker import Tracker
 
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -92,6 +93,7 @@ def load_tracker(
     scene_changes: bool = False,
     lost_after_s: float = 0.0,
     recover_after_s: float = 0.0,
+    stamp_slop_s: float = STAMP_SLOP_S,
 ) -> Tracker:
     """A tracker ready for its first image.
 
@@ -99,7 +101,8 @@ def load_tracker(
         model, checkpoint, device, postprocess, weights, image_size, sha256, precision, approximations, compiled: see
             ``load_network``.
         lost_after_frames, corrections_are_conditioning, buffer_frames, catchup_budget_ms, recover_after_frames, zoom,
-            memory_selection, crowd_suppression, scene_changes, lost_after_s, recover_after_s: see ``Tracker``.
+            memory_selection, crowd_suppression, scene_changes, lost_after_s, recover_after_s, stamp_slop_s:
+            see ``Tracker``.
 
     Raises:
         ValueError, sam2_ros.model.checkpoint.CheckpointError: see ``load_network``.
@@ -129,6 +132,7 @@ def load_tracker(
         scene_changes=scene_changes,
         lost_after_s=lost_after_s,
         recover_after_s=recover_after_s,
+        stamp_slop_s=stamp_slop_s,
     )
 
 

@@ -54,6 +54,7 @@ class AcceptedPrompt:
     number: int  # 1, 2, ... in the order of acceptance, over all objects
     action: PromptAction  # ADD, REFINE or REPLACE
     prompt: Prompt
+    stamp_s: float | None = None  # of the image it is for, where that is still to come; not saved
 
 
 def since_replaced(given: Sequence[AcceptedPrompt]) -> Sequence[AcceptedPrompt]:

@@ -20,6 +20,7 @@ from sam2_ros.tracking.state import (
     Replay,
     StreamState,
     Track,
+    check_slop,
     frame_of_index,
     frame_of_stamp,
     note_clipping,
@@ -62,18 +63,18 @@ def resolve_action(state: StreamState, object_id: str, prompt: Prompt, action: P
     return action
 
 
-def resolve_frame(state: StreamState, frame_index: int | None, stamp_s: float | None) -> int:
+def resolve_frame(state: StreamState, frame_index: int | None, stamp_s: float | None, slop_s: float) -> int:
     """The frame that a prompt is for: the next one, or one in the buffer.
 
     Raises:
-        PromptError: the frame is not in the buffer, or it is named in both ways.
+        PromptError: the frame is not in the buffer, no image is within ``slop_s`` of the stamp, or both are given.
     """
     if frame_index is not None and stamp_s is not None:
         raise PromptError(f"expected a frame_index or a stamp, got both ({frame_index} and {stamp_s})")
     if frame_index is not None:
         return frame_of_index(state.past, state.next_frame, frame_index)
     if stamp_s is not None:
-        return frame_of_stamp(state.past, state.next_frame, state.latest_s, stamp_s)
+        return frame_of_stamp(state.past, state.next_frame, state.latest_s, stamp_s, slop_s)
     return state.next_frame
 
 
@@ -84,6 +85,7 @@ def accept_prompt(
     action: PromptAction,
     index: int,
     next_size: tuple[int, int] | None,
+    stamp_s: float | None = None,
 ) -> None:
     """Queue a prompt for the next frame, or roll its object back to a past one.
 
@@ -93,6 +95,7 @@ def accept_prompt(
         action: from ``resolve_action``.
         index: from ``resolve_frame``.
         next_size: (H, W) of the next image; None if unknown.
+        stamp_s: of the image that the prompt is for; None: of the frame itself.
 
     Raises:
         PromptError: the prompt does not fit its frame.
@@ -110,7 +113,7 @@ def accept_prompt(
     if len(earlier) >= _MAX_PROMPTS:
         raise PromptError(f"frame {index} already has {len(earlier)} prompts, all that it can take")
     state.prompts_given += 1
-    given = (*earlier, AcceptedPrompt(state.prompts_given, action, prompt))
+    given = (*earlier, AcceptedPrompt(state.prompts_given, action, prompt, stamp_s if is_next else None))
     if is_next:
         state.waiting[object_id] = given
         return
@@ -120,10 +123,16 @@ def accept_prompt(
     roll_back(state, track, index, given)
 
 
-def reject_unfit_prompts(state: StreamState, height: int, width: int) -> None:
-    """Clip waiting boxes to this image, reject prompts that do not fit it, remove new objects without another one."""
+def reject_unfit_prompts(state: StreamState, height: int, width: int, stamp_s: float | None, slop_s: float) -> None:
+    """Clip waiting boxes to this image, reject prompts that do not fit it, remove new objects without another one.
+
+    A prompt that names an image more than ``slop_s`` away from this one, of ``stamp_s``, does not fit either.
+    """
     for object_id, given in list(state.waiting.items()):
         try:
+            for meant_s in (each.stamp_s for each in given):
+                if meant_s is not None and stamp_s is not None:
+                    check_slop(meant_s, stamp_s, slop_s, "the next image")
             fitted = tuple(replace(each, prompt=fit_to_image(each.prompt, height, width)) for each in given)
         except PromptError as error:
             state.reject_prompts(object_id, str(error))

@@ -25,6 +25,7 @@ from sam2_ros.tracking.zoom.window import Window
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+STAMP_SLOP_S = 0.5  # an object may be elsewhere in an image that was taken so much earlier or later
 
 KEEP_MORE = "keep more images (prompt_buffer_s of the node, buffer_frames of load_tracker)"
 _GOOD = FrameScore()
@@ -199,11 +200,14 @@ def frame_of_index(past: Mapping[int, PastFrame], next_frame: int, frame_index: 
     )
 
 
-def frame_of_stamp(past: Mapping[int, PastFrame], next_frame: int, latest_s: float | None, stamp_s: float) -> int:
+def frame_of_stamp(
+    past: Mapping[int, PastFrame], next_frame: int, latest_s: float | None, stamp_s: float, slop_s: float
+) -> int:
     """The frame that a prompt with this stamp is for: the nearest one in the buffer, or the next for a later time.
 
     Raises:
-        PromptError: the stamp is older than the buffer; the message says how old and how far back the buffer reaches.
+        PromptError: the stamp is older than the buffer, or more than ``slop_s`` away from every image; the message says
+            by how much, and how far back the buffer reaches.
     """
     if not math.isfinite(stamp_s):
         raise PromptError(f"stamp: expected a finite time in seconds, got {stamp_s}")
@@ -211,16 +215,31 @@ def frame_of_stamp(past: Mapping[int, PastFrame], next_frame: int, latest_s: flo
         return next_frame
     if latest_s is None:
         raise PromptError(f"stamp: the latest image came without one, so no image can be found for {stamp_s:.3f} s")
-    if stamp_s > latest_s:
-        return next_frame
     times_s = {index: each.stamp_s for index, each in past.items() if each.stamp_s is not None}
+    # Not the latest stamp alone: with two clocks in turn it may be of another time than the image that is meant.
+    if stamp_s > latest_s and not any(0 <= each_s - stamp_s <= slop_s for each_s in times_s.values()):
+        return next_frame
     if not times_s or stamp_s < min(times_s.values()):
         seconds = f", {latest_s - min(times_s.values()):.2f} s" if times_s else ""
         raise PromptError(
             f"the image is too old: taken {latest_s - stamp_s:.2f} s before the latest, and {reach(past)}{seconds}; "
             f"prompt a newer image, or {KEEP_MORE}"
         )
-    return min(times_s, key=lambda index: abs(times_s[index] - stamp_s))
+    nearest = min(times_s, key=lambda index: abs(times_s[index] - stamp_s))
+    check_slop(stamp_s, times_s[nearest], slop_s, "the nearest image")
+    return nearest
+
+
+def check_slop(meant_s: float, image_s: float, slop_s: float, which: str) -> None:
+    """PromptError when a prompt for the image of one time would be applied to that of another."""
+    off_s = image_s - meant_s
+    if abs(off_s) > slop_s:
+        side = "later" if off_s > 0 else "earlier"
+        raise PromptError(
+            f"stamp: {which} was taken {abs(off_s):.2f} s {side} than the one it names, at most {slop_s:g} s are "
+            "allowed; give the stamp of an image that was processed, such as that of an output, or allow more "
+            "(stamp_slop_s; prompt_slop_s of the node)"
+        )
 
 
 def reach(past: Mapping[int, PastFrame]) -> str:

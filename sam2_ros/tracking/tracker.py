@@ -26,7 +26,7 @@ from sam2_ros.tracking.replay import (
     undo_prompt,
 )
 from sam2_ros.tracking.rules.memory_selection import bank_policy
-from sam2_ros.tracking.state import StreamState, Track
+from sam2_ros.tracking.state import STAMP_SLOP_S, StreamState, Track
 from sam2_ros.tracking.state_io import from_plain, to_plain
 from sam2_ros.tracking.types import FrameResult, PromptAction, PromptError, check_image
 from sam2_ros.tracking.zoom.advance import propagate
@@ -69,6 +69,7 @@ class Tracker:
             reaches across a cut, and none is made of a covered or frozen image.
         lost_after_s, recover_after_s: above 0 in place of ``lost_after_frames`` and ``recover_after_frames``, by the
             stamps of the images; of images without stamps the frames count.
+        stamp_slop_s: how far the stamp of a prompt may be from that of its image.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Tracker:
         scene_changes: bool = False,
         lost_after_s: float = 0.0,
         recover_after_s: float = 0.0,
+        stamp_slop_s: float = STAMP_SLOP_S,
     ) -> None:
         if recover_after_frames < 1:
             raise ValueError(f"recover_after_frames: expected 1 or more, got {recover_after_frames}")
@@ -107,6 +109,7 @@ class Tracker:
         )
         self._scene_changes = scene_changes
         self._buffer_frames = buffer_frames
+        self._stamp_slop_s = stamp_slop_s
         self._catchup_budget_ms = catchup_budget_ms
         self._state = StreamState()
 
@@ -170,21 +173,22 @@ class Tracker:
             mask: (H, W), non-zero = object; without points or box.
             action: ADD, REFINE or REPLACE; None: ADD for an unknown id, REFINE for a known one.
             frame_index: the frame to prompt; None: the next one.
-            stamp_s: instead of ``frame_index``, when the image was taken; the nearest frame in the buffer is prompted.
+            stamp_s: instead of ``frame_index``, when the image was taken; the nearest frame in the buffer is prompted,
+                or the next one for a later time.
             frame_size: (H, W) of the next image if the caller knows it; None: that of the last image.
 
         Returns:
             The object's label, 1 or more: its value in label images.
 
         Raises:
-            PromptError: the prompt is rejected; nothing has changed. Before the first image its size is unknown: a
-                prompt that turns out not to fit is rejected by ``step``, in ``FrameResult.rejected``.
+            PromptError: the prompt is rejected; nothing has changed. Of the next image, time and at first size are
+                unknown: a prompt that turns out not to fit is rejected by ``step``, in ``FrameResult.rejected``.
         """
         prompt = make_prompt(points, labels, box, mask)
         state = self._state.copy()
         action = resolve_action(state, object_id, prompt, action)
-        index = resolve_frame(state, frame_index, stamp_s)
-        accept_prompt(state, object_id, prompt, action, index, frame_size or state.frame_size)
+        index = resolve_frame(state, frame_index, stamp_s, self._stamp_slop_s)
+        accept_prompt(state, object_id, prompt, action, index, frame_size or state.frame_size, stamp_s)
         self._state = state
         return state.tracks[object_id].label
 
@@ -304,7 +308,7 @@ class Tracker:
         height, width = image_rgb.shape[:2]
         state = self._state.copy()
         catch_up(self._engine, state, self._catchup_budget_ms, _MIN_REPLAYED_FRAMES)
-        reject_unfit_prompts(state, height, width)
+        reject_unfit_prompts(state, height, width, stamp_s, self._stamp_slop_s)
         when = When(stamp_s)
         if self._scene_changes:
             state.watch, scene = state.watch.observe(image_rgb, stamp_s)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from geometry_msgs.msg import Pose, Transform, TransformStamped
+from rclpy.clock import Clock
 from std_msgs.msg import Header
 
 from sam2_ros.node.conversions import object_pose
@@ -71,6 +72,9 @@ class StandInNode:
 
     def get_fully_qualified_name(self) -> str:
         return "/left/sam2_node"
+
+    def get_clock(self) -> Clock:
+        return Clock()
 
 
 def sent_on(node: StandInNode, topic: str) -> list[Any]:
@@ -236,7 +240,7 @@ def test_points_of_other_frames(tf2_ros: Any) -> None:
     node: Any = StandInNode()
     transforms = Transforms(node)
     moved = transforms.move_point(np.array([1.0, 0, 0]), "map", "camera")
-    assert isinstance(moved, str) and "'map' does not exist" in moved and "try again" in moved
+    assert isinstance(moved, str) and "'map' does not exist" in moved
     there = Transform()
     there.translation.z = 5.0
     there.rotation.z, there.rotation.w = HALF, HALF
@@ -244,7 +248,6 @@ def test_points_of_other_frames(tf2_ros: Any) -> None:
     moved = transforms.move_point(np.array([1.0, 0, 0]), "map", "camera")
     np.testing.assert_allclose(moved, [0, 1, 5], atol=1e-12)
     assert tf2_ros.listeners == [node]  # once
-    assert "try again" not in str(transforms.move_point(np.zeros(3), "odom", "camera"))
 
 
 def test_transforms_of_a_time_that_comes_again_are_forgotten(tf2_ros: Any) -> None:

@@ -273,7 +273,7 @@ def test_a_point_of_rviz_becomes_a_click(
         bench.rig.spin_until(lambda: bool(said), "a rejection")
         assert said[0].startswith("clicked_point rejected: ") and reason in said[0]
         return
-    bench.rig.spin_until(lambda: "prompt object_1" in bench.rig.tracker.calls, "the click arrives")
+    bench.rig.spin_until(lambda: "prompt object_1 at 1 s" in bench.rig.tracker.calls, "the click arrives")
     (item,) = bench.show().objects
     # 0.1 m to the right at 2 m are 2 px from the middle at 15.5.
     assert (item.centroid.x, item.centroid.y) == pytest.approx((17.5, 11.5), abs=0.51)

@@ -15,7 +15,13 @@ class RosRig:
     Nothing runs between calls: ``spin_until`` turns the executor in the test's own thread.
     """
 
-    def __init__(self, domain: int, tracker: FakeTracker, overrides: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        domain: int,
+        tracker: FakeTracker,
+        overrides: dict[str, Any] | None = None,
+        cli_args: list[str] | None = None,
+    ) -> None:
         import rclpy
         from rclpy.executors import SingleThreadedExecutor
         from rclpy.parameter import Parameter
@@ -26,7 +32,12 @@ class RosRig:
         self.context = rclpy.Context()
         rclpy.init(context=self.context, domain_id=domain)
         parameters = [Parameter(name, value=value) for name, value in (overrides or {}).items()]
-        self.node = Sam2Node(tracker_factory=self._make_tracker, context=self.context, parameter_overrides=parameters)
+        self.node = Sam2Node(
+            tracker_factory=self._make_tracker,
+            context=self.context,
+            parameter_overrides=parameters,
+            cli_args=cli_args,
+        )
         self.peer = rclpy.create_node("peer", context=self.context)
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)

@@ -282,7 +282,7 @@ STAMPS_S = [10.0, 10.1, 10.2, 10.6, 10.7]  # the camera lost some images
 
 @pytest.mark.parametrize(
     ("stamp_s", "frame"),
-    [(10.0, 0), (10.1, 1), (10.13, 1), (10.18, 2), (10.3, 2), (10.5, 3), (10.69, 4), (10.7, 4), (10.71, 5), (99.0, 5)],
+    [(10.0, 0), (10.1, 1), (10.13, 1), (10.18, 2), (10.3, 2), (10.5, 3), (10.69, 4), (10.7, 4), (10.71, 5), (11.2, 5)],
 )
 def test_the_frame_nearest_in_time_is_meant(model: SAM2, stamp_s: float, frame: int) -> None:
     results = []
@@ -333,9 +333,46 @@ def test_rejected_prompt_for_the_past_changes_nothing(model: SAM2, meant: dict, 
     assert tracker.add_prompt("next", **CLICK) == 2
 
 
+@pytest.mark.parametrize(
+    ("stamp_s", "said"),
+    [
+        (14.9, r"stamp: the nearest image was taken 4.90 s earlier than the one it names, at most 0.5 s"),
+        (17.0, r"stamp: the nearest image was taken 2.80 s later than the one it names"),
+    ],
+)
+def test_a_stamp_that_is_far_from_every_image_is_rejected(model: SAM2, stamp_s: float, said: str) -> None:
+    tracker = Tracker(model, buffer_frames=5)
+    for image, each_s in zip(FRAMES, (9.9, 10.0, 19.8), strict=False):  # the camera stood still for a while
+        tracker.step(image, each_s)
+    with pytest.raises(PromptError, match=said):
+        tracker.add_prompt("mug", **CLICK, stamp_s=stamp_s)
+    assert tracker.object_ids == ()
+    assert tracker.add_prompt("mug", **CLICK, stamp_s=19.5) == 1, "this one is near enough"
+
+
+def test_a_stamp_of_the_future_that_the_next_image_does_not_have_is_rejected_by_it(model: SAM2) -> None:
+    tracker = Tracker(model, buffer_frames=5)
+    tracker.step(FRAMES[0], 10.0)
+    for name, stamp_s in (("far", 14.9), ("near", 10.4)):
+        tracker.add_prompt(name, **CLICK, stamp_s=stamp_s)
+    result = tracker.step(FRAMES[1], 10.1)
+    ((object_id, why),) = result.rejected
+    assert object_id == "far" and "the next image was taken 4.80 s earlier than the one it names" in why
+    assert tracker.object_ids == ("near",)
+
+
+def test_a_stamp_means_an_image_of_its_own_clock_where_two_take_turns(model: SAM2) -> None:
+    tracker = Tracker(model, buffer_frames=5)
+    for image, each_s in zip(FRAMES, (100.0, 5.0, 100.1, 5.1), strict=False):
+        tracker.step(image, each_s)
+    tracker.add_prompt("mug", **CLICK, stamp_s=100.02)
+    tracker.step(FRAMES[4], 100.2)
+    assert list(tracker._state.tracks["mug"].conditioning) == [0]
+
+
 def test_without_a_buffer_or_stamps_there_is_no_past(model: SAM2) -> None:
     tracker = Tracker(model)
-    tracker.add_prompt("early", **CLICK, stamp_s=3.0)  # nothing has been seen: the first image is meant
+    tracker.add_prompt("early", **CLICK, stamp_s=3.8)  # nothing has been seen: the first image is meant
     assert tracker.step(FRAMES[0], 4.0)["early"].state is ObjectState.TRACKED
     with pytest.raises(PromptError, match=r"taken 0.50 s before the latest, and no past frames are kept"):
         tracker.add_prompt("mug", **CLICK, stamp_s=3.5)

@@ -1,0 +1,152 @@
+"""Clicks belong to the image that was shown: its stamp for the prompt, and TF at its time; tf2 by a stand-in."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from geometry_msgs.msg import Point, PointStamped, Transform, TransformStamped
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
+
+from sam2_ros.node import clicks
+from sam2_ros.node.conversions import array_to_image, ns_to_stamp
+
+SECOND = 1_000_000_000
+K = [40.0, 0.0, 15.5, 0.0, 40.0, 11.5, 0.0, 0.0, 1.0]
+
+
+@pytest.fixture
+def tf2_ros(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A TF in which the camera is at x = its time in seconds, known from ``since_ns`` to ``until_ns``."""
+    module: Any = ModuleType("tf2_ros")
+    module.since_ns, module.until_ns, module.asked, module.listeners = 0, 99 * SECOND, [], []
+    module.TransformException = type("TransformException", (Exception,), {})
+
+    class Buffer:
+        def clear(self) -> None:
+            pass
+
+        def lookup_transform(self, target: str, source: str, time: Any) -> TransformStamped:
+            module.asked.append(time.nanoseconds)
+            stamp_ns = time.nanoseconds or module.until_ns
+            if not (module.since_ns <= stamp_ns <= module.until_ns) or (target, source) != ("camera", "map"):
+                raise module.TransformException("Lookup would require extrapolation")
+            found = Transform()
+            found.translation.x = -stamp_ns / 1e9
+            return TransformStamped(transform=found)
+
+    module.Buffer = Buffer
+    module.TransformListener = lambda buffer, node: module.listeners.append(node)
+    monkeypatch.setitem(sys.modules, "tf2_ros", module)
+    return module
+
+
+class Desk:
+    """A node with a calibrated camera of 32 x 24 px, before which somebody clicks."""
+
+    def __init__(self, rig: Any) -> None:
+        self.rig = rig
+        rig.start()
+        self.images = rig.publisher(Image, "image", qos_profile_sensor_data)
+        infos = rig.publisher(CameraInfo, "camera_info", qos_profile_sensor_data)
+        infos.publish(CameraInfo(header=Header(frame_id="camera"), width=32, height=24, k=K))
+        rig.spin_until(lambda: rig.node._depth.camera_frame == "camera", "the calibration arrives")
+
+    def show(self, stamp_s: float) -> None:
+        before = self.rig.node._session.stats().processed
+        header = Header(frame_id="camera", stamp=ns_to_stamp(round(stamp_s * SECOND)))
+        self.images.publish(array_to_image(np.zeros((24, 32, 3), dtype=np.uint8), "rgb8", header))
+        self.rig.spin_until(lambda: self.rig.node._session.stats().processed > before, "the image is processed")
+
+    def click_in_map(self, x: float) -> None:
+        clicked = PointStamped(header=Header(frame_id="map"), point=Point(x=x, y=0.0, z=2.0))
+        self.rig.node._spatial_inputs._clicked.put(clicked)
+
+    def prompts(self) -> list[str]:
+        return [call for call in self.rig.tracker.calls if call.startswith("prompt")]
+
+
+@pytest.fixture
+def desk(make_ros_rig: Callable[..., Any]) -> Desk:
+    return Desk(make_ros_rig())
+
+
+def test_a_point_is_projected_at_the_time_of_the_image_that_was_shown(desk: Desk, tf2_ros: Any) -> None:
+    desk.show(5.0)
+    desk.click_in_map(5.1)  # 0.1 m right of where the camera was: 2 px right of the middle
+    desk.rig.spin_until(lambda: bool(desk.prompts()), "the click is carried out")
+    assert desk.prompts() == ["prompt object_1 at 5 s"] and tf2_ros.asked == [5 * SECOND]
+    desk.show(5.1)
+    (item,) = desk.rig.node._session.view.objects
+    assert item.tracked.centroid_xy == pytest.approx((17.5, 11.5), abs=0.51)
+
+
+def test_a_click_waits_for_transforms_that_are_a_little_late(
+    desk: Desk, tf2_ros: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clicks, "WAIT_FOR_TF_S", 60.0)
+    tf2_ros.until_ns = 0
+    desk.show(5.0)
+    desk.click_in_map(5.1)
+    desk.rig.spin_until(lambda: len(tf2_ros.asked) > 2, "it asks again")
+    assert not desk.prompts()
+    desk.show(5.1)
+    tf2_ros.until_ns = 9 * SECOND
+    desk.rig.spin_until(lambda: bool(desk.prompts()), "the click is carried out")
+    assert desk.prompts() == ["prompt object_1 at 5 s"], "for the image that was shown then"
+    assert desk.rig.node._spatial_inputs._clicked._timer is None
+
+
+def test_the_first_click_takes_the_first_transforms_where_nobody_listened_before(
+    desk: Desk, tf2_ros: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clicks, "WAIT_FOR_TF_S", 0.3)
+    tf2_ros.since_ns = tf2_ros.until_ns = 6 * SECOND
+    desk.show(5.0)
+    desk.click_in_map(6.0)
+    desk.rig.spin_until(lambda: bool(desk.prompts()), "the click is carried out")
+    assert desk.prompts() == ["prompt object_1 at 5 s"] and tf2_ros.asked[-1] == 0
+
+
+def test_tf_is_listened_to_as_soon_as_somebody_may_click(desk: Desk, tf2_ros: Any) -> None:
+    desk.rig.node._beat()
+    assert not tf2_ros.listeners
+    desk.rig.publisher(PointStamped, "clicked_point")
+    desk.rig.spin_until(lambda: tf2_ros.listeners == [desk.rig.node], "it listens")
+    desk.rig.node._beat()
+    assert len(tf2_ros.listeners) == 1
+
+
+def test_a_click_without_a_way_between_the_frames_is_rejected_in_time(
+    desk: Desk, tf2_ros: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(clicks, "WAIT_FOR_TF_S", 0.2)
+    tf2_ros.until_ns = -1
+    desk.show(5.0)
+    desk.click_in_map(5.0)
+    desk.rig.spin_until(lambda: desk.rig.node._spatial_inputs._clicked._timer is None, "it gives up")
+    assert "clicked_point rejected: the point is in frame 'map' and the camera in 'camera'" in capfd.readouterr().err
+    assert not desk.prompts()
+
+
+@pytest.mark.parametrize(
+    ("topic", "expected"), [("/sam2_node/overlay_mouse_left", "prompt object_1 at 5 s"), ("/click", "prompt object_1")]
+)
+def test_a_click_on_the_overlay_is_for_the_image_that_it_showed(
+    make_ros_rig: Callable[..., Any], topic: str, expected: str
+) -> None:
+    desk = Desk(make_ros_rig(cli_args=["--ros-args", "-r", f"click:={topic}"]))
+    overlays = desk.rig.collect(Image, "overlay")
+    publisher = desk.rig.publisher(Point, topic)
+    desk.rig.spin_until(lambda: desk.rig.node._outputs._overlay.get_subscription_count() > 0, "somebody looks")
+    desk.show(5.0)
+    desk.rig.spin_until(lambda: bool(overlays), "the overlay is shown")
+    publisher.publish(Point(x=4.0, y=3.0))
+    desk.rig.spin_until(lambda: bool(desk.prompts()), "the click arrives")
+    assert desk.prompts() == [expected]
