@@ -33,7 +33,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=6.0,
         help="frames per second to take of recordings and videos, as SA-V (default: 6; 0 takes all)",
     )
-    parser.add_argument("--topic", default="", help="images of a recording to take (default: the only ones)")
+    # The second name is that of `track`, which the reader of recordings speaks of.
+    parser.add_argument(
+        "--topic", "--image-topic", default="", help="images of a recording to take (default: the only ones)"
+    )
     add_json_option(parser, "write the last line's JSON there too")
 
 
