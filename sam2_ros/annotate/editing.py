@@ -11,6 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +64,9 @@ class Editor:
         """Cancel what runs, end the streams, and let others open the project."""
         self.worker.close()
         self.events.close()
+        if not self.project.read_only:
+            with suppress(OSError):  # nothing that was answered depends on it
+                self.project.log.append("close")
         self.project.close()
 
     def snapshot(self, recording_id: str) -> dict[str, Any]:

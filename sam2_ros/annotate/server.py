@@ -28,6 +28,7 @@ from sam2_ros.annotate.editing import Editor, PropagationRequest
 from sam2_ros.annotate.exports import ExportSettings, export_project
 from sam2_ros.annotate.masklets import ProjectError, Verdict
 from sam2_ros.annotate.page_values import mask_values, project_values, queue_values
+from sam2_ros.annotate.report import project_report
 from sam2_ros.annotate.request_values import TooLargeError, as_integer, json_fields, query_integer
 
 logger = logging.getLogger(__name__)
@@ -221,6 +222,10 @@ async def _queue(editor: Editor, request: Request) -> Response:
     return JSONResponse({"queue": await run_in_threadpool(queue_values, editor.project)})
 
 
+async def _report(editor: Editor, request: Request) -> Response:
+    return JSONResponse(await run_in_threadpool(project_report, editor.project))
+
+
 async def _export(editor: Editor, request: Request) -> Response:
     fields = await json_fields(request, "format", "out", "accepted_only", "split")
     out = fields.text("out")
@@ -244,6 +249,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/api/queue", _queue),
     ("POST", "/api/jobs/{job}/cancel", _cancel),
     ("POST", "/api/export", _export),
+    ("GET", "/api/report", _report),
     ("GET", _RECORDING, _recording),
     ("GET", f"{_RECORDING}/frames/{{frame}}.jpg", _frame),
     ("GET", f"{_RECORDING}/masks", _masks),

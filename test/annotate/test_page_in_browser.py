@@ -42,7 +42,7 @@ def page(address: str) -> Iterator[Page]:
     with browsing(address) as page:
         yield page
         complaints = [each["message"] for each in page.driver.get_log("browser") if each["level"] == "SEVERE"]
-        assert not complaints
+        assert not complaints, complaints
 
 
 def shoot(page: Page, name: str) -> None:

@@ -242,6 +242,7 @@ def test_an_export_lies_beside_the_project(client: TestClient, editor: Editor) -
         answer = client.post("api/export", json={"format": name, "out": f"out {name}"})
         assert answer.status_code == 200 and answer.json()["masklets"] == 1, answer.text
         assert any((editor.project.path.parent / f"out {name}").iterdir())
+    assert client.get("api/report").json()["phases"]["3"]["clicks"] == 1
     answer = client.post("api/export", json={"format": "sav", "out": "none", "accepted_only": True})
     assert answer.status_code == 400 and not (editor.project.path.parent / "none").exists()
 

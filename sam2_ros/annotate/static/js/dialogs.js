@@ -75,6 +75,20 @@ form.addEventListener("submit", async (event) => {
 });
 form.querySelector("[data-close]").addEventListener("click", () => exporting.close());
 
+const share = (value) => (value === null ? "–" : `${Math.round(100 * value)} %`);
+const number = (value) => (value === null ? "–" : String(Math.round(10 * value) / 10));
+const REPORT_ROWS = [
+  ["masklets", (cost) => cost.masklets],
+  ["annotated frames", (cost) => cost.annotated_frames],
+  ["seconds a frame", (cost) => number(cost.seconds_per_frame)],
+  ["clicks a masklet", (cost) => number(cost.clicks_per_masklet)],
+  ["brush strokes", (cost) => cost.brush_strokes],
+  ["edited frames", (cost) => share(cost.edited_share)],
+  ["accepted", (cost) => cost.verdicts.accepted],
+  ["rejected", (cost) => cost.verdicts.rejected],
+];
+
+// A column per phase and one for all: what `sam2-ros dataset report` says.
 function tableOf(report) {
   const table = document.createElement("table");
   const line = (tag, cells) => {
@@ -82,8 +96,10 @@ function tableOf(report) {
     row.append(...cells.map((cell) => Object.assign(document.createElement(tag), { textContent: cell })));
     table.append(row);
   };
-  line("th", report.columns);
-  for (const row of report.rows) line("td", row);
+  const phases = Object.entries(report.phases);
+  line("th", ["", ...phases.map(([name]) => (name === "none" ? "no phase" : `phase ${name}`)), "all"]);
+  for (const [title, read] of REPORT_ROWS) line("td", [title, ...phases.map(([, cost]) => read(cost)), read(report.total)]);
+  line("td", ["seconds a verdict", ...phases.map(() => ""), number(report.verification.seconds_per_masklet)]);
   return table;
 }
 

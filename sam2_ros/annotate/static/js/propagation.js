@@ -67,7 +67,10 @@ function focus() {
   const { recording, frame, selected: masklet, phase } = state;
   const key = [recording.id, frame, masklet, phase].join();
   clearTimeout(viewTimer);
-  viewTimer = setTimeout(() => api.view(recording.id, frame, masklet, phase).catch(() => null), VIEW_AFTER_MS);
+  viewTimer = setTimeout(() => {
+    const stillThere = state.recording === recording && state.masklets.has(masklet) ? masklet : null;
+    api.view(recording.id, frame, stillThere, phase).catch(() => null);
+  }, VIEW_AFTER_MS);
   if (key === lastFocus) return;
   lastFocus = key;
   api.focus(recording.id, frame, masklet, phase).catch(() => null);
