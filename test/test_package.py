@@ -61,8 +61,8 @@ MODULES_FOR_COMMANDS = (
 MODULES_FOR_DATA = ("sam2_ros.tracking.zoom.window",)
 # Layers whose third-party imports are limited to these. (ROS is only for `node`, see below.)
 ALLOWED_THIRD_PARTY = {
-    "model": {"torch", "safetensors"},  # the latter an extra, imported where such a file is read
-    "tracking": {"torch", "numpy", "cv2", "huggingface_hub"},  # the latter an extra, imported where weights are fetched
+    "model": {"torch", "safetensors", "huggingface_hub"},  # the latter two extras, imported where they are used
+    "tracking": {"torch", "numpy", "cv2"},
     "session": {"torch", "numpy"},
     "image_io": {"numpy", "cv2"},
     "perception": {"numpy", "cv2"},
@@ -204,7 +204,7 @@ SUBJECTS = {
     "session.model_loading": "from the parameters to a tracker, tested without ROS",
     "session.results": "the border between the model thread and the publishing thread",
     "tracking.rules.rivals": "a rule of its own, on plain arrays",
-    "tracking.zoom.results": "what callers see",
+    "tracking.results": "what callers see",
     "tracking.rules.sightings": "what the rules judge a frame by",
     "tracking.state_io": "the format of a saved tracker",
 }

@@ -45,8 +45,8 @@ def run(args: argparse.Namespace) -> int:
 def list_models() -> dict[str, Any]:
     """Print one line for each model; the same for the JSON."""
     from sam2_ros.model.config import MODELS
+    from sam2_ros.model.official_weights import OFFICIAL_FILES, find_official_file
     from sam2_ros.tracking.loading import EMBEDDED_WEIGHTS
-    from sam2_ros.tracking.official_weights import OFFICIAL_FILES, find_official_file
 
     rows = []
     for name, config in MODELS.items():

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from sam2_ros.tracking.frames import PrefetchedImage
     from sam2_ros.tracking.tracker import Tracker
-    from sam2_ros.tracking.zoom.frames import PrefetchedImage
 
 T = TypeVar("T")
 

@@ -15,10 +15,10 @@ from torch import Tensor
 from sam2_ros.model.checkpoint import CheckpointError, fill_model, infer_model_name, read_state_dict, some_names
 from sam2_ros.model.config import MODELS, Approximations, HieraSpec, ModelConfig, VitSpec, approximate, model_config
 from sam2_ros.model.mask_decoder import StabilityFallback
+from sam2_ros.model.official_weights import OFFICIAL_FILES, fetch_official_file, forget_official_file
 from sam2_ros.model.sam2 import SAM2
 from sam2_ros.tracking.compiled import compile_network
 from sam2_ros.tracking.image_predictor import ImagePredictor
-from sam2_ros.tracking.official_weights import OFFICIAL_FILES, fetch_official_file, forget_official_file
 from sam2_ros.tracking.state import STAMP_SLOP_S
 from sam2_ros.tracking.tracker import Tracker
 

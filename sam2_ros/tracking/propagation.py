@@ -19,6 +19,7 @@ from torch import Tensor
 
 from sam2_ros.heap import retried_out_of_memory
 from sam2_ros.model.sam2 import SAM2, MaskPrediction, MemoryTokens
+from sam2_ros.tracking.frames import Frame, InputFrame, RawFrame
 from sam2_ros.tracking.memory_bank import BankPolicy, FrameMemory, gather_tokens, stack_tokens
 from sam2_ros.tracking.prompts import AcceptedPrompt, Prompt, since_replaced, to_model_points
 from sam2_ros.tracking.rules.crowds import Sighting, in_whole_image
@@ -28,7 +29,6 @@ from sam2_ros.tracking.rules.sightings import area_px, as_absent, is_visible, sc
 from sam2_ros.tracking.state import Track
 from sam2_ros.tracking.transforms import image_to_input, mask_to_input
 from sam2_ros.tracking.types import ObjectState, PromptAction, Scene
-from sam2_ros.tracking.zoom.frames import Frame, InputFrame, RawFrame
 from sam2_ros.tracking.zoom.views import through_window, window_after
 from sam2_ros.tracking.zoom.window import Window
 

@@ -14,12 +14,12 @@ from typing import TypeVar
 
 import torch
 
+from sam2_ros.tracking.frames import Frame, InputFrame, RawFrame
 from sam2_ros.tracking.memory_bank import BankPolicy, FrameMemory, FrameScore, MemorySelection
 from sam2_ros.tracking.prompts import AcceptedPrompt, Prompt, clipping_note
 from sam2_ros.tracking.rules.crowds import Sighting
 from sam2_ros.tracking.rules.scene_changes import SceneWatch
 from sam2_ros.tracking.types import ObjectState, PromptError
-from sam2_ros.tracking.zoom.frames import Frame, InputFrame, RawFrame
 from sam2_ros.tracking.zoom.window import Window
 
 logger = logging.getLogger(__name__)

@@ -12,9 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from sam2_ros.cli import main
 from sam2_ros.commands.models import COSTS
 from sam2_ros.model.config import MODELS
+from sam2_ros.model.official_weights import OFFICIAL_FILES, FetchedFile
 from sam2_ros.model.sam2 import SAM2, MemoryTokens
 from sam2_ros.tracking.memory_bank import BankPolicy
-from sam2_ros.tracking.official_weights import OFFICIAL_FILES, FetchedFile
 
 
 def test_every_model_of_the_table_is_listed() -> None:
@@ -45,7 +45,7 @@ def test_table_says_where_the_weights_are(
 ) -> None:
     here = FetchedFile(tmp_path / "edgetam.pt", None)
     monkeypatch.setattr(
-        "sam2_ros.tracking.official_weights.find_official_file", lambda model: here if model == "edgetam" else None
+        "sam2_ros.model.official_weights.find_official_file", lambda model: here if model == "edgetam" else None
     )
     assert main(["models", "--json", str(tmp_path / "models.json")]) == 0
     *table, summary = capsys.readouterr().out.splitlines()

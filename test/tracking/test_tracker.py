@@ -11,10 +11,10 @@ import torch
 from tiny_model import assert_same_logits, assert_same_result, noise_frames, shift_object_score, tiny_model
 
 from sam2_ros.model.sam2 import SAM2, MaskPrediction
+from sam2_ros.tracking import results
 from sam2_ros.tracking.rules.sightings import is_visible
 from sam2_ros.tracking.tracker import Tracker
 from sam2_ros.tracking.types import ObjectState, PromptError
-from sam2_ros.tracking.zoom import results
 
 pytestmark = pytest.mark.numeric
 

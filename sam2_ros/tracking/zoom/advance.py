@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sam2_ros.tracking.frames import Frame, InputFrame, PrefetchedImage, RawFrame, When
 from sam2_ros.tracking.prompts import AcceptedPrompt, since_replaced
 from sam2_ros.tracking.propagation import NOTHING_ADVANCED, Advanced, Engine, View, encode, input_of, replaces
 from sam2_ros.tracking.rules.crowds import Sighting, yielding
 from sam2_ros.tracking.state import PastFrame, StreamState, Track
 from sam2_ros.tracking.types import Scene
-from sam2_ros.tracking.zoom.frames import Frame, InputFrame, PrefetchedImage, RawFrame, When
 from sam2_ros.tracking.zoom.views import window_in_frame
 from sam2_ros.tracking.zoom.window import Window
 

@@ -17,13 +17,13 @@ import torch
 from hub_server import Hub, hub_serving
 from tiny_model import TINY, tiny_model
 
+from sam2_ros.model import official_weights
 from sam2_ros.model.checkpoint import CheckpointError
 from sam2_ros.model.config import MODELS
+from sam2_ros.model.official_weights import OFFICIAL_FILES, OfficialFile, fetch_official_file, find_official_file
 from sam2_ros.session.model_loading import load_configured_tracker
 from sam2_ros.session.parameters import NodeParameters
-from sam2_ros.tracking import official_weights
 from sam2_ros.tracking.loading import load_network
-from sam2_ros.tracking.official_weights import OFFICIAL_FILES, OfficialFile, fetch_official_file, find_official_file
 
 constants = pytest.importorskip("huggingface_hub.constants", reason="needs the extra `hub`: run `make venv`")
 FILE = OfficialFile("someone/tiny", "tiny.pt", "MIT")
@@ -83,7 +83,7 @@ def test_what_is_here_needs_no_network(hub: Hub, monkeypatch: pytest.MonkeyPatch
 
 
 def test_mirror_and_cache_are_those_of_the_environment(hub: Hub, weights: bytes, tmp_path: Path) -> None:
-    code = "from sam2_ros.tracking.official_weights import *; print(fetch_official_file('edgetam').path)"
+    code = "from sam2_ros.model.official_weights import *; print(fetch_official_file('edgetam').path)"
     hub.files["facebook/EdgeTAM/resolve/main/edgetam.pt"] = weights
     variables = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home")}
     done = subprocess.run(
