@@ -35,7 +35,7 @@ ALLOWED_LAYERS = {
     "perception": {"session", "tracking", "image_io"},
     "bringup": {"session"},
     "node": {"perception", "session", "tracking", "model", "image_io"},
-    "data": set(),
+    "data": {"image_io"},
     "client": {"node", "tracking"},
     "demo": {"client", "node", "image_io", "tracking", "data", "demo.tabletop"},
     "demo.tabletop": set(),

@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +73,14 @@ def run(args: argparse.Namespace) -> int:
     """Track; 0, or 2 if the arguments, the source or a prompt cannot be used."""
     from sam2_ros.data.files.video import SourceError
 
-    return print_summary("track", lambda: _track(args), args.json, (ValueError, OSError, SourceError))
+    summary: dict[str, Any] = {}
+
+    def track() -> dict[str, Any]:
+        summary.update(_track(args))
+        return summary
+
+    status = print_summary("track", track, args.json, (ValueError, OSError, SourceError))
+    return 2 if "ended_early" in summary else status
 
 
 @dataclass
@@ -97,7 +104,7 @@ class _Tally:
 
 
 def _track(args: argparse.Namespace) -> dict[str, Any]:
-    from sam2_ros.data.files.video import FrameSource
+    from sam2_ros.data.files.video import FrameSource, SourceError
     from sam2_ros.data.prompt_text import parse_prompt
 
     if args.max_frames is not None and args.max_frames < 1:
@@ -118,8 +125,15 @@ def _track(args: argparse.Namespace) -> dict[str, Any]:
         for output in outputs.values():
             stack.callback(output.close)
         tally = _Tally()
-        with suppress(KeyboardInterrupt), Progress("frame") as progress:  # Ctrl-C ends a camera; the results are kept
-            _loop(source, tracker, list(outputs.values()), args.max_frames, tally, progress)
+        ended_early = ""
+        try:
+            with suppress(KeyboardInterrupt), Progress("frame") as progress:  # Ctrl-C ends a camera
+                _loop(source, tracker, list(outputs.values()), args.max_frames, tally, progress)
+        except SourceError as error:  # a camera that was unplugged: the results until then are kept
+            if not tally.inference_ms:
+                raise
+            ended_early = str(error)
+            print(f"sam2-ros track: {error}", file=sys.stderr)
     if not tally.inference_ms:
         raise ValueError(f"{args.source}: no frame was tracked")
     return {
@@ -133,6 +147,8 @@ def _track(args: argparse.Namespace) -> dict[str, Any]:
         "seconds": round(time.perf_counter() - started_s, 2),
         "visible_frames": tally.visible_frames,
         **{name: str(output.path) for name, output in outputs.items()},
+        **({"left_out": list(source.left_out.values())} if source.left_out else {}),
+        **({"ended_early": ended_early} if ended_early else {}),
     }
 
 
@@ -161,8 +177,12 @@ def _loop(
 
     known = source.info.frame_count
     total = min(known, max_frames) if known and max_frames else max_frames or known
+    position = -1  # of the image among all of the source, which numbers the masks
     for count, image in enumerate(prefetch_images(tracker, source), 1):
-        result = tracker.step(image)
+        position += 1
+        while position in source.left_out:
+            position += 1
+        result = replace(tracker.step(image), frame_index=position)
         tally.add(result)
         if result.rejected:
             raise ValueError("; ".join(f"prompt of {object_id}: {why}" for object_id, why in result.rejected))

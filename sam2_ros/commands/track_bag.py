@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import deque
 from collections.abc import Iterator
@@ -12,10 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam2_ros.data.files.rosbag import IMAGE, BagImage, BagWriter, ImageBag
+from sam2_ros.data.files.video import SourceError
 from sam2_ros.image_io.compressed import compressed_to_rgb
-from sam2_ros.image_io.encodings import image_to_rgb
+from sam2_ros.image_io.encodings import ImageError, image_to_rgb
 from sam2_ros.session.parameters import NodeParameters
 from sam2_ros.tracking.types import FrameResult, ObjectState, TrackedMask
+
+_log = logging.getLogger(__name__)
 
 OBJECTS_TOPIC = "/sam2_node/objects"
 LABEL_IMAGE_TOPIC = "/sam2_node/label_image"
@@ -28,6 +32,7 @@ class BagSource:
     def __init__(self, path: str | Path, image_topic: str = "") -> None:
         self._bag = ImageBag(path, image_topic)
         self.info, self.storage = self._bag.info, self._bag.storage
+        self.left_out: dict[int, str] = {}  # images that could not be read: position among all of them, reason
         self.unwritten: deque[BagImage] = deque()  # messages of the frames without a result yet, in order
 
     @property
@@ -38,11 +43,19 @@ class BagSource:
         return {name: getattr(defaults, name) for name in names}
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
-        """Decode one image after the other. ImageError when one cannot be read."""
-        for image in self._bag:
-            image_rgb = compressed_to_rgb(image.message) if image.compressed else image_to_rgb(image.message)
+        """Decode one image after the other; those that cannot be read are left out, as by the node."""
+        position = -1
+        for position, image in enumerate(self._bag):
+            try:
+                image_rgb = compressed_to_rgb(image.message) if image.compressed else image_to_rgb(image.message)
+            except ImageError as error:
+                self.left_out[position] = f"image {position}: {error}"
+                _log.warning("left out: %s", self.left_out[position])
+                continue
             self.unwritten.append(image)
             yield image_rgb
+        if self.left_out and len(self.left_out) == position + 1:
+            raise SourceError(f"{self.info.name}: no image can be read; {self.left_out[0]}")
 
     def close(self) -> None:
         """Close the files."""

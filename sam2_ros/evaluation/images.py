@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -114,6 +115,7 @@ def evaluate_images(
     images: Sequence[LabelledImage],
     clicks: int,
     progress: Callable[[int, int, int], None] | None = None,
+    unless_read: Callable[[str], AbstractContextManager[object]] = nullcontext,
 ) -> tuple[InstanceResult, ...]:
     """Click every instance of at least ``MIN_AREA_PX`` in every image.
 
@@ -122,14 +124,18 @@ def evaluate_images(
         images: read one by one.
         clicks: at most this many per instance.
         progress: called after each image with images done, images in all, and instances so far.
+        unless_read: given an image's name, what to read it within: it may suppress the errors of ``LabelledImage.read``
+            to leave the image out.
     """
     if clicks < 1:
         raise ValueError(f"clicks: expected 1 or more, got {clicks}")
     results: list[InstanceResult] = []
     for number, image in enumerate(images, 1):
-        image_rgb, masks = image.read()
+        image_rgb, masks = None, {}
+        with unless_read(image.name):
+            image_rgb, masks = image.read()
         masks = {value: mask for value, mask in masks.items() if np.count_nonzero(mask) >= MIN_AREA_PX}
-        if masks:
+        if image_rgb is not None and masks:
             predictor.set_image(image_rgb)
         for value, truth in masks.items():
             ious = click_ious(predictor, truth, clicks)

@@ -13,7 +13,7 @@ import sam2_ros
 from sam2_ros.cli import main
 from sam2_ros.commands.progress import Progress
 from sam2_ros.data.files.masks import decode_rle, read_index_png, write_index_png
-from sam2_ros.data.files.video import open_source
+from sam2_ros.data.files.video import FrameSource, SourceError, SourceInfo, open_source
 from sam2_ros.model.config import Approximations
 
 
@@ -58,7 +58,7 @@ def test_png_masks_overlay_and_summary(
     assert summary["visible_frames"] == {"object1": 5, "floor": 5}
     assert Path(summary["overlay"]).exists() and Path(summary["masks"]).is_dir()
     asked_for = {"model": None, "checkpoint": None, "device": "cpu", "precision": "auto", "image_size": None}
-    assert made[0][0] == {**asked_for, "approximations": Approximations(), "zoom": False}
+    assert made[0][0] == {**asked_for, "approximations": Approximations(), "zoom": False, "memory_selection": "recent"}
 
 
 def test_rle_masks(images: Path, tmp_path: Path, made: list) -> None:
@@ -211,3 +211,39 @@ def test_what_was_changed_of_a_prompt_is_said(
     monkeypatch.setattr(colour_tracker_class, "step", with_note)
     assert main(["track", str(images), "--prompt", "block:2,2,16,14", "--out", str(tmp_path / "out")]) == 0
     assert capsys.readouterr().err.splitlines().count("sam2-ros track: block: the box is clipped") == 1
+
+
+def test_bad_files_are_left_out_and_the_masks_keep_the_numbers_of_the_images(
+    images: Path, tmp_path: Path, made: list, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = sorted(images.iterdir())[2]
+    bad.write_bytes(bad.read_bytes()[:-20])
+    (images / f"._{bad.name}").write_bytes(b"Mac OS X")
+    out = tmp_path / "out"
+    assert main(["track", str(images), "--prompt", "6,6", "--no-overlay", "--out", str(out)]) == 0
+    assert sorted(path.name for path in (out / "masks").iterdir()) == [f"{number:05d}.png" for number in (0, 1, 3, 4)]
+    for frame in (0, 1, 3, 4):
+        np.testing.assert_array_equal(read_index_png(out / "masks" / f"{frame:05d}.png") == 1, red_block(frame))
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert summary["frames"] == 4
+    (reason,) = summary["left_out"]
+    assert f"{bad.name} is cut off" in reason
+
+
+def test_a_camera_that_stops_leaves_a_summary(
+    tmp_path: Path, made: list, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Unplugged(FrameSource):
+        def __iter__(self):  # type: ignore[no-untyped-def]
+            yield from (np.zeros((32, 48, 3), np.uint8) for _ in range(3))
+            raise SourceError("camera0 stopped after 3 frames")
+
+    monkeypatch.setattr(
+        "sam2_ros.data.files.video.open_source", lambda _: Unplugged(SourceInfo("camera0", None, None, live=True))
+    )
+    arguments = ["track", "0", "--prompt", "6,6", "--no-overlay", "--out", str(tmp_path / "out")]
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert "sam2-ros track: camera0 stopped after 3 frames" in captured.err
+    summary = json.loads(captured.out.splitlines()[-1])
+    assert (summary["frames"], summary["ended_early"]) == (3, "camera0 stopped after 3 frames")

@@ -235,3 +235,16 @@ def test_without_rosbags_it_is_said_how_to_get_it(tmp_path: Path, monkeypatch: p
 def test_our_definitions_do_not_leak_into_the_stock_ones() -> None:
     assert "sam2_ros/msg/Prompt" in make_typestore().types
     assert "sam2_ros/msg/Prompt" not in typesys.get_typestore(typesys.Stores.ROS2_JAZZY).types
+
+
+def test_an_image_that_cannot_be_read_is_left_out(
+    images: list[np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    messages = [raw(image, index, encoding="odd" if index == 1 else "bgr8") for index, image in enumerate(images)]
+    bag = record(tmp_path / "bag", {"/image": messages})
+    arguments = ["track", str(bag), "--prompt", "6,6", "--no-overlay", "--out", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert summary["frames"] == 4 and "image encoding 'odd' is not supported" in summary["left_out"][0]
+    stamps = [time_ns for time_ns, _ in read(tmp_path / "out" / "bag")["/sam2_node/objects"]]
+    assert stamps == [recorded_ns(index) for index in (0, 2, 3, 4)]

@@ -187,3 +187,17 @@ def test_command_explains_what_does_not_fit(
 def test_unknown_model_is_named() -> None:
     with pytest.raises(ValueError, match="gigantic"):
         image_predictor_by_name("gigantic")
+
+
+def test_an_image_that_cannot_be_read_is_left_out_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = folder_of_images(tmp_path / "photos")
+    bad = root / "images" / "a.jpg"
+    bad.write_bytes(bad.read_bytes()[:-20])
+    arguments = ["eval", "images", "--root", str(root), "--model", "disc", "--clicks", "2"]
+    assert main(arguments) == 0
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (summary["n_instances"], summary["n_images"], list(summary["left_out"])) == (1, 1, ["a"])
+    assert "a.jpg is cut off" in summary["left_out"]["a"]
+    (root / "images" / "b.jpg").write_bytes(b"")
+    assert main(arguments) == 2
+    assert "nothing could be measured" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -188,3 +189,21 @@ def test_command_explains_what_does_not_fit(tmp_path: Path, capsys: pytest.Captu
     assert "--passes: expected 1 to 8, got 0" in capsys.readouterr().err
     assert main([*arguments, "--model", "hold", "--passes", "9"]) == 2
     assert "--passes: expected 1 to 8, got 9" in capsys.readouterr().err
+
+
+def test_a_sequence_that_cannot_be_read_is_left_out_and_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sequence_of(tmp_path / "data", [20] * 5)
+    (whole,) = (tmp_path / "data").iterdir()
+    for kind in ("images", "masks"):
+        shutil.copytree(whole, tmp_path / "data" / f"torn {kind}")
+        bad = sorted((tmp_path / "data" / f"torn {kind}" / kind).iterdir())[3]
+        bad.write_bytes(bad.read_bytes()[:-20])
+    monkeypatch.setitem(vars(sam2_ros), "load_tracker", lambda **_: ForgetfulTracker(new=2, known=1, loss=3))
+    arguments = ["eval", "interactive", "--root", str(tmp_path / "data"), "--passes", "2"]
+    assert main(arguments) == 0
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert summary["objects"] == 1 and sorted(summary["left_out"]) == ["torn images object 9", "torn masks"]
+    assert main([*arguments, "--sequences", "torn images,torn masks"]) == 2
+    assert "nothing could be measured" in capsys.readouterr().err

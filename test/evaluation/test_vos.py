@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -231,3 +232,21 @@ def test_sequences_can_come_from_a_file(coloured_sequence: Path, tmp_path: Path)
     (tmp_path / "val.txt").write_text("blocks\n")
     arguments = ["eval", "vos", "--root", str(coloured_sequence), "--model", "hold", "--out", str(tmp_path / "out")]
     assert main([*arguments, "--sequences", str(tmp_path / "val.txt")]) == 0
+
+
+def test_a_sequence_that_cannot_be_read_is_left_out_and_named(
+    coloured_sequence: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for kind in ("images", "masks"):  # each of them has one damaged file
+        shutil.copytree(coloured_sequence / "blocks", coloured_sequence / f"torn {kind}")
+        bad = sorted((coloured_sequence / f"torn {kind}" / kind).iterdir())[3]
+        bad.write_bytes(bad.read_bytes()[:-20])
+    arguments = ["eval", "vos", "--root", str(coloured_sequence), "--model", "hold", "--out", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    captured = capsys.readouterr()
+    summary = json.loads(captured.out.splitlines()[-1])
+    assert list(summary["left_out"]) == ["torn images", "torn masks"]
+    assert all("00003.png is cut off" in reason for reason in summary["left_out"].values())
+    assert "left out: torn images: " in captured.err and summary["objects"] == 2
+    assert main([*arguments, "--sequences", "torn images"]) == 2, "there is nothing to measure"
+    assert "nothing could be measured" in capsys.readouterr().err

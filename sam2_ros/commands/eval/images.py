@@ -5,7 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sam2_ros.commands.eval.options import add_model_options, add_sequences_option, model_settings, sequence_names
+from sam2_ros.commands.eval.options import (
+    LeftOut,
+    add_model_options,
+    add_sequences_option,
+    model_settings,
+    sequence_names,
+)
 from sam2_ros.commands.progress import Progress
 from sam2_ros.commands.shared import network_arguments, report_summary
 
@@ -67,19 +73,23 @@ def run(args: argparse.Namespace) -> None:
         images = open_labelled_images(args.root, args.every, sequence_names(args.sequences))
     if groups is not None:
         check_groups(images, groups)  # before the long work, not after it
-    predictor = image_predictor_by_name(**network_arguments(args))
+    predictor, left_out = image_predictor_by_name(**network_arguments(args)), LeftOut()
     with Progress("image") as progress:
         results = evaluate_images(
             predictor,
             images,
             args.clicks,
             lambda done, total, instances: progress(f"{instances} instances", done, total),
+            left_out.unless_read,
         )
+    left_out.check_that_not_all(len(images))
+    images = tuple(image for image in images if image.name not in left_out.reasons)
     settings = {
         **model_settings(args),
         "clicks": args.clicks,
         "root": str(args.root or args.config),
         "every": args.every,
+        **left_out.for_summary,
     }
     summary = image_report(results, images, settings, groups)
     for name, row in summary.get("groups", {}).items():

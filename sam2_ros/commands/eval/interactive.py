@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sam2_ros.commands.eval.options import add_model_options, add_sequences_option, model_settings, sequence_names
+from sam2_ros.commands.eval.options import (
+    LeftOut,
+    add_model_options,
+    add_sequences_option,
+    model_settings,
+    sequence_names,
+)
 from sam2_ros.commands.progress import Progress
 from sam2_ros.commands.shared import network_arguments, report_summary
+
+if TYPE_CHECKING:
+    from sam2_ros.data.files.sequences import VideoSequence
+    from sam2_ros.evaluation.interactive import InteractiveResult
 
 DESCRIPTION = (
     "Correct the tracker with three clicks a frame, as the SAM 2 paper does: offline, in the worst frame of the pass "
@@ -35,7 +47,6 @@ def run(args: argparse.Namespace) -> None:
         InteractiveEvaluator,
         InteractiveResult,
         interactive_report,
-        objects_of,
     )
     from sam2_ros.evaluation.trackers import tracker_by_name
 
@@ -43,23 +54,42 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(f"--passes: expected 1 to {MAX_FRAMES}, got {args.passes}")
     sequences = open_sequences(args.root, sequence_names(args.sequences))
     tracker = tracker_by_name(**network_arguments(args))
-    results = []
+    results, left_out = [], LeftOut()
     with Progress("frame") as progress:
-        for sequence, value in ((each, value) for each in sequences for value in objects_of(each)):
+        for sequence, value in _objects(sequences, left_out):
             name = f"{sequence.name} object {value}"
             evaluator = InteractiveEvaluator(tracker, partial(progress, name))
-            offline = evaluator.offline(sequence, value, args.passes)
-            result = InteractiveResult(sequence.name, value, offline, evaluator.online(sequence, value))
-            results.append(result)
-            progress.clear()
-            row = interactive_report([result], {})
-            print(
-                f"{name:<28} offline {_text(row['offline_J&F'][0])} -> {_text(row['offline_J&F'][-1])} in "
-                f"{len(result.offline)} passes, online {_text(row['online_J&F'])} with {row['online_clicks']} clicks",
-                flush=True,
-            )
-    settings = {**model_settings(args), "root": str(args.root)}
+            with left_out.unless_read(name):
+                offline = evaluator.offline(sequence, value, args.passes)
+                result = InteractiveResult(sequence.name, value, offline, evaluator.online(sequence, value))
+                results.append(result)
+                progress.clear()
+                print(_row(name, result), flush=True)
+    if not results:
+        left_out.check_that_not_all(len(left_out.reasons))
+    settings = {**model_settings(args), "root": str(args.root), **left_out.for_summary}
     report_summary(interactive_report(results, settings), args.json, left_out="rows")
+
+
+def _objects(sequences: Iterable[VideoSequence], left_out: LeftOut) -> Iterator[tuple[VideoSequence, int]]:
+    """Every object of every sequence whose masks can be read."""
+    from sam2_ros.evaluation.interactive import objects_of
+
+    for sequence in sequences:
+        values: Sequence[int] = ()
+        with left_out.unless_read(sequence.name):
+            values = objects_of(sequence)
+        yield from ((sequence, value) for value in values)
+
+
+def _row(name: str, result: InteractiveResult) -> str:
+    from sam2_ros.evaluation.interactive import interactive_report
+
+    row = interactive_report([result], {})
+    return (
+        f"{name:<28} offline {_text(row['offline_J&F'][0])} -> {_text(row['offline_J&F'][-1])} in "
+        f"{len(result.offline)} passes, online {_text(row['online_J&F'])} with {row['online_clicks']} clicks"
+    )
 
 
 def _text(score: float | None) -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,32 @@ from sam2_ros.commands.shared import (
     add_zoom_option,
 )
 from sam2_ros.model.config import MODELS
+
+
+class LeftOut:
+    """Data that cannot be measured on: one bad file must not end a run of hours without its summary."""
+
+    def __init__(self) -> None:
+        self.reasons: dict[str, str] = {}  # by name
+
+    @contextmanager
+    def unless_read(self, name: str) -> Iterator[None]:
+        """Read and measure ``name`` within; what its data raise leaves it out, and is said."""
+        try:
+            yield
+        except (ValueError, FileNotFoundError) as error:
+            self.reasons[name] = str(error)
+            print(f"left out: {name}: {error}", file=sys.stderr)
+
+    def check_that_not_all(self, count: int) -> None:
+        """ValueError with the first reason when nothing of ``count`` was measured."""
+        if count and len(self.reasons) == count:
+            raise ValueError(f"nothing could be measured: {next(iter(self.reasons.values()))}")
+
+    @property
+    def for_summary(self) -> dict[str, Any]:
+        """What the summary says about it; empty when nothing was left out."""
+        return {"left_out": self.reasons} if self.reasons else {}
 
 
 def add_model_options(parser: argparse.ArgumentParser, floors: str, with_memory: bool = True) -> None:

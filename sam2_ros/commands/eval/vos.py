@@ -6,7 +6,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sam2_ros.commands.eval.options import add_model_options, add_sequences_option, model_settings, sequence_names
+from sam2_ros.commands.eval.options import (
+    LeftOut,
+    add_model_options,
+    add_sequences_option,
+    model_settings,
+    sequence_names,
+)
 from sam2_ros.commands.progress import Progress
 from sam2_ros.commands.shared import network_arguments, report_summary
 
@@ -40,15 +46,17 @@ def run(args: argparse.Namespace) -> None:
     from sam2_ros.evaluation.vos import VosEvaluator, report
 
     sequences = open_sequences(args.root, sequence_names(args.sequences))
-    results = []
+    results, left_out = [], LeftOut()
     with Progress("frame") as progress:
         evaluator = VosEvaluator(lambda: tracker_by_name(**network_arguments(args)), args.prompt, args.out, progress)
         for number, sequence in enumerate(sequences, 1):
-            result = evaluator.evaluate(sequence)
-            results.append(result)
-            progress.clear()
-            print(f"[{number}/{len(sequences)}] {_row(result)}", flush=True)
-    settings = {**model_settings(args), "prompt": args.prompt, "root": str(args.root)}
+            with left_out.unless_read(sequence.name):
+                result = evaluator.evaluate(sequence)
+                results.append(result)
+                progress.clear()
+                print(f"[{number}/{len(sequences)}] {_row(result)}", flush=True)
+    left_out.check_that_not_all(len(sequences))
+    settings = {**model_settings(args), "prompt": args.prompt, "root": str(args.root), **left_out.for_summary}
     report_summary(report(results, settings), args.json, left_out="sequences")
 
 

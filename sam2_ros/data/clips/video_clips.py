@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -12,7 +13,10 @@ from numpy.typing import NDArray
 
 from sam2_ros.data.clips.clip import MIN_FIRST_AREA_PX, Clip, mirrored, resized_mask, resized_to_square
 from sam2_ros.data.clips.photometric import apply_look, random_look
+from sam2_ros.data.files.images import UnreadableImageError
 from sam2_ros.data.files.sequences import LayoutError, VideoSequence, find_sav_videos, open_sequences
+
+_log = logging.getLogger(__name__)
 
 _MAX_TRIES = 50
 _LOOK_PROBABILITY = 0.5  # of other light, noise or blur than the video has
@@ -92,6 +96,7 @@ class VideoClips:
             longest = max((len(video) for video in videos), default=0)
             raise LayoutError(f"expected a video with {num_frames} annotated frames, the longest has {longest}")
         self._videos = videos
+        self._damaged: set[str] = set()  # one message a file
         self._size_px, self._num_frames, self._max_objects = size_px, num_frames, max_objects
         cv2.setNumThreads(1)
 
@@ -105,7 +110,13 @@ class VideoClips:
         for _ in range(_MAX_TRIES):
             video = self._draw(rng)
             start = int(rng.integers(len(video) - self._num_frames + 1))
-            clip = self._cut(video, start, rng)
+            try:
+                clip = self._cut(video, start, rng)
+            except UnreadableImageError as error:  # one damaged file must not end a training run of days
+                clip = None
+                if str(error) not in self._damaged:
+                    self._damaged.add(str(error))
+                    _log.warning("left out: %s", error)
             if clip is not None:
                 return mirrored(clip) if rng.random() < 0.5 else clip
         names = ", ".join(video.name for video in self._videos[:4])

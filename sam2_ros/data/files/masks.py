@@ -22,6 +22,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sam2_ros.data.files.images import UnreadableImageError, decode_file
+
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GRAY, _PALETTE = 0, 3  # colour types in a PNG header
 
@@ -31,19 +33,17 @@ def read_index_png(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not a PNG, damaged, or a colour image.
+        UnreadableImageError: not a PNG, damaged or cut off, or a colour image.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no mask at {path}")
-    content = path.read_bytes()
-    if content[:8] != _SIGNATURE or len(content) < 33:
-        raise ValueError(f"{path}: expected a PNG file (lossy formats change object numbers)")
-    bit_depth, color_type = content[24], content[25]
-    if color_type == _PALETTE:
-        content = _palette_as_gray(content)
-    values = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-    if values is None:
-        raise ValueError(f"{path}: damaged PNG")
+    with path.open("rb") as file:
+        head = file.read(33)
+    if head[:8] != _SIGNATURE or len(head) < 33:
+        raise UnreadableImageError(f"{path}: expected a PNG file (lossy formats change object numbers)")
+    bit_depth, color_type = head[24], head[25]
+    indexed = _palette_as_gray if color_type == _PALETTE else bytes
+    values = decode_file(path, cv2.IMREAD_UNCHANGED, indexed)
     if values.ndim == 3:
         values = _single_channel(values, path)
     if color_type in (_GRAY, _PALETTE) and bit_depth < 8:
@@ -97,7 +97,7 @@ def _single_channel(values: NDArray[np.uint8], path: Path) -> NDArray[np.uint8]:
     """The values of a gray image that was saved as colour, with or without alpha."""
     first = values[..., 0]
     if not all((values[..., channel] == first).all() for channel in range(1, min(3, values.shape[2]))):
-        raise ValueError(f"{path}: expected object numbers (gray or palette PNG), got a colour image")
+        raise UnreadableImageError(f"{path}: expected object numbers (gray or palette PNG), got a colour image")
     return np.ascontiguousarray(first)
 
 

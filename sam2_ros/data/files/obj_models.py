@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sam2_ros.image_io.integrity import complaint_about
+
 _GREY = (170.0, 170.0, 170.0)
 
 
@@ -155,5 +157,6 @@ def _read_materials(file: ModelFile, name: str) -> dict[str, Material]:
 
 def _read_texture(file: ModelFile, name: str) -> NDArray[np.uint8] | None:
     content = file.read(posixpath.normpath(name))
-    image_bgr = None if not content else cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    unreadable = not content or complaint_about(content)
+    image_bgr = None if unreadable else cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     return None if image_bgr is None else cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB)

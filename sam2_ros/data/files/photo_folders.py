@@ -8,7 +8,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from sam2_ros.data.files.images import IMAGE_SUFFIXES
+from sam2_ros.data.files.images import IMAGE_SUFFIXES, is_hidden
 
 _COUNTED = re.compile(r"(?P<source>.+)_(?P<number>\d{1,6})")  # longer numbers are ids, whose order says nothing
 _COUNTED_TOGETHER = 10
@@ -52,8 +52,9 @@ def list_photos(root: Path) -> tuple[PhotoFile, ...]:
     Raises:
         FileNotFoundError: there is none.
     """
-    masks = {path.stem: path for path in (root / "masks").glob("*.png")}
-    images = sorted(path for path in (root / "images").glob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    masks = {path.stem: path for path in (root / "masks").glob("*.png") if not is_hidden(path)}
+    shown = [path for path in (root / "images").glob("*") if not is_hidden(path)]
+    images = sorted(path for path in shown if path.suffix.lower() in IMAGE_SUFFIXES)
     photos = tuple(PhotoFile(image, masks[image.stem]) for image in images if image.stem in masks)
     if not photos:
         raise FileNotFoundError(f"expected {root}/images/*.jpg with {root}/masks/<same name>.png, found no pair")

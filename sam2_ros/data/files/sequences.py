@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sam2_ros.data.files.images import list_images, natural_key, read_image_rgb
+from sam2_ros.data.files.images import is_hidden, list_images, natural_key, read_image_rgb
 from sam2_ros.data.files.masks import decode_rle, read_index_png
 from sam2_ros.data.files.video import SourceError, read_frames
 
@@ -117,7 +117,7 @@ def _find_layout(root: Path) -> tuple[Path, str]:
 
 
 def _is_sequence(path: Path, kind: str) -> bool:
-    return (path / "images").is_dir() if kind == "plain" else path.is_dir()
+    return not is_hidden(path) and ((path / "images").is_dir() if kind == "plain" else path.is_dir())
 
 
 def _open_one(root: Path, image_root: Path, name: str, kind: str) -> VideoSequence:
@@ -140,7 +140,7 @@ def _open_one(root: Path, image_root: Path, name: str, kind: str) -> VideoSequen
 
 def _collect(folder: Path, value: int, frame_of: Mapping[str, int], masks: dict[int, dict[int, Path]]) -> None:
     """Add the mask files of a folder to ``masks``, by frame."""
-    for path in sorted(folder.glob("*.png")):
+    for path in sorted(path for path in folder.glob("*.png") if not is_hidden(path)):
         if path.stem not in frame_of:
             raise LayoutError(f"{path} has no frame of that name; masks are matched to frames by file name")
         masks.setdefault(frame_of[path.stem], {})[value] = path
@@ -241,7 +241,7 @@ class SavVideo:
 def find_sav_videos(root: Path) -> list[SavVideo]:
     """Every annotated video under a folder in order of name; manual annotations take precedence over automatic ones."""
     videos = []
-    for path in sorted(root.rglob("*.mp4")):
+    for path in sorted(path for path in root.rglob("*.mp4") if not is_hidden(path)):
         for kind in ("manual", "auto"):
             annotation = path.with_name(f"{path.stem}_{kind}.json")
             if annotation.is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sam2_ros.data.files.images import list_images, read_image_rgb
+from sam2_ros.data.files.images import UnreadableImageError, list_images, read_image_rgb
+
+_log = logging.getLogger(__name__)
 
 # Playback rate of videos made from a source whose rate is unknown, such as a folder of images.
 DEFAULT_FPS = 25.0
@@ -44,17 +47,20 @@ class FrameSource:
 
     def __init__(self, info: SourceInfo, *, paths: tuple[Path, ...] = (), capture: cv2.VideoCapture | None = None):
         self.info = info
+        self.left_out: dict[int, str] = {}  # images that could not be read: position among all of them, reason
         self._paths = paths
         self._capture = capture
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
         """Frames from the current position to the end. A file or camera can be iterated once.
 
+        Images of a folder that cannot be read are left out, and named in the log and in ``left_out``.
+
         Raises:
             SourceError: no frame could be read, or a camera stopped.
         """
         if self._capture is None:
-            yield from (read_image_rgb(path) for path in self._paths)
+            yield from self._images()
             return
         count = 0
         while True:
@@ -69,6 +75,19 @@ class FrameSource:
             )
         if count == 0:
             raise SourceError(f"{self.info.name} was opened, but no frame could be decoded; the file may be damaged")
+
+    def _images(self) -> Iterator[NDArray[np.uint8]]:
+        self.left_out = {}
+        for position, path in enumerate(self._paths):
+            try:
+                image_rgb = read_image_rgb(path)
+            except (UnreadableImageError, FileNotFoundError) as error:
+                self.left_out[position] = str(error)
+                _log.warning("left out: %s", error)
+            else:
+                yield image_rgb
+        if len(self.left_out) == len(self._paths):
+            raise SourceError(f"{self.info.name}: no image can be read; {self.left_out[0]}")
 
     def close(self) -> None:
         """Release the file or camera. May be called more than once."""

@@ -171,3 +171,21 @@ def test_masks_of_another_size_are_told(tmp_path: Path) -> None:
         write_index_png(tmp_path / "Annotations" / "a" / f"{t:05d}.png", scene(t)[1][:-4])
     with pytest.raises(LayoutError, match=r"a: its frames are .*, their masks"):
         VideoClips(open_training_videos(tmp_path), size_px=32, num_frames=3, max_objects=3)(0)
+
+
+def test_a_damaged_frame_is_left_out_and_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("good", "torn"):
+        write_davis(tmp_path, name, 3)
+    for kind in ("JPEGImages", "Annotations"):
+        path = tmp_path / kind / "torn" / "00001.png"
+        path.write_bytes(path.read_bytes()[:-20])
+    clips = VideoClips(open_training_videos(tmp_path), size_px=32, num_frames=3, max_objects=3)
+    assert all(len(clips(seed).images_thwc) == 3 for seed in range(12))
+    assert len(caplog.messages) == 1 and "torn/00001.png is cut off" in caplog.messages[0]
+
+
+def test_hidden_videos_are_not_looked_at(tmp_path: Path) -> None:
+    write_sav(tmp_path, "sav_1", 3)
+    for name in ("._sav_1.mp4", "._sav_1_manual.json"):
+        (tmp_path / name).write_bytes(b"Mac OS X")
+    assert [video.name for video in open_training_videos(tmp_path)] == ["sav_1"]

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from sam2_ros.data.files.images import UnreadableImageError
 from sam2_ros.data.files.masks import (
     compress_counts,
     decode_rle,
@@ -88,6 +89,16 @@ def test_file_that_is_no_png_is_refused_by_name(tmp_path: Path, content: bytes) 
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"mask\.png"):
         read_index_png(path)
+
+
+@pytest.mark.parametrize("palette", [None, bytes(range(60))], ids=["gray", "palette"])
+def test_file_whose_end_is_missing_is_refused(tmp_path: Path, palette: bytes | None) -> None:
+    content = png(np.arange(400).reshape(20, 20) % 20, palette)
+    path = tmp_path / "torn.png"
+    for length in (40, len(content) // 2, len(content) - 12, len(content) - 1):
+        path.write_bytes(content[:length])
+        with pytest.raises(UnreadableImageError, match=r"torn\.png is cut off"):
+            read_index_png(path)
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:

@@ -88,3 +88,8 @@ def test_what_is_listed_has_a_mask(tmp_path: Path) -> None:
     assert [photo.name for photo in list_photos(tmp_path)] == ["a", "b"]
     with pytest.raises(FileNotFoundError, match=r"expected .*/images/\*.jpg with .*found no pair"):
         list_photos(tmp_path / "nowhere")
+
+
+def test_hidden_files_are_no_photographs(tmp_path: Path) -> None:
+    make_folder(tmp_path, ["cup", "._cup"])
+    assert [photo.name for photo in list_photos(tmp_path)] == ["cup"]

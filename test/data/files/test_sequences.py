@@ -145,3 +145,21 @@ def test_groups(tmp_path: Path) -> None:
     table.write_text("image,group\n7\n")
     with pytest.raises(ValueError, match="line 2"):
         read_groups(table)
+
+
+@pytest.mark.parametrize("layout", ["plain", "davis", "sav"])
+def test_hidden_files_and_folders_belong_to_no_sequence(tmp_path: Path, layout: str) -> None:
+    """macOS writes "._00000.png" beside "00000.png" on foreign disks, and notebooks leave folders."""
+    folders = {
+        "plain": ("cup/images", "cup/masks"),
+        "davis": ("JPEGImages/cup", "Annotations/cup"),
+        "sav": ("JPEGImages_24fps/cup", "Annotations_6fps/cup/000"),
+    }
+    images, masks = (tmp_path / name for name in folders[layout])
+    write_frames(images, ["00000", "00001"])
+    write_index_png(masks / "00000.png", np.array([[0, 1]]))
+    for path in (images / "._00000.jpg", masks / "._00000.png"):
+        path.write_bytes(b"Mac OS X")
+    (images.parent if layout != "plain" else tmp_path).joinpath(".ipynb_checkpoints").mkdir()
+    (sequence,) = open_sequences(tmp_path)
+    assert (sequence.name, len(sequence), sequence.annotated_frames) == ("cup", 2, (0,))

@@ -222,3 +222,24 @@ def test_what_is_no_video_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         with pytest.raises(SourceError, match=r"text\.mp4 cannot be read as a video"):
             read_frames(tmp_path / "text.mp4", [0])
         monkeypatch.setitem(sys.modules, "av", None)
+
+
+def test_images_of_a_folder_that_cannot_be_read_are_left_out_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(5):
+        cv2.imwrite(str(tmp_path / f"{number}.jpg"), np.full((16, 16, 3), 40 * number, np.uint8))
+    for number in (0, 3):
+        (tmp_path / f"{number}.jpg").write_bytes((tmp_path / f"{number}.jpg").read_bytes()[:-20])
+    with open_source(tmp_path) as source:
+        for _ in range(2):  # a folder can be gone through again
+            assert [round(float(frame.mean()) / 40) for frame in source] == [1, 2, 4]
+            assert list(source.left_out) == [0, 3] and "3.jpg is cut off" in source.left_out[3]
+    assert "left out: " in caplog.text and "0.jpg is cut off" in caplog.text
+
+
+def test_a_folder_without_any_readable_image_is_reported(tmp_path: Path) -> None:
+    for number in range(2):
+        (tmp_path / f"{number}.jpg").write_text("text")
+    with open_source(tmp_path) as source, pytest.raises(SourceError, match=r"no image can be read; .*0\.jpg"):
+        list(source)
