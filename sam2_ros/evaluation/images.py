@@ -131,7 +131,8 @@ def evaluate_images(
         raise ValueError(f"clicks: expected 1 or more, got {clicks}")
     results: list[InstanceResult] = []
     for number, image in enumerate(images, 1):
-        image_rgb, masks = None, {}
+        image_rgb: NDArray[np.uint8] | None = None
+        masks: dict[int, NDArray[np.bool_]] = {}
         with unless_read(image.name):
             image_rgb, masks = image.read()
         masks = {value: mask for value, mask in masks.items() if np.count_nonzero(mask) >= MIN_AREA_PX}

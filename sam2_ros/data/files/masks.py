@@ -93,7 +93,9 @@ def _palette_as_gray(content: bytes) -> bytes:
     return b"".join(pieces)
 
 
-def _single_channel(values: NDArray[np.uint8], path: Path) -> NDArray[np.uint8]:
+def _single_channel(
+    values: NDArray[np.uint8] | NDArray[np.uint16], path: Path
+) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """The values of a gray image that was saved as colour, with or without alpha."""
     first = values[..., 0]
     if not all((values[..., channel] == first).all() for channel in range(1, min(3, values.shape[2]))):

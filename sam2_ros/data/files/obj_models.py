@@ -157,6 +157,7 @@ def _read_materials(file: ModelFile, name: str) -> dict[str, Material]:
 
 def _read_texture(file: ModelFile, name: str) -> NDArray[np.uint8] | None:
     content = file.read(posixpath.normpath(name))
-    unreadable = not content or complaint_about(content)
-    image_bgr = None if unreadable else cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    if not content or complaint_about(content):
+        return None
+    image_bgr = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     return None if image_bgr is None else cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB)
