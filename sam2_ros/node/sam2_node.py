@@ -28,9 +28,13 @@ from sam2_ros.node import ros_parameters
 from sam2_ros.node.conversions import decode_image
 from sam2_ros.node.diagnostics import DiagnosticsReporter, TopicMonitor, image_topic_names, inspect_image_topic
 from sam2_ros.node.graph import GraphWatch, IdleWatch
-from sam2_ros.node.lifecycle import break_reference_cycle, logs_exceptions, reject_invalid_transitions
 from sam2_ros.node.publishers import EventPublisher, Publishers
-from sam2_ros.node.ros_logging import RosLogHandler
+from sam2_ros.node.rclpy_support import (
+    RosLogHandler,
+    break_reference_cycle,
+    logs_exceptions,
+    reject_invalid_transitions,
+)
 from sam2_ros.node.services import Services
 from sam2_ros.node.subscriptions import (
     DetectionSubscription,
