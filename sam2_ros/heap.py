@@ -1,4 +1,4 @@
-"""Memory of the process: keep what a step frees for the next step, and what to do when there is none left."""
+"""Memory of the process: keep freed memory for the next step, and retry when memory runs out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sam2_ros.log_throttle import LogThrottle
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
-_RETRIES_LOGGED = LogThrottle(period_s=60.0)  # memory that is short is short in every image
+_RETRIES_LOGGED = LogThrottle(period_s=60.0)  # a shortage repeats in every image
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
 _KEPT_FREE_BYTES = 2**30  # at most this much at the end of the heap
@@ -54,7 +54,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def free_unused_memory() -> None:
-    """Return what nobody uses: cycles of objects, the device memory that torch caches, free pages of the heap."""
+    """Free unused memory: cycles of objects, the device memory that torch caches, free pages of the heap."""
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():

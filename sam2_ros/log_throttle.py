@@ -1,6 +1,6 @@
-"""Say the same thing once, or once in a while: a stream of images repeats its errors, a hostile one with other numbers.
+"""Log the same reason once, or once in a while: a stream of images repeats its errors, perhaps with other numbers.
 
-Without torch and without ROS, for everything that logs what comes from outside.
+Without torch and without ROS, for all code that logs errors of external data.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _NUMBER = re.compile(r"\d+(\.\d+)?")
 
 
 class LogThrottle:
-    """Whether a text is due to be logged. Texts that differ in their numbers alone are one reason. Thread-safe.
+    """Decides whether to log a text. Texts that differ in their numbers alone are the same reason. Thread-safe.
 
     Args:
         period_s: a reason is due again after this time; infinite: never, until ``forget``.

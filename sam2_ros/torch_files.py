@@ -1,4 +1,4 @@
-"""What ``torch.save`` and ``torch.load`` raise, as errors that say what is wrong with the file. Without torch."""
+"""Errors of ``torch.save`` and ``torch.load`` that say what is wrong with the file. Without torch."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ def failed_writes_as_os_errors(file: IO[bytes]) -> Iterator[IO[bytes]]:
     """The file for ``torch.save`` to write into.
 
     Raises:
-        OSError: a write has failed, as on a full disk; torch raises a RuntimeError about "unexpected pos" in its place.
+        OSError: a write has failed, as on a full disk; torch itself raises a RuntimeError about "unexpected pos".
     """
     target = _Target(file)
     try:
-        yield cast("IO[bytes]", target)  # with all that torch asks of a file
+        yield cast("IO[bytes]", target)  # it has all methods that torch calls
     except Exception:
         if target.failure is None:
             raise
-    if target.failure is not None:  # not in the handler: the OSError is the reason, not what followed from it
+    if target.failure is not None:  # not in the handler: the OSError is the cause, not the error that followed from it
         raise target.failure
 
 
@@ -45,7 +45,7 @@ class _Target:
 def why_unreadable(error: Exception) -> str:
     """The reason for which ``torch.load(..., weights_only=True)`` or the use of its result has failed, on one line.
 
-    Torch's own text advises to switch ``weights_only`` off, which lets a file run code.
+    Torch's own text advises to set ``weights_only`` to False, which lets a file run code.
     """
     text = str(error)
     if "weights_only" in text or "weights only" in text.lower():

@@ -1,4 +1,4 @@
-"""Who may talk to the annotation server: those who know its address, from this machine, from its own page.
+"""Access to the annotation server: only with its secret address, from this machine, from its own page.
 
 Any page that a browser shows can send requests to a port of this machine. Three things keep others out, each alone:
 a random token in the path, which only the printed address has; the Host header, against names that were made to point

@@ -128,7 +128,7 @@ class _Labeller:
                 tracker.remove(tracked.object_id)
 
     def _find(self, tracker: Tracker, index: int, image_rgb: NDArray[np.uint8]) -> None:
-        """Take up what is in a key frame and not known; it is tracked from the next frame on."""
+        """Add the objects of a key frame that are not known yet; they are tracked from the next frame on."""
         known = [m.frames[index].mask() for m in self._known if index in m.frames and m.frames[index].visible]
         known += [
             frame.mask() for each in self._objects.values() if (frame := each.frames.get(index)) and frame.visible

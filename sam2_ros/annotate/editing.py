@@ -321,6 +321,6 @@ def _check_phase(phase: int) -> None:
 
 
 def _open_for_change(masklet: Masklet, index: int) -> None:
-    """Refuse at once what would be refused after the network's work."""
+    """Reject at once a change that would be rejected after the network's work."""
     if masklet.is_frame_locked(index) or masklet.locked:
         raise ProjectError(f"{masklet.name}: frame {index} is locked: unlock it first")

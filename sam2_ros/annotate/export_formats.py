@@ -1,7 +1,7 @@
 """The layouts that a project is exported in: SA-V, DAVIS, COCO of videos, and YOLO.
 
-Every writer gets an empty folder, the sequences, and the names of the classes, and returns what it has to say about the
-data set. Frames are the project's JPEG files, copied.
+Every writer gets an empty folder, the sequences, and the names of the classes, and returns its part of the summary of
+the data set. Frames are the project's JPEG files, copied.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Export a project as a data set: which masklets and frames go out, how they are split, and into which layout.
+"""Export a project as a data set: which masklets and frames are exported, how they are split, and into which layout.
 
 The formats themselves are in ``export_formats``. Beside the data set stands ``masklets.json`` (``sidecar``), with which
 ``dataset create`` makes the same masklets of it again.
@@ -87,7 +87,7 @@ def export_project(
 
 
 def _chosen(recording: Recording, settings: ExportSettings, skipped: Counter[str]) -> list[Masklet]:
-    """The masklets of a recording that go out; the others are counted by their verdict."""
+    """The masklets of a recording to export; the others are counted by their verdict."""
     chosen = []
     for masklet in recording.masklets.all():
         wanted = masklet.verdict is Verdict.ACCEPTED if settings.accepted_only else True

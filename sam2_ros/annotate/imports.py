@@ -1,4 +1,4 @@
-"""Take a source up into a project: its frames as JPEG, its clock, and the masklets that it has."""
+"""Import a source into a project: its frames as JPEG, its clock, and its masklets."""
 
 from __future__ import annotations
 

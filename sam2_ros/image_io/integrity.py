@@ -1,6 +1,6 @@
-"""What the bytes of a JPEG or PNG say before they are decoded: how large the image is, and whether all of it is there.
+"""Checks of a JPEG or PNG before it is decoded: the size of the image, and whether the data are complete.
 
-A decoder takes the memory that the header asks for, and some fill what is missing with gray and say nothing.
+A decoder allocates the memory that the header asks for, and some silently fill missing data with gray.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def complaint_about(content: bytes, max_pixels: int | None = None) -> str:
 def _read_jpeg(content: bytes) -> tuple[tuple[int, int], int, bool]:
     """(width, height), zeros without a header; the number of scans; whether the end mark is there.
 
-    What follows the end is left alone: drivers send their whole buffer, and phones append a video.
+    Data behind the end are ignored: drivers send their whole buffer, and phones append a video.
     """
     size, scans, position = (0, 0), 0, 2
     while marker := _JPEG_MARKER.search(content, position):
@@ -56,8 +56,8 @@ def _read_jpeg(content: bytes) -> tuple[tuple[int, int], int, bool]:
 
 
 def _png_is_whole(content: bytes) -> bool:
-    """Whether chunk follows chunk up to the end mark. OpenCV takes the memory for a chunk before it looks whether the
-    data are there: with one flipped bit in a length that was gigabytes, and seconds."""
+    """Whether the chunks follow each other up to the end mark. OpenCV allocates the memory of a chunk before it checks
+    whether its data exist: one flipped bit in a length cost gigabytes, and seconds."""
     position = len(PNG_START)
     while position + 12 <= len(content):
         if content[position + 4 : position + 8] == b"IEND":

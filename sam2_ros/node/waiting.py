@@ -1,4 +1,4 @@
-"""How a service waits: for the model or a disk, with a limit, and without holding the executor up."""
+"""How a service waits for the model or a disk: with a limit, and without blocking the executor."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from rclpy.node import Node
 
 T = TypeVar("T")
 FILE_TIMEOUT_S = 60.0  # reading or writing a session
-MAX_FILE_ACCESSES = 4  # at once; one that a disk does not answer stays
-BEGUN_TIMEOUT_S = 60.0  # for the end of what can no longer be withdrawn
+MAX_FILE_ACCESSES = 4  # at once, including those that a disk never answers
+BEGUN_TIMEOUT_S = 60.0  # for a command that has begun and can no longer be withdrawn
 
 
 class NoAnswerError(RuntimeError):
@@ -32,7 +32,7 @@ class Waiting:
     def __init__(self, node: Node, timeout_s: Callable[[], float]) -> None:
         self._node = node
         self._timeout_s = timeout_s
-        self._file_accesses: list[Future[Any]] = []  # that have not ended
+        self._file_accesses: list[Future[Any]] = []  # still running
 
     async def until(self, future: Future[T], limit_s: float) -> T | None:
         """The future's result, or None when it did not come in time (it is cancelled then). Raises what it raises."""
@@ -63,7 +63,7 @@ class Waiting:
         timer.cancel()
 
     async def until_freed(self, future: Future[T]) -> T:
-        """The answer of a command that takes work off the model: it is not withdrawn, however late it is."""
+        """The answer of a command that relieves the model: it is never withdrawn, however late it is."""
         limit_s = max(self._timeout_s(), BEGUN_TIMEOUT_S)
         await self._done_within(future, limit_s)
         if not future.done():

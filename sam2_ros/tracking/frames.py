@@ -74,7 +74,7 @@ class RawFrame:
 
 @dataclass(frozen=True)
 class InputFrame:
-    """The model's input made of an image that is not encoded yet: what the buffer keeps of an image larger than it."""
+    """An image that is not encoded yet, as the model's input; kept in the buffer where the image would be larger."""
 
     index: int
     inputs_13ss: Tensor  # float32, on the device

@@ -1,7 +1,7 @@
-"""Crowds: two objects with one mask (SAM2MOT, SAM 3). Whoever was hidden more recently took the other's.
+"""Crowds: two objects with one mask (SAM2MOT, SAM 3). The object that was hidden more recently gives it up.
 
-An object that goes behind another one like it tends to be found on the one in front: both then have the same mask, and
-what the hidden one remembers of these frames is the other. It yields instead: no mask and no memory of this frame.
+An object that goes behind a similar one tends to be found on the one in front: both then have the same mask, and the
+hidden one's memories of these frames show the other one. Instead it yields: it has no mask and no memory of this frame.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ SAME_IOU = 0.7  # from this intersection over union on, two masks are taken for 
 
 @dataclass(frozen=True, eq=False)
 class Sighting:
-    """One object in one frame, as far as it matters who yields."""
+    """The properties of one object in one frame that decide which object yields."""
 
     mask_hw: NDArray[np.bool_]  # in cells of the whole image
     hidden_frame: int  # the last frame before this one in which it was not visible; -1: none
     quality: float  # of the mask
     label: int
-    is_prompted: bool = False  # a user has said what it is in this frame: it never yields
+    is_prompted: bool = False  # prompted in this frame, so it never yields
 
     @property
     def rank(self) -> tuple[bool, int, float, int]:

@@ -1,6 +1,6 @@
-"""Which tracked frames an object's memory is made of: SAM 2's rule, and two that leave doubtful frames out.
+"""Which tracked frames an object attends to: SAM 2's rule, and two that leave out doubtful frames.
 
-SAM 2 attends to the frames just before the current one, whatever they showed: one bad frame is believed by the next
+SAM 2 attends to the frames just before the current one, whatever they showed: one bad frame affects the next
 seven. Both rules here need no training. They decide with frame numbers and scores alone; the tensors are in ``Track``.
 """
 
@@ -25,7 +25,7 @@ AREAS_KEPT = 10  # of an object's latest masks, whose median a new anchor's area
 
 @dataclass(frozen=True)
 class ConfidentPolicy(BankPolicy):
-    """Attend to the latest frames in which the object was surely seen, and to the frame just before (SAM 3's tracker).
+    """Attend to the latest frames in which the object was certainly seen, and to the previous frame (SAM 3's tracker).
 
     A frame counts when its confidence is above ``least_confidence``. A memory's slot, and its pointer's age, are its
     place in that order, not its age in frames. Where every frame counts this selects what ``BankPolicy`` does;
@@ -62,7 +62,7 @@ class ConfidentPolicy(BankPolicy):
     def _beyond(self, places: int, next_frame: int, scores: Mapping[int, FrameScore]) -> list[int]:
         """Frames that are neither the latest one nor among the latest ``places`` that count.
 
-        A doubtful frame leaves when the next one comes, and those before it move up: it has no place among these.
+        A doubtful frame is dropped when the next one comes; it does not count among these places.
         """
         counting = sorted((f for f, score in scores.items() if self._counts(score)), reverse=True)
         kept = {next_frame - 1, *counting[:places]}

@@ -1,8 +1,8 @@
 """Cuts, and a camera that is covered or frozen: seen by small pictures of the images alone, without the network.
 
 A *cut* is another place from one image to the next: a switched camera, a bag that was put together, a frame grabber's
-other input. SAM 2 has no answer to it (paper, section 8): memories of the old place are attended to as the last frames
-of the new one. What the tracker does about it is in ``docs/tracking.md``.
+other input. SAM 2 does not handle it (paper, section 8): it attends to memories of the old place as if they were the
+last frames of the new one. ``docs/tracking.md`` says what the tracker does instead.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MOST_REMEMBERED = 0.2  # of a distance, so that a second cut soon after the fir
 _DISTANCES = 3
 _MOST_ALIKE = 0.65  # correlation of thumbnails; a light that is switched changes all colours, but not what is where
 _COVERED_CONTRAST, _CLEAR_CONTRAST = 10, 16  # grey levels between the darkest and the brightest twentieth
-_HAD_CONTRAST = 32  # before it was covered: a camera that always sees a plain wall is not
+_HAD_CONTRAST = 32  # before it was covered: a camera that always sees a plain wall is not covered
 _FROZEN_AFTER_S, _FROZEN_AFTER_FRAMES = 2.0, 60  # the latter without stamps
 
 

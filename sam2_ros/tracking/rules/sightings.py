@@ -1,4 +1,4 @@
-"""What one frame's prediction says about its object: whether it is visible, and what its memory is worth."""
+"""Judgement of one object's prediction in one frame: whether it is visible, and how reliable its memory is."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def is_visible(prediction: MaskPrediction, height: int, width: int) -> bool:
 
 
 def score_of(prediction: MaskPrediction, visible: bool, is_prompted: bool) -> FrameScore:
-    """What the memory of a frame is worth: predicted IoU times how sure the presence is (SAM 3's tracker).
+    """How reliable the memory of a frame is: predicted IoU times the certainty of presence (SAM 3's tracker).
 
     Args:
         prediction: of one object (B = 1).

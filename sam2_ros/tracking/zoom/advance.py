@@ -33,7 +33,7 @@ def advance_in_windows(
     """Track each object in its window, and those without one together in the whole image.
 
     An object that starts in this frame is looked for in the whole image, and once more in the window round what was
-    found: else its first memory would show it at another scale than every later frame.
+    found: otherwise its first memory would show it at another scale than every later frame.
 
     Args:
         engine, tracks, prompts: see ``Engine.look``.
