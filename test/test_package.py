@@ -21,6 +21,7 @@ INTERFACES = sorted([*(ROOT / "msg").glob("*.msg"), *(ROOT / "srv").glob("*.srv"
 
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
+MAX_CODE_LINES = 50  # of a function of the package, without its docstring
 
 # Modules that every layer may use: they import nothing beside the standard library.
 SHARED_MODULES = ("heap", "log_throttle", "regular_files", "resources", "saved_values", "torch_files")
@@ -251,6 +252,22 @@ def test_files_and_functions_are_short(path: Path) -> None:
         and (length := (node.end_lineno or node.lineno) - node.lineno + 1) > MAX_FUNCTION_LINES
     ]
     assert not long_functions, "\n".join(long_functions)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=relative)
+def test_the_code_of_a_function_fits_on_a_screen(path: Path) -> None:
+    long_functions = [
+        f"{relative(path)}:{node.lineno}: {node.name} has {length} lines beside its docstring, at most {MAX_CODE_LINES}"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        and (length := (node.end_lineno or node.lineno) - node.lineno + 1 - _docstring_lines(node)) > MAX_CODE_LINES
+    ]
+    assert not long_functions, "\n".join(long_functions)
+
+
+def _docstring_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    first = function.body[0]
+    return (first.end_lineno or 0) - first.lineno + 1 if ast.get_docstring(function) is not None else 0
 
 
 def field_lines(path: Path) -> Iterator[tuple[int, str, bool]]:

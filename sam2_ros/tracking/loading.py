@@ -108,16 +108,7 @@ def load_tracker(
         ValueError, sam2_ros.model.checkpoint.CheckpointError: see ``load_network``.
     """
     network = load_network(
-        model,
-        checkpoint,
-        device,
-        postprocess=postprocess,
-        weights=weights,
-        image_size=image_size,
-        sha256=sha256,
-        precision=precision,
-        approximations=approximations,
-        compiled=compiled,
+        model, checkpoint, device, postprocess, weights, image_size, sha256, False, precision, approximations, compiled
     )
     return Tracker(
         network,
@@ -155,15 +146,7 @@ def load_image_predictor(
         ValueError, sam2_ros.model.checkpoint.CheckpointError: see ``load_network``.
     """
     network = load_network(
-        model,
-        checkpoint,
-        device,
-        postprocess=postprocess,
-        weights=weights,
-        image_size=image_size,
-        sha256=sha256,
-        image_only=True,
-        precision=precision,
+        model, checkpoint, device, postprocess, weights, image_size, sha256, image_only=True, precision=precision
     )
     return ImagePredictor(network)
 
