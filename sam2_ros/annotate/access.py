@@ -52,7 +52,7 @@ def names_of(host: str) -> set[str]:
 
 
 class AccessControl:
-    """Refuses requests that do not come from the server's own page; adds the headers that bind the page to it."""
+    """Rejects requests that do not come from the server's own page; adds the headers that bind the page to it."""
 
     def __init__(self, app: ASGIApp, token: str, hosts: Collection[str]) -> None:
         """``hosts``: names without a port; the port is not checked, as it may be forwarded."""

@@ -174,7 +174,7 @@ class MaskletStore:
             return self._apply(masklet, replace(masklet, verdict=verdict, note=note))
 
     def remove(self, masklet_id: str) -> None:
-        """Delete a masklet; ``undo`` brings it back. A locked or accepted one is refused."""
+        """Delete a masklet that is not locked or accepted; ``undo`` brings it back."""
         with self._mutex:
             masklet = self.get(masklet_id)
             if masklet.locked or masklet.verdict is Verdict.ACCEPTED:

@@ -74,7 +74,7 @@ class Project:
         Args:
             path: its folder.
             command: what others are told who want to write to it as well.
-            read_only: do not take the lock; every change is refused.
+            read_only: do not take the lock; every change is rejected.
 
         Raises:
             ProjectLockedError: another process has it open for writing.
@@ -143,7 +143,7 @@ class Project:
         shutil.rmtree(partial, ignore_errors=True)
 
     def close(self) -> None:
-        """Let others open it. May be called more than once; changes are refused from then on."""
+        """Let others open it. May be called more than once; changes are rejected from then on."""
         if self._lock is not None:
             self._lock.release()
             self._lock = None

@@ -158,7 +158,7 @@ def test_several_cameras_in_a_pushed_namespace_have_their_absolute_topics() -> N
     assert ("/sam2_node/markers", "/robot/back/sam2_node/markers") in viewers[2].remappings
 
 
-# What is refused before anything starts ----------------------------------------------------------------------------
+# What is rejected before anything starts ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("argument", "package"), [("rviz", "rviz2"), ("rqt_click", "rqt_image_view")])

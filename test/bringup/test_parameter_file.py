@@ -1,4 +1,4 @@
-"""Parameter files are looked at before anything starts: what rcl would take for no file at all is refused."""
+"""Parameter files are looked at before anything starts: what rcl would take for no file at all is rejected."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def written(folder: Path, text: str) -> Path:
         ("#" * (MAX_BYTES + 1), "expected a YAML file of at most"),
     ],
 )
-def test_a_file_without_our_parameters_is_refused(text: str, why: str, tmp_path: Path) -> None:
+def test_a_file_without_our_parameters_is_rejected(text: str, why: str, tmp_path: Path) -> None:
     path = written(tmp_path, text)
     with pytest.raises(LaunchArgumentError) as error:
         read(path)
     assert str(error.value).startswith(f"params_file:={path}") and why in str(error.value)
 
 
-def test_what_is_no_file_is_refused_without_opening_it(tmp_path: Path) -> None:
+def test_what_is_no_file_is_rejected_without_opening_it(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")  # opening it would wait for ever
     for path, why in (
         (tmp_path / "none.yaml", "No such file"),
@@ -55,7 +55,7 @@ def test_what_is_no_file_is_refused_without_opening_it(tmp_path: Path) -> None:
             read(path)
 
 
-def test_an_unreadable_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_file_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def deny(self: Path, **_options: str) -> str:  # root may read every file, so its mode would not do
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
 
@@ -65,7 +65,7 @@ def test_an_unreadable_file_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
         read(path)
 
 
-def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_no_text_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "my.yaml").write_bytes(b"\xff\xfe\x00\x01")
     with pytest.raises(LaunchArgumentError, match="cannot be read: 'utf-8'"):
         read(tmp_path / "my.yaml")

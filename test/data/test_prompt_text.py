@@ -47,7 +47,7 @@ def test_prompts_that_are_understood(text: str, expected: PromptSpec) -> None:
         ("mug:", "cannot read ''"),
     ],
 )
-def test_prompts_that_are_refused_are_quoted(text: str, why: str) -> None:
+def test_prompts_that_are_rejected_are_quoted(text: str, why: str) -> None:
     with pytest.raises(PromptSyntaxError, match=why) as error:
         parse_prompt(text)
     assert repr(text) in str(error.value)

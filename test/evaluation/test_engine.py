@@ -114,7 +114,7 @@ def test_a_mask_where_nothing_is_is_erased_and_frames_without_truth_are_passed(t
     assert run(FadingTracker(), sequence, phase, budget=9).regions[3] == 0.0
 
 
-def test_what_cannot_be_made_is_refused(tmp_path: Path) -> None:
+def test_what_cannot_be_made_is_rejected(tmp_path: Path) -> None:
     sequence = make_sequence(tmp_path, [FULL])
     with pytest.raises(ValueError, match="expected 1, 2 or 3"):
         run(FadingTracker(), sequence, 4)

@@ -66,6 +66,6 @@ def test_thin_is_thin_and_fast_is_fast() -> None:
     assert np.median(steps) > side
 
 
-def test_unknown_kind_is_refused() -> None:
+def test_unknown_kind_is_rejected() -> None:
     with pytest.raises(ValueError, match=r"plain, shot change.*'dark'"):
         limit_clip("dark", 0)

@@ -135,11 +135,11 @@ def test_mean_score_weighs_objects_equally() -> None:
     assert mean_score([]) is None
 
 
-def test_masks_of_different_size_are_refused_with_both_sizes() -> None:
+def test_masks_of_different_size_are_rejected_with_both_sizes() -> None:
     with pytest.raises(ValueError, match=r"\(4, 4\).*\(3, 4\)"):
         region_similarity(BLOCK, BLOCK[:3])
 
 
-def test_masks_that_are_not_bool_are_refused() -> None:
+def test_masks_that_are_not_bool_are_rejected() -> None:
     with pytest.raises(ValueError, match="uint8"):
         boundary_similarity(BLOCK.astype(np.uint8), BLOCK)

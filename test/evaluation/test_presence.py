@@ -226,7 +226,7 @@ def test_a_clip_without_an_object_at_its_start_is_no_scene() -> None:
         (["--config", "nowhere.yaml"], "nowhere.yaml"),
     ],
 )
-def test_bad_arguments_are_refused(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_arguments_are_rejected(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["eval", "presence", *arguments]) == 2
     assert message in capsys.readouterr().err
 

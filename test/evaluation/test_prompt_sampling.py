@@ -54,7 +54,7 @@ def test_tight_box_names_the_last_column_and_row_inside() -> None:
 
 
 @pytest.mark.parametrize("make_prompt", [center_click, tight_box])
-def test_empty_mask_is_refused(make_prompt: object) -> None:
+def test_empty_mask_is_rejected(make_prompt: object) -> None:
     with pytest.raises(ValueError, match=r"\(3, 4\)"):
         make_prompt(np.zeros((3, 4), bool))  # type: ignore[operator]
 

@@ -79,12 +79,12 @@ def test_empty_mask_is_an_object_that_is_not_visible() -> None:
     assert (tracked.state, tracked.box_xyxy, tracked.area_px) == (ObjectState.OCCLUDED, None, 0)
 
 
-def test_click_is_refused() -> None:
+def test_click_is_rejected() -> None:
     with pytest.raises(PromptError, match="needs the true mask"):
         FlowTracker().add_prompt("a", points=np.zeros((1, 2)), labels=np.ones(1))
 
 
-def test_mask_of_another_size_is_refused() -> None:
+def test_mask_of_another_size_is_rejected() -> None:
     tracker = HoldTracker()
     tracker.add_prompt("a", mask=np.ones((2, 3), bool))
     with pytest.raises(PromptError, match=r"\(2, 3\).*\(4, 4\)"):
@@ -99,7 +99,7 @@ def test_floors_have_names_and_take_no_checkpoint() -> None:
 
 
 @pytest.mark.parametrize("make_tracker", [HoldTracker, FlowTracker])
-def test_a_video_that_changes_size_is_refused(make_tracker: type) -> None:
+def test_a_video_that_changes_size_is_rejected(make_tracker: type) -> None:
     tracker = make_tracker()
     tracker.add_prompt("a", mask=np.ones((8, 9), bool))
     tracker.step(np.zeros((8, 9, 3), np.uint8))

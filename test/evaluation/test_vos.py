@@ -155,7 +155,7 @@ def test_rejected_prompt_is_reported_and_scores_as_absent(
     assert [scored.score and scored.score.region for scored in result.objects] == [0.0, 1.0]
 
 
-def test_sequence_without_any_mask_is_refused(coloured_sequence: Path, tmp_path: Path) -> None:
+def test_sequence_without_any_mask_is_rejected(coloured_sequence: Path, tmp_path: Path) -> None:
     for path in (coloured_sequence / "blocks" / "masks").iterdir():
         path.unlink()
     (sequence,) = open_sequences(coloured_sequence)

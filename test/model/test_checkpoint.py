@@ -93,15 +93,15 @@ def with_another_shape(state: dict) -> dict:
         (lambda state: torch.zeros(3), "state dict of tensors, found other content"),
     ],
 )
-def test_file_that_does_not_fit_is_refused(tmp_path: Path, change: Callable[[dict], Any], message: str) -> None:
+def test_file_that_does_not_fit_is_rejected(tmp_path: Path, change: Callable[[dict], Any], message: str) -> None:
     model = small_model(2)
     path = save(change(small_model(1).state_dict()), tmp_path / "other.pt")
-    assert_refused(model, path, message)
+    assert_rejected(model, path, message)
 
 
 def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
     state = with_another_shape(with_another_key(without_a_key(small_model(1).state_dict())))
-    assert_refused(small_model(2), save(state, tmp_path / "other.pt"), "1 missing.*1 unexpected.*1.weight has shape")
+    assert_rejected(small_model(2), save(state, tmp_path / "other.pt"), "1 missing.*1 unexpected.*1.weight has shape")
 
 
 @pytest.mark.parametrize(
@@ -117,18 +117,18 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
         (pickle.dumps([1], 2)[:-1], "not a readable checkpoint"),
     ],
 )
-def test_other_files_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
+def test_other_files_are_rejected(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "other.pt"
     path.write_bytes(content)
-    assert_refused(small_model(2), path, message)
+    assert_rejected(small_model(2), path, message)
 
 
-def test_truncated_file_is_refused(tmp_path: Path) -> None:
+def test_truncated_file_is_rejected(tmp_path: Path) -> None:
     path = save({"model": small_model(1).state_dict()}, tmp_path / "cut.pt")
     whole = path.read_bytes()
     for size in range(1, len(whole) - 1, len(whole) // 12):
         path.write_bytes(whole[:size])
-        assert_refused(small_model(2), path, "not a readable checkpoint")
+        assert_rejected(small_model(2), path, "not a readable checkpoint")
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
@@ -136,14 +136,14 @@ def test_damage_anywhere_in_a_file_is_one_kind_of_error(tmp_path: Path) -> None:
     path = tmp_path / "damaged.pt"
     torch.save(small_model(1).state_dict(), path, _use_new_zipfile_serialization=False)
     whole = path.read_bytes()
-    refused = 0
+    rejected = 0
     for position in range(0, 600, 5):  # names and structure; further on are the values, where all bytes are valid
         path.write_bytes(whole[:position] + bytes([whole[position] ^ 0x55]) + whole[position + 1 :])
         try:
             load_checkpoint(small_model(2), path)
         except CheckpointError:
-            refused += 1
-    assert refused > 90
+            rejected += 1
+    assert rejected > 90
 
 
 class RunsCode:
@@ -166,24 +166,24 @@ def saved_as_torch_did_of_old(content: object, path: Path) -> None:
 
 @pytest.mark.parametrize("write", [torch.save, saved_as_torch_did_of_old, pickled])
 @pytest.mark.parametrize("wrap", [lambda evil: evil, lambda evil: {"model": evil}, lambda evil: {"model": {"0": evil}}])
-def test_pickle_that_runs_code_is_refused_and_not_run(
+def test_pickle_that_runs_code_is_rejected_and_not_run(
     tmp_path: Path, write: Callable[[object, Path], None], wrap: Callable[[object], object]
 ) -> None:
     proof, path = tmp_path / "was_here", tmp_path / "evil.pt"
     write(wrap(RunsCode(proof)), path)
-    assert_refused(small_model(2), path, r"it holds [\w.]+, which is no tensor and could run code; nothing was run")
+    assert_rejected(small_model(2), path, r"it holds [\w.]+, which is no tensor and could run code; nothing was run")
     assert not proof.exists()
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_compiled_models_are_refused(tmp_path: Path) -> None:
+def test_compiled_models_are_rejected(tmp_path: Path) -> None:
     """They hold code by design; before PyTorch 2.6 ``weights_only`` did not keep it from running (CVE-2025-32434)."""
     path = tmp_path / "script.pt"
     torch.jit.save(torch.jit.script(small_model(1)), path)
-    assert_refused(small_model(2), path, "not a readable checkpoint|found other content")
+    assert_rejected(small_model(2), path, "not a readable checkpoint|found other content")
 
 
-def test_the_tar_files_of_old_are_refused_and_nothing_in_them_is_run(tmp_path: Path) -> None:
+def test_the_tar_files_of_old_are_rejected_and_nothing_in_them_is_run(tmp_path: Path) -> None:
     proof, path = tmp_path / "was_here", tmp_path / "old.pt"
     evil = pickle.dumps(RunsCode(proof))
     with tarfile.open(path, "w") as archive:
@@ -191,13 +191,13 @@ def test_the_tar_files_of_old_are_refused_and_nothing_in_them_is_run(tmp_path: P
             entry = tarfile.TarInfo(name)
             entry.size = len(evil)
             archive.addfile(entry, io.BytesIO(evil))
-    assert_refused(small_model(2), path, "not a readable checkpoint")
+    assert_rejected(small_model(2), path, "not a readable checkpoint")
     assert not proof.exists()
 
 
-def test_code_beside_the_weights_is_refused_without_advice_to_run_it(tmp_path: Path) -> None:
+def test_code_beside_the_weights_is_rejected_without_advice_to_run_it(tmp_path: Path) -> None:
     path = save({"model": small_model(1).state_dict(), "args": argparse.Namespace(lr=1)}, tmp_path / "run.pt")
-    assert_refused(small_model(2), path, r"it holds argparse\.Namespace.*save its state dict alone")
+    assert_rejected(small_model(2), path, r"it holds argparse\.Namespace.*save its state dict alone")
     with pytest.raises(CheckpointError) as caught:
         read_state_dict(path)
     assert "weights_only" not in str(caught.value)
@@ -208,8 +208,8 @@ def test_the_proof_would_show_a_pickle_that_ran(tmp_path: Path) -> None:
     assert (tmp_path / "was_here").exists()
 
 
-def test_absent_file_is_refused(tmp_path: Path) -> None:
-    assert_refused(small_model(2), tmp_path / "absent.pt", "no such file")
+def test_absent_file_is_rejected(tmp_path: Path) -> None:
+    assert_rejected(small_model(2), tmp_path / "absent.pt", "no such file")
 
 
 @pytest.mark.parametrize("sha256", [None, "0" * 64])
@@ -229,8 +229,8 @@ def test_what_has_no_end_is_not_opened(tmp_path: Path, sha256: str | None) -> No
             read_state_dict(path, sha256)
 
 
-def test_name_that_no_file_can_have_is_refused() -> None:
-    assert_refused(small_model(2), Path("a" * 5000), "cannot be read")
+def test_name_that_no_file_can_have_is_rejected() -> None:
+    assert_rejected(small_model(2), Path("a" * 5000), "cannot be read")
 
 
 def test_the_name_may_say_another_format(tmp_path: Path) -> None:
@@ -239,16 +239,16 @@ def test_the_name_may_say_another_format(tmp_path: Path) -> None:
     assert_equal_state(target, source.state_dict())
 
 
-def test_folder_without_weights_is_refused(tmp_path: Path) -> None:
+def test_folder_without_weights_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    assert_refused(small_model(2), tmp_path, "a folder without weights; expected one of model.safetensors, ")
+    assert_rejected(small_model(2), tmp_path, "a folder without weights; expected one of model.safetensors, ")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300])
-def test_values_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
+def test_values_that_are_not_finite_are_rejected(tmp_path: Path, value: float) -> None:
     state = {name: tensor.double() for name, tensor in small_model(1).state_dict().items()}
     state["1.weight"][1, 2] = value
-    assert_refused(
+    assert_rejected(
         small_model(2), save(state, tmp_path / "broken.pt"), r"NaN or infinite values in 1\.weight: 1 in all"
     )
 
@@ -256,31 +256,31 @@ def test_values_that_are_not_finite_are_refused(tmp_path: Path, value: float) ->
 @pytest.mark.parametrize(
     "convert", [lambda t: t.long(), lambda t: t > 0, lambda t: t.to(torch.complex64)], ids=["int", "bool", "complex"]
 )
-def test_tensors_that_are_no_floats_are_refused(tmp_path: Path, convert: Callable[[Any], Any]) -> None:
+def test_tensors_that_are_no_floats_are_rejected(tmp_path: Path, convert: Callable[[Any], Any]) -> None:
     state = small_model(1).state_dict()
     state["0.bias"] = convert(state["0.bias"])
-    assert_refused(small_model(2), save(state, tmp_path / "types.pt"), r"0\.bias is of type torch\.\w+, expected")
+    assert_rejected(small_model(2), save(state, tmp_path / "types.pt"), r"0\.bias is of type torch\.\w+, expected")
 
 
 @pytest.mark.parametrize("convert", [torch.Tensor.to_sparse, lambda t: t.to("meta")], ids=["sparse", "meta"])
-def test_tensors_without_plain_values_are_refused(tmp_path: Path, convert: Callable[[Any], Any]) -> None:
+def test_tensors_without_plain_values_are_rejected(tmp_path: Path, convert: Callable[[Any], Any]) -> None:
     state = small_model(1).state_dict()
     state["0.bias"] = convert(state["0.bias"])
-    assert_refused(small_model(2), save(state, tmp_path / "kinds.pt"), "found other content|not a readable checkpoint")
+    assert_rejected(small_model(2), save(state, tmp_path / "kinds.pt"), "found other content|not a readable checkpoint")
 
 
-def test_a_few_values_that_stand_for_many_are_refused(tmp_path: Path) -> None:
+def test_a_few_values_that_stand_for_many_are_rejected(tmp_path: Path) -> None:
     """Both would be compared, value by value."""
     many = torch.zeros(1).expand(10**12)
     names = ("shared_image_embedding.positional_embedding", "prompt_encoder.shared_embedding.positional_embedding")
     state = {"vision_encoder.x": torch.zeros(1)} | dict.fromkeys(names, many)
-    assert_refused(small_model(2), save(state, tmp_path / "endless.pt"), "found other content")
+    assert_rejected(small_model(2), save(state, tmp_path / "endless.pt"), "found other content")
 
 
 @pytest.mark.parametrize("name", ["a\nb\x1b[31m", "a" * 10**5], ids=["control characters", "long"])
 def test_names_are_shown_on_one_line(tmp_path: Path, name: str) -> None:
     model, path = small_model(2), tmp_path / "names.pt"
-    assert_refused(model, save({name: torch.zeros(1)}, path), "1 unexpected")
+    assert_rejected(model, save({name: torch.zeros(1)}, path), "1 unexpected")
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(model, path)
     assert str(caught.value).isprintable() and len(str(caught.value)) < 1000
@@ -291,7 +291,7 @@ def test_long_lists_are_cut(tmp_path: Path) -> None:
     message = (
         r"4 missing \(0.bias, 0.weight, 1.bias, 1.weight\); 500 unexpected \(other.0, .*, \.\.\.\). It does not look"
     )
-    assert_refused(small_model(2), save(state, tmp_path / "other.pt"), message)
+    assert_rejected(small_model(2), save(state, tmp_path / "other.pt"), message)
 
 
 def test_sha256_decides_before_anything_is_read(tmp_path: Path) -> None:
@@ -299,21 +299,21 @@ def test_sha256_decides_before_anything_is_read(tmp_path: Path) -> None:
     path = save(source.state_dict(), tmp_path / "weights.pt")
     right = hashlib.sha256(path.read_bytes()).hexdigest()
     wrong = "0" * 64
-    assert_refused(model, path, f"another sha256: expected {wrong}, found {right}", wrong)
+    assert_rejected(model, path, f"another sha256: expected {wrong}, found {right}", wrong)
     load_checkpoint(model, path, right.upper())
     assert_equal_state(model, source.state_dict())
     path.write_bytes(b"not a checkpoint")
-    assert_refused(model, path, "another sha256", right)
+    assert_rejected(model, path, "another sha256", right)
 
 
 @pytest.mark.parametrize("text", ["", "abc", "g" * 64, "0" * 63])
-def test_sha256_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+def test_sha256_that_is_none_is_rejected(tmp_path: Path, text: str) -> None:
     path = save(small_model(1).state_dict(), tmp_path / "weights.pt")
     with pytest.raises(CheckpointError, match="sha256 must be 64 hexadecimal digits, got"):
         load_checkpoint(small_model(2), path, text)
 
 
-def assert_refused(model: nn.Module, path: Path, message: str, sha256: str | None = None) -> None:
+def assert_rejected(model: nn.Module, path: Path, message: str, sha256: str | None = None) -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with pytest.raises(CheckpointError, match=message) as caught:
         load_checkpoint(model, path, sha256)
@@ -354,7 +354,7 @@ def test_wrong_name_is_told_what_the_file_looks_like(tmp_path: Path) -> None:
         patch.setitem(MODELS, TINY.name, TINY)
         patch.setitem(MODELS, "other", other)
         path = save(SAM2(other).state_dict(), tmp_path / "other.pt")
-        assert_refused(model, path, r"has shape .*; and \d+ more\. It looks like other: give that name, or none$")
+        assert_rejected(model, path, r"has shape .*; and \d+ more\. It looks like other: give that name, or none$")
 
 
 def image_part(model: SAM2) -> dict[str, torch.Tensor]:
@@ -364,7 +364,7 @@ def image_part(model: SAM2) -> dict[str, torch.Tensor]:
 def test_image_part_alone_is_enough_only_where_asked_for(tmp_path: Path) -> None:
     source, model = tiny_model(seed=1), tiny_model(seed=2)
     path = save(image_part(source), tmp_path / "image.pt")
-    assert_refused(model, path, "image part of SAM 2 alone.*enough for an image predictor, not for a tracker")
+    assert_rejected(model, path, "image part of SAM 2 alone.*enough for an image predictor, not for a tracker")
     fill_model(model, read_state_dict(path), path, image_only=True)
     for name, value in model.state_dict().items():
         if name.startswith(MEMORY_PART):
@@ -385,4 +385,4 @@ def test_changed_model_keeps_its_name_in_the_message(tmp_path: Path, monkeypatch
     monkeypatch.setitem(MODELS, TINY.name, TINY)
     state = {**tiny_model(seed=1).state_dict(), "extra.head": torch.zeros(1)}
     path = save(state, tmp_path / "tuned.pt")
-    assert_refused(tiny_model(seed=2), path, r"1 unexpected \(extra\.head\)\. It looks like a changed tiny-test$")
+    assert_rejected(tiny_model(seed=2), path, r"1 unexpected \(extra\.head\)\. It looks like a changed tiny-test$")

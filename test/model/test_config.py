@@ -168,12 +168,12 @@ def test_unknown_name_lists_the_known_ones() -> None:
 
 
 @pytest.mark.parametrize("size", [0, -32, 1000])
-def test_size_that_the_strides_do_not_divide_is_refused(size: int) -> None:
+def test_size_that_the_strides_do_not_divide_is_rejected(size: int) -> None:
     with pytest.raises(ValueError, match=f"multiple of 32 px for nano, got {size}"):
         model_config("nano", size)
 
 
 @pytest.mark.parametrize("size", [0, 128, 320, 640])
-def test_size_whose_map_has_no_16_windows_in_a_row_is_refused(size: int) -> None:
+def test_size_whose_map_has_no_16_windows_in_a_row_is_rejected(size: int) -> None:
     with pytest.raises(ValueError, match=f"multiple of 256 px for edgetam, got {size}"):
         model_config("edgetam", size)

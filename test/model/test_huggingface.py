@@ -220,7 +220,7 @@ def test_one_fourier_matrix_is_enough_and_two_must_agree(ours: SAM2, theirs: tor
         read_state_dict(path)
 
 
-def test_fourier_matrices_that_cannot_be_compared_are_refused(theirs: torch.nn.Module, tmp_path: Path) -> None:
+def test_fourier_matrices_that_cannot_be_compared_are_rejected(theirs: torch.nn.Module, tmp_path: Path) -> None:
     state = dict(theirs.state_dict())
     state[FOURIER_AGAIN] = torch.zeros(state[FOURIER_AGAIN].shape, dtype=torch.uint8).view(torch.bits8)
     torch.save(state, tmp_path / "odd.bin")
@@ -229,7 +229,7 @@ def test_fourier_matrices_that_cannot_be_compared_are_refused(theirs: torch.nn.M
     assert "\n" not in str(caught.value)
 
 
-def test_two_names_of_one_tensor_are_refused(theirs: torch.nn.Module, tmp_path: Path) -> None:
+def test_two_names_of_one_tensor_are_rejected(theirs: torch.nn.Module, tmp_path: Path) -> None:
     state = dict(theirs.state_dict())
     name = next(name for name in state if name.endswith(".o_proj.weight"))
     state[name.replace("o_proj", "out_proj")] = state[name]
@@ -238,7 +238,7 @@ def test_two_names_of_one_tensor_are_refused(theirs: torch.nn.Module, tmp_path: 
         read_state_dict(tmp_path / "merged.bin")
 
 
-def test_a_tensor_in_two_shards_is_refused(tmp_path: Path) -> None:
+def test_a_tensor_in_two_shards_is_rejected(tmp_path: Path) -> None:
     for number in (1, 2):
         torch.save({"a": torch.full((1,), number)}, tmp_path / f"part-{number}.bin")
     index = {"weight_map": {"a": "part-1.bin", "b": "part-2.bin"}}
@@ -261,19 +261,19 @@ def test_a_tensor_in_two_shards_is_refused(tmp_path: Path) -> None:
         (json.dumps({"weight_map": {"a": "model-1.safetensors"}}), "model-1.safetensors: no such file"),
     ],
 )
-def test_index_that_leads_nowhere_is_refused(tmp_path: Path, index: str, message: str) -> None:
+def test_index_that_leads_nowhere_is_rejected(tmp_path: Path, index: str, message: str) -> None:
     (tmp_path / "model.safetensors.index.json").write_text(index)
     with pytest.raises(CheckpointError, match=message):
         read_state_dict(tmp_path)
 
 
-def test_sha256_of_shards_is_refused(tmp_path: Path) -> None:
+def test_sha256_of_shards_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors.index.json").write_text("{}")
     with pytest.raises(CheckpointError, match="one sha256 cannot vouch for them"):
         read_state_dict(tmp_path, "0" * 64)
 
 
-def test_truncated_safetensors_file_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_truncated_safetensors_file_is_rejected(folder: Path, tmp_path: Path) -> None:
     whole = (folder / "model.safetensors").read_bytes()
     path = tmp_path / "cut.safetensors"
     for size in (5, 9, 500, len(whole) // 2, len(whole) - 1):

@@ -112,7 +112,7 @@ def test_broken_download_goes_on_where_it_ended(hub: Hub, weights: bytes, monkey
     assert 0 < start <= len(weights) // 2
 
 
-def test_damaged_file_is_refused_and_fetched_anew(hub: Hub) -> None:
+def test_damaged_file_is_rejected_and_fetched_anew(hub: Hub) -> None:
     hub.damaged = True
     with pytest.raises(CheckpointError, match=r"has another sha256: expected .*; it was removed: try again") as caught:
         load_network(TINY.name)

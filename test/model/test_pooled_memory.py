@@ -66,7 +66,7 @@ def test_a_tracker_runs_with_less_memory_and_gives_other_masks(approximations: A
         (Approximations(recent_memories=7), "recent_memories: expected 1 to 6 for sam2.1_hiera_tiny, got 7"),
     ],
 )
-def test_what_cannot_be_is_refused(approximations: Approximations, message: str) -> None:
+def test_what_cannot_be_is_rejected(approximations: Approximations, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         approximate(MODELS["sam2.1_hiera_tiny"], approximations)
 

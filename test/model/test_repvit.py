@@ -139,7 +139,9 @@ def test_file_with_batch_norms_loads_folded_and_again_as_saved(tmp_path: Path) -
         ("stem.conv1.bn.running_var", torch.full((4,), -1.0), "NaN or infinite values in .*stem.conv1.weight"),
     ],
 )
-def test_trunk_that_cannot_be_folded_is_refused(tmp_path: Path, name: str, change: Tensor | None, message: str) -> None:
+def test_trunk_that_cannot_be_folded_is_rejected(
+    tmp_path: Path, name: str, change: Tensor | None, message: str
+) -> None:
     path = tmp_path / "changed.pt"
     _, state = edgetam_file(path)
     name = f"{TRUNK}body.{name}"

@@ -282,7 +282,7 @@ def test_one_request_after_the_other_a_slice_at_a_time() -> None:
     assert log == ["a1", "a2", "a ends", "b1", "b2", "b ends"]
 
 
-def test_more_than_a_few_at_once_are_refused_until_one_is_answered_or_withdrawn() -> None:
+def test_more_than_a_few_at_once_are_rejected_until_one_is_answered_or_withdrawn() -> None:
     queue, log = SegmentationQueue(), []
     answers = [queue.add(working(log, str(number), 1)) for number in range(MAX_REQUESTS)]
 

@@ -1,4 +1,4 @@
-"""How much may wait and be tracked at once, and that what takes work off the model is never refused."""
+"""How much may wait and be tracked at once, and that what takes work off the model is never rejected."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def at_work(rig: SessionRig) -> None:
     assert rig.tracker.in_step.wait(DEADLINE_S)
 
 
-def test_one_object_more_than_max_objects_is_refused_until_one_is_removed(make_rig: Callable[..., SessionRig]) -> None:
+def test_one_object_more_than_max_objects_is_rejected_until_one_is_removed(make_rig: Callable[..., SessionRig]) -> None:
     rig = make_rig(max_objects=2)
     outcomes = rig.prompt(click("a"), click("b"), click("c"), click())
     assert [outcome.accepted for outcome in outcomes] == [True, True, False, False]
@@ -55,7 +55,7 @@ def test_without_a_limit_there_is_none(make_rig: Callable[..., SessionRig]) -> N
     assert all(outcome.accepted for outcome in rig.prompt(*(click() for _ in range(parse({}).max_objects + 1))))
 
 
-def test_a_session_with_more_than_max_objects_is_refused_and_changes_nothing(
+def test_a_session_with_more_than_max_objects_is_rejected_and_changes_nothing(
     make_rig: Callable[..., SessionRig],
 ) -> None:
     many, few = make_rig(), make_rig(max_objects=1)
@@ -68,16 +68,16 @@ def test_a_session_with_more_than_max_objects_is_refused_and_changes_nothing(
     assert few.tracker.object_ids == ("c",)
 
 
-def test_more_than_so_many_commands_are_refused_but_not_what_frees_the_model(
+def test_more_than_so_many_commands_are_rejected_but_not_what_frees_the_model(
     make_rig: Callable[..., SessionRig],
 ) -> None:
     rig = make_rig()
     rig.prompt(click("known"))
     at_work(rig)
     tickets = [rig.session.prompt([click()]) for _ in range(MAX_COMMANDS)]
-    refused = f"{MAX_COMMANDS} requests wait for the model already: nothing was changed"
+    rejected = f"{MAX_COMMANDS} requests wait for the model already: nothing was changed"
     for late in (rig.session.prompt([click("late")]).outcomes, rig.session.save()):
-        with pytest.raises(TooManyRequestsError, match=refused):
+        with pytest.raises(TooManyRequestsError, match=rejected):
             late.result(DEADLINE_S)
     freeing = [rig.session.remove(["known"]), rig.session.set_enabled(False), rig.session.clear(), rig.session.reset()]
     freeing.append(rig.session.load(an_empty_session(rig), "empty.pt"))
@@ -113,7 +113,7 @@ def test_those_who_wait_for_a_first_mask_are_forgotten_when_they_give_up(make_ri
     assert len(rig.session._waiters._waiting) <= 1
 
 
-def test_more_than_so_many_who_wait_are_refused_before_their_prompts_are_accepted(
+def test_more_than_so_many_who_wait_are_rejected_before_their_prompts_are_accepted(
     make_rig: Callable[..., SessionRig],
 ) -> None:
     rig = make_rig()

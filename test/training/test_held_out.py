@@ -48,6 +48,6 @@ def test_nothing_held_out_is_said(numbered_root: Path, tmp_path: Path) -> None:
         export_held_out(config_for(numbered_root, every=0), tmp_path)
 
 
-def test_names_that_come_twice_are_refused(numbered_root: Path, tmp_path: Path) -> None:
+def test_names_that_come_twice_are_rejected(numbered_root: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="name of its own, got twice"):
         export_held_out(config_for(numbered_root, numbered_root), tmp_path)

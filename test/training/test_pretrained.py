@@ -90,7 +90,7 @@ def test_every_weight_of_the_trunk_is_filled(trunk: EfficientNetLite, tmp_path: 
 
 
 @pytest.mark.parametrize("content", [{"stem": torch.zeros(1)}, [1.0], None], ids=["names", "list", "damaged"])
-def test_another_file_is_refused(trunk: EfficientNetLite, tmp_path: Path, content: object) -> None:
+def test_another_file_is_rejected(trunk: EfficientNetLite, tmp_path: Path, content: object) -> None:
     path = tmp_path / "other.pth"
     path.write_bytes(b"damaged")
     if content is not None:

@@ -100,9 +100,7 @@ def test_what_has_changed_since_is_said(config: TrainConfig, tmp_path: Path, cap
 
 
 @pytest.mark.parametrize("content", [b"damaged", None], ids=["damaged", "another model's"])
-def test_a_run_that_cannot_be_gone_on_from_is_refused(
-    config: TrainConfig, tmp_path: Path, content: bytes | None
-) -> None:
+def test_a_run_that_cannot_be_resumed_is_rejected(config: TrainConfig, tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "last.pt"
     if content is None:
         torch.save({"model": torch.nn.Linear(2, 2).state_dict()}, path)
@@ -276,7 +274,7 @@ def test_autocast_is_on_where_told(
         ("model: nano\nstages: [{STAGE}]\nphoto_roots: [nowhere]\n", 1, "nowhere/images/*.jpg"),
     ],
 )
-def test_command_refuses_a_config_in_one_line_with_status_2_and_what_it_names_with_1(
+def test_command_rejects_a_config_in_one_line_with_status_2_and_what_it_names_with_1(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None, status: int, message: str
 ) -> None:
     path = tmp_path / "run.yaml"
@@ -305,7 +303,7 @@ def test_a_stage_of_several_sizes_trains_at_each(config: TrainConfig, tmp_path: 
     assert len(log_of(tmp_path)) == 6
 
 
-def test_imagenet_weights_are_refused_for_another_trunk(config: TrainConfig) -> None:
+def test_imagenet_weights_are_rejected_for_another_trunk(config: TrainConfig) -> None:
     with pytest.raises(ValueError, match="imagenet_trunk is for EfficientNet trunks; tiny-test has Hiera"):
         build_for_training(replace(config, imagenet_trunk="lite0.pth"), 64)
 
@@ -337,7 +335,7 @@ def test_run_starts_from_the_embedded_weights(photo_root: Path) -> None:
     assert all(torch.equal(ours[name], value) for name, value in theirs.items())
 
 
-def test_checkpoint_of_another_model_is_refused(config: TrainConfig, tmp_path: Path) -> None:
+def test_checkpoint_of_another_model_is_rejected(config: TrainConfig, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="does not fit"):
         train(replace(config, init="embedded"), tmp_path)
 
@@ -376,7 +374,7 @@ def test_images_alone_can_be_a_stage(config: TrainConfig, tmp_path: Path) -> Non
         ({"device": "cuda:7"}, "device: got 'cuda:7', but torch finds no CUDA device here"),
     ],
 )
-def test_settings_that_cannot_work_are_refused(
+def test_settings_that_cannot_work_are_rejected(
     config: TrainConfig, tmp_path: Path, change: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

@@ -76,7 +76,7 @@ def test_gray_that_was_saved_as_colour_is_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_index_png(path), values)
 
 
-def test_colour_image_is_refused(tmp_path: Path) -> None:
+def test_colour_image_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "photo.png"
     cv2.imwrite(str(path), np.array([[[1, 2, 3]]], np.uint8))
     with pytest.raises(ValueError, match=r"photo\.png.*colour image"):
@@ -84,7 +84,7 @@ def test_colour_image_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff not a png", b"\x89PNG\r\n\x1a\n" + bytes(40)])
-def test_file_that_is_no_png_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+def test_file_that_is_no_png_is_rejected_by_name(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "mask.png"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"mask\.png"):
@@ -92,7 +92,7 @@ def test_file_that_is_no_png_is_refused_by_name(tmp_path: Path, content: bytes) 
 
 
 @pytest.mark.parametrize("palette", [None, bytes(range(60))], ids=["gray", "palette"])
-def test_file_whose_end_is_missing_is_refused(tmp_path: Path, palette: bytes | None) -> None:
+def test_file_whose_end_is_missing_is_rejected(tmp_path: Path, palette: bytes | None) -> None:
     content = png(np.arange(400).reshape(20, 20) % 20, palette)
     path = tmp_path / "torn.png"
     for length in (40, len(content) // 2, len(content) - 12, len(content) - 1):
@@ -109,7 +109,7 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "values", [np.array([[-1]]), np.array([[65536]]), np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2))]
 )
-def test_values_that_do_not_fit_are_refused(tmp_path: Path, values: np.ndarray) -> None:
+def test_values_that_do_not_fit_are_rejected(tmp_path: Path, values: np.ndarray) -> None:
     with pytest.raises(ValueError, match="object numbers"):
         write_index_png(tmp_path / "mask.png", values)
     assert not (tmp_path / "mask.png").exists()
@@ -168,18 +168,18 @@ def test_plain_list_of_runs_is_decoded_too() -> None:
     np.testing.assert_array_equal(decode_rle({"size": [2, 2], "counts": [1, 2, 1]}), typed(".#  #."))  # type: ignore[typeddict-item]
 
 
-def test_runs_that_do_not_fill_the_mask_are_refused_with_both_numbers() -> None:
+def test_runs_that_do_not_fill_the_mask_are_rejected_with_both_numbers() -> None:
     with pytest.raises(ValueError, match=r"add up to 4.*3 x 3 has 9"):
         decode_rle({"size": [3, 3], "counts": "22"})
 
 
 @pytest.mark.parametrize(("text", "why"), [("2X", "middle of a number"), ("2 2", "does not occur")])
-def test_damaged_text_is_refused(text: str, why: str) -> None:
+def test_damaged_text_is_rejected(text: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         decompress_counts(text)
 
 
-def test_mask_that_is_not_bool_is_refused() -> None:
+def test_mask_that_is_not_bool_is_rejected() -> None:
     with pytest.raises(ValueError, match="uint8"):
         encode_rle(np.zeros((2, 2), np.uint8))  # type: ignore[arg-type]
 

@@ -81,13 +81,13 @@ def test_models_are_found_in_folders_and_in_archives_inside_them(folder: Path) -
 
 
 @pytest.mark.parametrize("text", ["", "v 0 0 0\nf 1 2 3\n", "v 0 0 zero\n", "v 0 0 0\nv 1 nan 0\nv 1 1 0\nf 1 2 3\n"])
-def test_damaged_models_are_refused_in_a_line(tmp_path: Path, text: str) -> None:
+def test_damaged_models_are_rejected_in_a_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "bad.obj").write_text(text)
     with pytest.raises(ValueError, match=r"bad\.obj: expected a Wavefront OBJ model"):
         read_model(ModelFile(tmp_path, "bad.obj"))
 
 
-def test_what_is_no_archive_is_refused_in_a_line(tmp_path: Path) -> None:
+def test_what_is_no_archive_is_rejected_in_a_line(tmp_path: Path) -> None:
     (tmp_path / "x.sh3f").write_text("no zip")
     with pytest.raises(ValueError, match="expected a folder or an archive"):
         find_models(tmp_path / "x.sh3f", 1000)

@@ -56,7 +56,7 @@ def test_writer_that_got_no_frame_leaves_no_file(tmp_path: Path) -> None:
     assert not (tmp_path / "clip.mp4").exists()
 
 
-def test_writer_refuses_gray(tmp_path: Path) -> None:
+def test_writer_rejects_gray(tmp_path: Path) -> None:
     with VideoWriter(tmp_path / "clip.mp4") as writer, pytest.raises(ValueError, match=r"\(H, W, 3\)"):
         writer.write(np.zeros((8, 8), np.uint8))
 
