@@ -184,7 +184,7 @@ class Editor:
         return self._walk_back(recording_id, "redo")
 
     def propagate(self, recording_id: str, request: PropagationRequest) -> JobStatus:
-        """Start to propagate; the job's progress comes with the events. Rejected in phase 1, which has no memory."""
+        """Start to propagate; the events have its progress. ProjectError in phase 1, which has no memory."""
         recording = self.project.recording(recording_id)
         if request.phase not in PHASES[1:]:
             raise ProjectError(

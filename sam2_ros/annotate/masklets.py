@@ -24,7 +24,7 @@ PALETTE_RGB = (
 
 
 class ProjectError(ValueError):
-    """A change or a file that a project rejects; the message says what was expected and what came. Nothing has changed."""
+    """A change or file that a project rejects; the message says what was expected and what came. Nothing changed."""
 
 
 class MaskSource(str, enum.Enum):
