@@ -18,6 +18,7 @@ from typing import TextIO
 
 POLL_S = 0.1
 TAIL_LINES = 25
+KILLED_TIMEOUT_S = 5.0  # for the end of a process that was killed
 _PR_SET_PDEATHSIG = 1
 
 
@@ -80,7 +81,8 @@ class _Running:
                 self.process.wait(grace_s)
             except subprocess.TimeoutExpired:
                 self.process.kill()
-        self.process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # one that waits for a device cannot even be killed
+            self.process.wait(KILLED_TIMEOUT_S)
         if self._reader is not None:
             self._reader.join(1.0)
 

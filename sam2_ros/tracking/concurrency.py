@@ -43,10 +43,6 @@ class TaskThread:
         self._tasks.put((task, answer))
         return answer
 
-    def run(self, task: Callable[[], T]) -> T:
-        """Queue a task, wait for it, and return its result or raise its exception. Must not be called within a task."""
-        return self.submit(task).result()
-
     def close(self) -> None:
         """End the thread after the tasks queued so far. No task may be queued afterwards."""
         self._tasks.put(None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import signal
@@ -117,6 +118,20 @@ def test_a_process_that_ignores_sigterm_is_killed() -> None:
             assert group._members["deaf"].process.poll() is None
         process = group._members["deaf"].process
     assert process.returncode == -signal.SIGKILL
+
+
+def test_a_process_that_cannot_be_killed_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that waits for a device that hangs."""
+    waited_s: list[float | None] = []
+
+    def wait(process: subprocess.Popen[str], timeout: float | None = None) -> int:
+        waited_s.append(timeout)
+        raise subprocess.TimeoutExpired(process.args, timeout or 0.0)
+
+    with running([program("hangs", WAIT_FOREVER)], os.environ, out=io.StringIO(), grace_s=0.01) as group:
+        process = group._members["hangs"].process
+        monkeypatch.setattr(process, "wait", functools.partial(wait, process))
+    assert len(waited_s) == 2 and None not in waited_s
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children that it was killed: run it there")

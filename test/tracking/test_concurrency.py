@@ -57,15 +57,15 @@ def test_who_came_first_goes_first_and_all_on_one_thread() -> None:
 
 
 def test_a_model_that_hangs_does_not_keep_the_process_from_ending() -> None:
-    assert TaskThread().run(lambda: threading.current_thread().daemon)
+    assert TaskThread().submit(lambda: threading.current_thread().daemon).result(DEADLINE_S)
 
 
 def test_answers_and_errors_come_back() -> None:
     model_thread = TaskThread()
-    assert model_thread.run(lambda: 7) == 7
+    assert model_thread.submit(lambda: 7).result(DEADLINE_S) == 7
     with pytest.raises(ZeroDivisionError):
-        model_thread.run(lambda: 1 / 0)
-    assert model_thread.run(lambda: 8) == 8
+        model_thread.submit(lambda: 1 / 0).result(DEADLINE_S)
+    assert model_thread.submit(lambda: 8).result(DEADLINE_S) == 8
 
 
 def test_a_task_cancelled_in_time_does_not_run_and_a_running_one_cannot_be_cancelled() -> None:

@@ -16,7 +16,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import cv2
 import numpy as np
@@ -93,9 +93,7 @@ def _palette_as_gray(content: bytes) -> bytes:
     return b"".join(pieces)
 
 
-def _single_channel(
-    values: NDArray[np.uint8] | NDArray[np.uint16], path: Path
-) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def _single_channel(values: NDArray[Any], path: Path) -> NDArray[Any]:
     """The values of a gray image that was saved as colour, with or without alpha."""
     first = values[..., 0]
     if not all((values[..., channel] == first).all() for channel in range(1, min(3, values.shape[2]))):
