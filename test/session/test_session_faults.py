@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,20 +18,6 @@ from sam2_ros.session.events import EventType
 from sam2_ros.session.parameter_spec import ParameterError
 from sam2_ros.session.parameters import parse
 from sam2_ros.session.stats import TOO_OLD_S, StatsCollector
-
-
-@pytest.fixture
-def make_rig(fake_tracker: Any) -> Iterator[Callable[..., SessionRig]]:
-    rigs: list[SessionRig] = []
-
-    def make(**values: object) -> SessionRig:
-        rigs.append(SessionRig(fake_tracker, **values))
-        return rigs[-1]
-
-    yield make
-    fake_tracker.gate.set()
-    for rig in rigs:
-        rig.close()
 
 
 @pytest.mark.parametrize(

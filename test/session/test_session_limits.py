@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,20 +16,6 @@ from sam2_ros.session.work_queue import MAX_COMMANDS, TooManyRequestsError, Work
 from sam2_ros.tracking.types import PromptAction, PromptError
 
 SECOND = 1_000_000_000
-
-
-@pytest.fixture
-def make_rig(fake_tracker: Any) -> Iterator[Callable[..., SessionRig]]:
-    rigs: list[SessionRig] = []
-
-    def make(**values: object) -> SessionRig:
-        rigs.append(SessionRig(fake_tracker, **values))
-        return rigs[-1]
-
-    yield make
-    fake_tracker.gate.set()
-    for rig in rigs:
-        rig.close()
 
 
 def at_work(rig: SessionRig) -> None:
