@@ -13,7 +13,7 @@ import pytest
 from small_project import SIZE_HW, add_block, block, make_project, painted
 from tiny_model import tiny_model
 
-from sam2_ros.annotate import auto_labels
+from sam2_ros.annotate import auto_labels, label_jobs
 from sam2_ros.annotate.auto_labels import key_frames, label_recording, merge_masklets
 from sam2_ros.annotate.detections import FrameDetection, read_detections
 from sam2_ros.annotate.label_jobs import (
@@ -218,3 +218,23 @@ def test_the_command_labels_and_goes_on_where_it_was_stopped(
     assert main(command) == 2
     assert "no recording 'other'" in capsys.readouterr().err
     assert main([*command[:3], "--jobs", "0"]) == 2
+
+
+def test_what_was_finished_when_it_was_stopped_is_stored_and_not_done_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_project(tmp_path / "p", 2, ("a", "b")).close()
+    asked: list[list[str]] = []
+
+    def stopped(jobs: list[LabelJob], *_: object) -> Iterator[LabelOutcome]:
+        asked.append([job.folder.name for job in jobs])
+        yield LabelOutcome(jobs[0], tuple(label_work.work(jobs[0], lambda *_: None)))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(label_jobs, "run_here", stopped)
+    for _ in range(2):
+        assert main(["dataset", "label", str(tmp_path / "p"), "--everything"]) == 130
+        assert "the same command goes on" in capsys.readouterr().err
+    assert asked == [["a", "b"], ["b"]]
+    with Project.open(tmp_path / "p") as project:
+        assert [len(recording.masklets.all()) for recording in project.recordings] == [1, 1]

@@ -50,7 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Label; 0, 1 where some recordings failed, or 2 for unusable arguments."""
+    """Label; 0, 1 where some recordings failed, 2 for unusable arguments, or 130 when it was stopped by Ctrl-C."""
     from sam2_ros.annotate.project import Project
 
     started_s = time.perf_counter()
@@ -63,6 +63,11 @@ def run(args: argparse.Namespace) -> int:
     except (ValueError, OSError) as error:
         print(f"{COMMAND}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(
+            f"{COMMAND}: stopped; what was finished is stored, and the same command goes on from there", file=sys.stderr
+        )
+        return 130
     seconds = round(time.perf_counter() - started_s, 1)
     report_summary({"recordings": rows, "failed": failed, "done_before": skipped, "seconds": seconds}, args.json)
     return 1 if failed else 0
