@@ -173,7 +173,7 @@ def test_the_newest_image_counts_when_the_turn_comes_and_no_camera_is_passed_ove
         busy.set()
         assert go_on.wait(DEADLINE_S)
 
-    third_camera = threading.Thread(target=model_thread.run, args=(use,))
+    third_camera = threading.Thread(target=lambda: model_thread.submit(use).result(DEADLINE_S))
     third_camera.start()
     assert busy.wait(DEADLINE_S)
     show(sessions[0], "left 1")

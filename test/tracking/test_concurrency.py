@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -42,8 +43,11 @@ def test_who_came_first_goes_first_and_all_on_one_thread() -> None:
         idents.add(threading.get_ident())
         order.append(name)
 
-    threads = [threading.Thread(target=model_thread.run, args=(first,))]
-    threads += [threading.Thread(target=model_thread.run, args=(lambda name=name: work(name),)) for name in "abcde"]
+    def run(task: Callable[[], None]) -> None:
+        model_thread.submit(task).result(DEADLINE_S)
+
+    threads = [threading.Thread(target=run, args=(first,))]
+    threads += [threading.Thread(target=run, args=(lambda name=name: work(name),)) for name in "abcde"]
     threads[0].start()
     assert begun.wait(DEADLINE_S)
     for place, thread in enumerate(threads[1:], start=1):
