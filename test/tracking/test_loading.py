@@ -112,13 +112,19 @@ def test_every_argument_reaches_the_network_and_the_tracker(monkeypatch: pytest.
         "catchup_budget_ms": 4.0,
         "recover_after_frames": 5,
         "zoom": True,
+        "memory_selection": "confident",
+        "crowd_suppression": True,
+        "scene_changes": True,
+        "lost_after_s": 6.0,
+        "recover_after_s": 7.0,
+        "stamp_slop_s": 8.0,
     }
     assert for_network.keys() | for_tracker.keys() == signature(load_tracker).parameters.keys()
     network, tracker = Mock(), Mock()
     monkeypatch.setattr(loading, "load_network", network)
     monkeypatch.setattr(loading, "Tracker", tracker)
     load_tracker(**for_network, **for_tracker)
-    assert arguments_of(network) == for_network
+    assert arguments_of(network) == {**for_network, "image_only": False}
     tracker.assert_called_once_with(network.return_value, **for_tracker)
 
 
