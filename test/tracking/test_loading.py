@@ -100,7 +100,7 @@ NETWORK_ARGUMENTS: dict[str, Any] = {
 
 
 def arguments_of(call: Mock) -> dict[str, Any]:
-    return {**dict(zip(("model", "checkpoint", "device"), call.call_args.args, strict=True)), **call.call_args.kwargs}
+    return dict(signature(load_network).bind(*call.call_args.args, **call.call_args.kwargs).arguments)
 
 
 def test_every_argument_reaches_the_network_and_the_tracker(monkeypatch: pytest.MonkeyPatch) -> None:
