@@ -194,8 +194,15 @@ def test_a_killed_worker_of_ray_does_not_stop_the_others(tmp_path: Path, monkeyp
         ray.shutdown()
 
 
-def test_no_cluster_is_said_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("ray", reason="needs Ray, an extra of 80 MB: pip install -e '.[ray]'")
+def test_no_cluster_is_said_in_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = pytest.importorskip("ray", reason="needs Ray, an extra of 80 MB: pip install -e '.[ray]'")
+
+    def no_cluster(**_: object) -> None:  # the real one would find a cluster that another test has started
+        raise ConnectionError("Could not find any running Ray instance.")
+
+    monkeypatch.setattr(ray, "init", no_cluster)
     make_project(tmp_path / "p", 2).close()
     assert main(["dataset", "label", str(tmp_path / "p"), "--ray", "auto"]) == 2
     said = capsys.readouterr().err
