@@ -43,7 +43,7 @@ class Change:
 class MaskletStore:
     """One JSON file a masklet in a folder. Thread-safe; a call that raises has changed nothing.
 
-    Masklets are immutable: ``get`` returns the one of now, which later calls replace.
+    Masklets are immutable: ``get`` returns the current one, which later calls replace.
     """
 
     def __init__(self, folder: Path, size_hw: tuple[int, int], frame_count: int, writable: Callable[[], None]) -> None:
@@ -104,7 +104,7 @@ class MaskletStore:
             return self.take_up(masklet)
 
     def take_up(self, masklet: Masklet) -> Masklet:
-        """Add a masklet as it is, but for its id, which is new. Raises as ``set_frames``."""
+        """Add a copy of a masklet under a new id. Raises as ``set_frames``."""
         with self._mutex:
             self._check_frames(masklet.frames)
             return self._apply(None, replace(masklet, masklet_id=f"m{self._next_number():04d}"))
@@ -146,7 +146,7 @@ class MaskletStore:
             return self._apply(masklet, masklet.with_frames(frames), group)
 
     def clear_frames(self, masklet_id: str, indices: Iterable[int]) -> Masklet:
-        """Forget what is known of some frames; those that are not annotated are skipped. Raises as ``set_frames``."""
+        """Remove the annotations of some frames; frames without one are skipped. Raises as ``set_frames``."""
         with self._mutex:
             masklet = self.get(masklet_id)
             cleared = {index for index in indices if index in masklet.frames}
@@ -183,11 +183,11 @@ class MaskletStore:
             self._apply(masklet, None)
 
     def undo(self) -> Change | None:
-        """Take back the latest change since the project was opened; the change that did it, None if there is none."""
+        """Undo the latest change since the project was opened; the change made for that, or None without any."""
         return self._step(self._undo, self._redo)
 
     def redo(self) -> Change | None:
-        """Make the change again that ``undo`` took back; None if there is none."""
+        """Repeat the change that ``undo`` undid; None if there is none."""
         return self._step(self._redo, self._undo)
 
     @property

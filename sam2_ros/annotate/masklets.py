@@ -28,7 +28,7 @@ class ProjectError(ValueError):
 
 
 class MaskSource(str, enum.Enum):
-    """How the mask of a frame came about."""
+    """How the mask of a frame was made."""
 
     CLICK = "click"  # clicks or a box
     BRUSH = "brush"  # painted, or erased, by hand
@@ -52,7 +52,7 @@ class Verdict(str, enum.Enum):
 
 
 class Origin(str, enum.Enum):
-    """Who began a masklet."""
+    """How a masklet was started."""
 
     MANUAL = "manual"
     AUTOMATIC = "automatic"
@@ -121,7 +121,7 @@ class MaskletFrame:
 
     @property
     def doubtfulness(self) -> float:
-        """0..1: how much this frame wants a look; 0 for locked frames and what a person made.
+        """0..1: how much a person should check this frame; 0 for locked frames and those that a person made.
 
         A frame in which the object is not visible, or hardly, is as doubtful as the score is near 1/2; one in which it
         is visible as its predicted IoU is low.
@@ -146,7 +146,7 @@ class Masklet:
     color_rgb: tuple[int, int, int] = PALETTE_RGB[0]
     origin: Origin = Origin.MANUAL
     phase: int | None = None  # 1, 2 or 3: the annotation mode in which it was begun
-    locked: bool = False  # nothing about it may change but this
+    locked: bool = False  # nothing but this may change
     hidden: bool = False
     verdict: Verdict = Verdict.UNVERIFIED
     note: str = ""  # of the verifier
@@ -200,7 +200,7 @@ def masklet_to_json(masklet: Masklet) -> dict[str, Any]:
 
 
 def frame_to_json(frame: MaskletFrame) -> dict[str, Any]:
-    """Plain values for ``json``; what is as usual is left out."""
+    """Plain values for ``json``; default values are left out."""
     values: dict[str, Any] = {
         "rle": frame.rle,
         "source": frame.source.value,

@@ -17,7 +17,7 @@ from sam2_ros.tracking.types import ObjectState
 
 @dataclass
 class _Seen:
-    """What is known of one object of the node."""
+    """The results for one object of the node."""
 
     name: str
     class_name: str = ""
@@ -87,7 +87,7 @@ def _take_object(seen: dict[int, _Seen], frame: int, item: Any, mask: NDArray[np
 
 
 def _object_mask(item: Any, labels: NDArray[Any] | None, size_hw: tuple[int, int]) -> NDArray[np.bool_] | None:
-    """(H, W); None where the object is visible and nothing says where: no mask, and no label image of this stamp."""
+    """(H, W); None for a visible object without a mask and without a label image of this stamp."""
     height, width = int(item.mask.height), int(item.mask.width)
     if height and width:
         mask = np.zeros(size_hw, np.bool_)

@@ -67,7 +67,7 @@ def _properties(masklet: Masklet) -> dict[str, Any]:
 
 
 def frame_values(frame: MaskletFrame) -> dict[str, Any]:
-    """A frame without its mask; what is as usual is left out."""
+    """A frame without its mask; default values are left out."""
     values: dict[str, Any] = {"state": frame.state.name, "quality": round(frame.quality, 2), "by": frame.source.value}
     if frame.doubtfulness >= DOUBTFUL:
         values["doubtful"] = True

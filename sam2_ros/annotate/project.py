@@ -73,7 +73,7 @@ class Project:
 
         Args:
             path: its folder.
-            command: what others are told who want to write to it as well.
+            command: shown to others who want to write to the project as well.
             read_only: do not take the lock; every change is rejected.
 
         Raises:
@@ -128,7 +128,7 @@ class Project:
         return RecordingWriter(self._recordings_folder, recording_id_for(name, [*self._recordings]))
 
     def add_recording(self, folder: Path) -> Recording:
-        """Take up a recording that a ``RecordingWriter`` finished."""
+        """Add a recording that a ``RecordingWriter`` finished."""
         recording = Recording(folder, self._check_writable)
         self._recordings[recording.recording_id] = recording
         return recording

@@ -1,4 +1,4 @@
-"""The report as a picture: bars by phase, drawn with OpenCV, which is there anyway."""
+"""The report as a picture: bars by phase, drawn with OpenCV, which the package needs anyway."""
 
 from __future__ import annotations
 

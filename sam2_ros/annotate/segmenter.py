@@ -1,6 +1,6 @@
 """Masks of a recording for an annotator: a frame from its prompts, with or without memory, and propagation both ways.
 
-What the network remembers of an object is made of the masks that are stored, of nothing else: those of *anchors*, the
+The memories of an object are made from the stored masks alone: those of *anchors*, the
 frames whose mask a person made or locked, as conditioning frames, and those of the frames just before as tracked ones.
 So a result depends on what the person sees, not on how they got there, and stays the same after a restart.
 
@@ -81,7 +81,7 @@ class _KnownMasks:
 
 
 class _Latest(Generic[T]):
-    """The values that were used last, at most ``limit``."""
+    """The most recently used values, at most ``limit``."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -174,8 +174,8 @@ class Segmenter:
     ) -> Iterator[Propagation]:
         """Track objects from one frame to another, in either direction, each to the frame before its next locked one.
 
-        Stop the iteration to cancel. Nothing is stored. Objects are independent: which others go along changes nothing
-        but the last digits of a sum.
+        Stop the iteration to cancel. Nothing is stored. Objects are independent: the other masklets affect
+        results by rounding only.
 
         Args:
             masklets: each needs a visible mask in the frame ``start``, its first conditioning frame. Frames that a
@@ -246,7 +246,9 @@ class Segmenter:
         given = [AcceptedPrompt(number, PromptAction.REFINE, prompt) for number, prompt in enumerate(prompts, 1)]
         prediction, _ = apply_prompts(self._network, timed, track, given, self._policy, tracked)
         is_shown = bool(prediction.object_score_logits_b1 > 0)
-        if not is_shown and any(prompt.shows_object for prompt in prompts):  # the person who clicked on it sees it
+        if not is_shown and any(
+            prompt.shows_object for prompt in prompts
+        ):  # the person who clicked on the object sees it
             best = int(prediction.candidate_ious_bm[0].argmax())
             quality = float(prediction.candidate_ious_bm[0, best])
             return _shown(prediction.candidates_bmhw[0, best : best + 1].float(), frame, 1.0, quality)

@@ -1,7 +1,7 @@
 """Where the frames of a project come from: recordings of ROS, videos, folders of images, and data sets with masks.
 
-``find_sources`` says what a path is. A source gives its frames one after the other, and then the masklets that it has
-for those of them that were kept.
+``find_sources`` finds out what a path is. A source gives its frames one after the other, and then its masklets in the
+frames that were kept.
 """
 
 from __future__ import annotations
@@ -249,7 +249,7 @@ def _one_based(masks: Mapping[int, NDArray[np.bool_]]) -> dict[int, NDArray[np.b
 
 
 def find_sources(path: Path, fps: float, topic: str = "") -> list[Source]:
-    """What there is at a path: one source, or one for each sequence of a data set.
+    """The sources at a path: one, or one for each sequence of a data set.
 
     Args:
         path: a rosbag2 recording, a video, a folder of images, or a folder in a layout of SA-V, DAVIS, COCO or YOLO.

@@ -1,4 +1,4 @@
-"""One thread for the network: what a person waits for goes before the next step of what runs in the background."""
+"""One thread for the network: tasks that a person waits for run before the next step of background jobs."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class ModelWorker:
 
     def prepare(self, task: Callable[[], Any]) -> None:
         """Run a task when nobody waits for another, unless a later ``prepare`` takes its place. Its errors are dropped:
-        who needs the result will meet them."""
+        they occur again where the result is needed."""
         with self._changed:
             self._prepare = task
             self._changed.notify()
@@ -167,5 +167,5 @@ def _answer(task: Callable[[], Any], answer: Future[Any]) -> None:
         return
     try:
         answer.set_result(task())
-    except BaseException as error:  # belongs to the one who waits
+    except BaseException as error:  # raised where the answer is awaited
         answer.set_exception(error)

@@ -35,9 +35,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     # The second name is that of `track`, which the reader of recordings speaks of.
     parser.add_argument(
-        "--topic", "--image-topic", default="", help="images of a recording to take (default: the only ones)"
+        "--topic", "--image-topic", default="", help="image topic of a recording (default: its only one)"
     )
-    add_json_option(parser, "write the last line's JSON there too")
+    add_json_option(parser, "write the last line's JSON to FILE, too")
 
 
 def run(args: argparse.Namespace) -> int:

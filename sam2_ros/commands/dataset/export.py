@@ -27,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="share of the frames for training, the rest for validation; by recordings, or in time with only one",
     )
-    add_json_option(parser, "write the last line's JSON there too")
+    add_json_option(parser, "write the last line's JSON to FILE, too")
 
 
 def run(args: argparse.Namespace) -> int:

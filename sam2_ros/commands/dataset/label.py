@@ -46,7 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help='run on a cluster of Ray that sees the projects at the same paths: "auto", host:6379, or "local"',
     )
     add_network_options(parser)
-    add_json_option(parser, "write the last line's JSON there too")
+    add_json_option(parser, "write the last line's JSON to FILE, too")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -18,7 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("project", type=Path, help="folder of the project; it may be open elsewhere")
     parser.add_argument("--picture", type=Path, metavar="PNG", help="draw the report there")
-    add_json_option(parser, "write the last line's JSON there too")
+    add_json_option(parser, "write the last line's JSON to FILE, too")
 
 
 def run(args: argparse.Namespace) -> int:
