@@ -1,7 +1,7 @@
 """Automatic masklets of many recordings: a process each on this machine, or tasks of Ray on many.
 
 A job is a recording. Jobs do not write: their masklets come back here, to the process that holds the projects' locks.
-A job that fails, or whose process is killed, is tried once more, and then reported; the others go on.
+A job that fails, or whose process is killed, is tried once more, and then reported; the others continue.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ def _process(connection: Connection, work: Work, job: LabelJob) -> None:
 
     try:
         connection.send(("done", work(job, report)))
-    except Exception as error:  # whatever it is, the other recordings go on
+    except Exception as error:  # of any kind: the other recordings continue
         connection.send(("failed", f"{type(error).__name__}: {error}"))
 
 

@@ -77,7 +77,7 @@ T = TypeVar("T")
 
 
 class DemoError(RuntimeError):
-    """The demo cannot go on; the message says what was expected and what came."""
+    """The demo cannot continue; the message says what was expected and what came."""
 
 
 def say(text: str) -> None:
@@ -268,7 +268,7 @@ class DemoRun:
         return future.result()
 
     def _answer_of(self, future: Future[T], trouble: str) -> T:
-        """The tracking node's answer, while the subscriptions go on."""
+        """The tracking node's answer, while the subscriptions continue."""
         self._spin_until(future.done, READY_TIMEOUT_S + 10, "an answer of the tracking node")
         try:
             return future.result()

@@ -77,7 +77,7 @@ class _Annotator:
         self.regions[index] = region_similarity(mask, truth)
 
     def _edit(self, before: VideoTracker, image: Any, truth: Mask, mask: Mask) -> Mask:
-        """The mask after clicks, or paint; the tracker goes on from it."""
+        """The mask after clicks, or paint; the tracker continues from it."""
         left = MAX_CLICKS if self.budget is None else min(MAX_CLICKS, self.budget - self.clicks)
         if left <= 0:
             return mask
@@ -102,7 +102,7 @@ class _Annotator:
         if self.phase == 3 and mask is not truth:
             self.tracker = edited
         elif self.phase != 1 and mask.any():
-            self.tracker = before  # it goes on from the mask
+            self.tracker = before  # it continues from the mask
             self.tracker.add_prompt(_ID, mask=mask)
             self.tracker.step(image)
         return mask

@@ -24,7 +24,7 @@ class Journal:
     """The log of the run in one folder. Rows after ``step``, which a killed run left behind, are removed."""
 
     def __init__(self, folder: Path, step: int, config: TrainConfig) -> None:
-        """Open the log of a run that goes on after ``step``.
+        """Open the log of a run that continues after ``step``.
 
         Raises:
             ValueError: TensorBoard is asked for and not installed.
@@ -80,7 +80,7 @@ class Journal:
             writer.writerow(row)
 
     def _seconds_left(self, step: int, seconds: float) -> float:
-        """The remaining time, if a pixel goes on to cost what it has cost since this process started."""
+        """The remaining time, if a pixel keeps costing what it has cost since this process started."""
         done, total = _pixels(self._config, step), _pixels(self._config, self._config.total_steps)
         return seconds * (total - done) / (done - _pixels(self._config, self._first_step))
 

@@ -1,4 +1,4 @@
-"""Everything that a run needs to go on as if it had never been stopped, in one file."""
+"""Everything that a run needs to resume as if it had never been stopped, in one file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 class TrainingFailedError(RuntimeError):
-    """A run that cannot go on to anything useful."""
+    """A run that cannot give a useful result any more."""
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Run:
                 self.ema[name].lerp_(value, 1 - decay)
 
     def save(self, folder: Path, keep: bool = False) -> None:
-        """Write ``last.pt`` to go on from and ``weights.pt``, the averaged weights in float16, a plain state dict.
+        """Write ``last.pt`` to resume from and ``weights.pt``, the averaged weights in float16, a plain state dict.
 
         Each is written to a temporary file and renamed, so that a run killed while saving keeps the earlier file.
 

@@ -1,4 +1,4 @@
-"""The training loop: stages of clips, AdamW, an average of the weights, and checkpoints to go on from."""
+"""The training loop: stages of clips, AdamW, an average of the weights, and checkpoints to resume from."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class _Place:
 
 
 def train(config: TrainConfig, out: Path) -> Path:
-    """Run (or go on with) the training described by ``config``.
+    """Run (or resume) the training described by ``config``.
 
     Under ``torchrun`` each process takes its share of every batch, and all make the same update.
 

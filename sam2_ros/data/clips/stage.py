@@ -25,7 +25,7 @@ from sam2_ros.data.clips.scene import Backdrop, Shadow
 
 _MAX_OVERFLOW = 0.15  # of the frame's sides; beyond its edge the photograph is repeated
 _MAX_CALMER_PATHS = 4
-MAX_ENLARGEMENT = 3.0  # beyond it a photograph turns to mush
+MAX_ENLARGEMENT = 3.0  # a photograph that is enlarged more has no detail
 
 
 @dataclass(frozen=True)
