@@ -60,7 +60,7 @@ class Window:
         return self.x0 <= x0 and self.y0 <= y0 and x1 <= self.x1 and y1 <= self.y1
 
     def cuts(self, box_xyxy: Sequence[float]) -> bool:
-        """Whether the object of this box may continue beyond the window: the box touches an edge that the image lacks."""
+        """Whether the object of this box may continue beyond the window: the box touches an edge inside the image."""
         x0, y0, x1, y1 = box_xyxy
         height, width = self.image_hw
         return (
