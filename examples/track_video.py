@@ -38,7 +38,8 @@ def main() -> None:
         for object_id, reason in result.rejected:
             parser.error(f"{object_id}: {reason}")
         tracked = result["object"]
-        print(result.frame_index, tracked.state.name, f"{tracked.score:.2f}", tracked.box_xyxy)
+        scores = f"{tracked.score:.2f} {tracked.mask_quality:.2f}"  # is it there? how good is the mask?
+        print(result.frame_index, tracked.state.name, scores, tracked.box_xyxy)
 
         tint_bgr = np.where(tracked.mask[..., None], (60, 90, 255), image_bgr)
         overlay_bgr = cv2.addWeighted(image_bgr, 0.5, tint_bgr.astype(np.uint8), 0.5, 0)

@@ -206,7 +206,6 @@ SUBJECTS = {
     "tracking.rules.rivals": "a rule of its own, on plain arrays",
     "tracking.results": "what callers see",
     "tracking.rules.sightings": "what the rules judge a frame by",
-    "tracking.state_io": "the format of a saved tracker",
 }
 
 

@@ -71,6 +71,7 @@ class RleOutput:
                 "label": tracked.label,
                 "state": ObjectState(tracked.state).name,
                 "score": round(float(tracked.score), 4),
+                "mask_quality": round(float(tracked.mask_quality), 4),
                 "box_xyxy": None if tracked.box_xyxy is None else [int(edge) for edge in tracked.box_xyxy],
                 "segmentation": encode_rle(tracked.mask),
             }

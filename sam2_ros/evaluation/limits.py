@@ -53,8 +53,8 @@ class _Seen:
         return self.is_tracked and self.iou < WRONG_IOU
 
 
-def score_clip(tracker: VideoTracker, clip: LimitClip) -> LimitScore:
-    """Track a clip from its first frame to its last."""
+def score_clip(tracker: VideoTracker, clip: LimitClip, shown: list[tuple[float, float]] | None = None) -> LimitScore:
+    """Track a clip from its first frame to its last; ``shown`` gets the quality and the IoU of each TRACKED mask."""
     tracker.reset()
     for number, mask in enumerate(clip.masks_tnhw[0]):
         tracker.add_prompt(str(number), mask=mask)
@@ -68,6 +68,8 @@ def score_clip(tracker: VideoTracker, clip: LimitClip) -> LimitScore:
     frames = np.array([np.mean([seen.iou for seen in seen_n]) for seen_n in seen_tn])
     after = None if clip.event_frame is None else float(frames[clip.event_frame : -1].mean())
     later = [seen for seen_n in seen_tn[1:] for seen in seen_n]
+    if shown is not None:
+        shown += [(seen.quality, seen.iou) for seen in later if seen.is_tracked]
     by_object = list(zip(*seen_tn[-_LAST_FRAMES:], strict=True))
     found = [np.mean([seen.is_tracked and seen.iou > RIGHT_IOU for seen in last]) > 0.5 for last in by_object]
     swapped = [np.mean([seen.is_tracked and seen.is_on_other for seen in last]) > 0.5 for last in by_object]
@@ -99,6 +101,7 @@ def evaluate_limits(
     seeds: int,
     progress: Callable[[str, int], None] | None = None,
     sequences: Sequence[VideoSequence] = (),
+    shown: list[tuple[float, float]] | None = None,
 ) -> dict[str, dict[str, LimitScore]]:
     """Run every tracker on the same clips; scores by kind of clip, then by name of tracker.
 
@@ -108,6 +111,7 @@ def evaluate_limits(
         seeds: number of clips of each kind, at least 1.
         progress: called before each clip with its kind and number.
         sequences: real videos, each a kind of its own with one clip.
+        shown: gets the quality and the IoU of the first tracker's masks, see ``score_clip``.
     """
     if seeds < 1:
         raise ValueError(f"seeds: expected 1 or more, got {seeds}")
@@ -118,14 +122,17 @@ def evaluate_limits(
             if progress:
                 progress(kind, seed)
             clip = limit_clip(kind, seed)
-            for name, tracker in trackers.items():
-                scores[name].append(score_clip(tracker, clip))
+            for place, (name, tracker) in enumerate(trackers.items()):
+                scores[name].append(score_clip(tracker, clip, None if place else shown))
         table[kind] = {name: _mean(of_one) for name, of_one in scores.items()}
     for sequence in sequences:
         if progress:
             progress(sequence.name, 0)
         clip = clip_of_sequence(sequence)
-        table[sequence.name] = {name: score_clip(tracker, clip) for name, tracker in trackers.items()}
+        table[sequence.name] = {
+            name: score_clip(tracker, clip, None if place else shown)
+            for place, (name, tracker) in enumerate(trackers.items())
+        }
     return table
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -34,7 +35,8 @@ from sam2_ros.perception.object_geometry import ObjectGeometry
 from sam2_ros.session.events import Event, EventType
 from sam2_ros.session.objects import ObjectView, TrackingView
 from sam2_ros.session.parameters import NodeParameters
-from sam2_ros.tracking.overlay import color_labels, label_color_rgb
+from sam2_ros.tracking.overlay import color_labels, label_color_rgb, quality_text
+from sam2_ros.tracking.types import TrackedMask
 
 RELIABILITY = {"reliable": ReliabilityPolicy.RELIABLE, "best_effort": ReliabilityPolicy.BEST_EFFORT}
 MASK_THRESHOLD = 0.5  # a pixel belongs to an object from this probability on
@@ -114,21 +116,22 @@ class Publishers:
         if self._vision is not None and parameters.publish_detections:
             self._vision.publish(view, scene)
         if parameters.publish_overlay:
-            self._publish_overlay(view, parameters.jpeg_quality)
+            self._publish_overlay(view, parameters)
 
-    def _publish_overlay(self, view: TrackingView, jpeg_quality: int) -> None:
+    def _publish_overlay(self, view: TrackingView, parameters: NodeParameters) -> None:
         raw, compressed = self._overlay.get_subscription_count(), self._overlay_jpeg.get_subscription_count()
         if not (raw or compressed):
             return
-        from sam2_ros.tracking.overlay import draw_overlay
+        from sam2_ros.tracking.overlay import draw_overlay, tag_of_tracked
 
         assert view.image_rgb is not None and view.result is not None, "only a processed image has an overlay"
-        drawn = draw_overlay(view.image_rgb, view.result)
+        tag = functools.partial(tag_of_tracked, unsure_below=parameters.unsure_below)
+        drawn = draw_overlay(view.image_rgb, view.result, tag=tag)
         self.overlay_ns = view.stamp_ns
         if raw:
             self._overlay.publish(array_to_image(drawn, "rgb8", view.header))
         if compressed:
-            self._overlay_jpeg.publish(rgb_to_compressed(drawn, view.header, jpeg_quality=jpeg_quality))
+            self._overlay_jpeg.publish(rgb_to_compressed(drawn, view.header, jpeg_quality=parameters.jpeg_quality))
 
     def _publishers(self) -> tuple:
         return self._label_image, self._label_image_color, self._objects, self._overlay, self._overlay_jpeg
@@ -173,7 +176,7 @@ class SpatialPublishers:
             return
         if parameters.publish_markers and self._markers.get_subscription_count():
             # Also when there are none: the markers drawn before are outdated.
-            self._markers.publish(markers_to_message(marked_objects(view, scene), view.header))
+            self._markers.publish(markers_to_message(marked_objects(view, scene, parameters.unsure_below), view.header))
         if scene.depth is None:
             return
         if parameters.publish_target_pose:
@@ -187,17 +190,23 @@ class SpatialPublishers:
             self._transforms.send([_frame(prefix, name, place, view.header) for name, place in scene.geometry.items()])
 
 
-def marked_objects(view: TrackingView, scene: Scene) -> list[MarkedObject]:
+def marked_objects(view: TrackingView, scene: Scene, unsure_below: float) -> list[MarkedObject]:
     return [
         MarkedObject(
             label=item.tracked.label,
-            text=item.tracked.object_id,
+            text=_name_of(item.tracked, unsure_below),
             color_rgb=label_color_rgb(item.tracked.label),
             geometry=scene.geometry[item.tracked.object_id],
         )
         for item in view.objects
         if item.tracked.object_id in scene.geometry
     ]
+
+
+def _name_of(tracked: TrackedMask, unsure_below: float) -> str:
+    """The object's id; with the quality of its mask where that is in doubt."""
+    in_doubt = tracked.mask_quality < unsure_below
+    return f"{tracked.object_id} {quality_text(tracked.mask_quality, unsure_below)}" if in_doubt else tracked.object_id
 
 
 def _frame(prefix: str, object_id: str, geometry: ObjectGeometry, header: Header) -> TransformStamped:

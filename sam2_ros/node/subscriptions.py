@@ -228,6 +228,7 @@ class DetectionSubscription:
         self._seen: StampedBuffer[dict[str, Box | None]] = StampedBuffer(IMAGES_KEPT)
         self._newest_ns = 0  # of the images
         self._waiting: list[Any] = []  # messages
+        self._refreshed: dict[str, int] = {}  # object -> the image in which it was first seen, or last refreshed
         self._subscription = node.create_subscription(message_type, "detections", self._on_detections, 10)
 
     @property
@@ -274,11 +275,26 @@ class DetectionSubscription:
         if then is None:
             self._node.get_logger().debug("detections left out: no image was tracked within 0.1 s of their stamp")
             return
-        prompts = prompts_for(read_detections(message), view, self._parameters(), stamp_ns, then)
+        due = self._due(view)
+        prompts = prompts_for(read_detections(message), view, self._parameters(), stamp_ns, then, due)
+        for prompt in prompts:
+            if prompt.object_id in due:
+                self._refreshed[prompt.object_id] = view.frame_index
         if prompts:
             self._prompted_at = view.result
             self._pending = self._session.prompt(prompts).outcomes
             self._pending.add_done_callback(self._report)
+
+    def _due(self, view: TrackingView) -> set[str]:
+        """The visible objects that a detection may refresh again."""
+        every = self._parameters().detection_refresh_frames
+        visible = [item.tracked.object_id for item in view.objects if item.tracked.state is ObjectState.TRACKED]
+        # After a reset images are counted from 0 again.
+        since = {
+            object_id: min(self._refreshed.get(object_id, view.frame_index), view.frame_index) for object_id in visible
+        }
+        self._refreshed = since
+        return {object_id for object_id, frame in since.items() if every and view.frame_index - frame >= every}
 
     def _report(self, done: Future[tuple[PromptOutcome, ...]]) -> None:
         """Runs on the model thread."""

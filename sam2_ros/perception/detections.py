@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from sam2_ros.session.parameters import NodeParameters
 from sam2_ros.tracking.types import ObjectState
 
 Box = tuple[float, float, float, float]
+REFRESH_SCORE, REFRESH_IOU = 0.8, 0.5  # of a detection that may correct an object, and of its box with the object's
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,14 @@ def prompts_for(
     parameters: NodeParameters,
     stamp_ns: int,
     then: Mapping[str, Box | None],
+    due: Collection[str] = (),
 ) -> list[PromptRequest]:
     """The prompts that follow from the detections of one image, by ``detection_mode``.
 
-    A box on a visible object is ignored: the tracker's outline is better. Any other box is taken for the LOST object of
-    its class, if there is exactly one. With ``add`` it is otherwise a new object, unless an object of its class is out
-    of sight, because the box may be that object.
+    A box on a visible object is ignored: the tracker's outline is better; but a sure one refreshes an object that is
+    due. Any other box is taken for the LOST object of its class, if there is exactly one. Of several, nobody knows
+    which it is: with ``add`` the box is a new object, else it is taken for the one that was seen last. With ``add`` a
+    box is also new if no object of its class is out of sight; one that is OCCLUDED may be what was detected.
 
     Args:
         detections: of one image.
@@ -47,6 +50,7 @@ def prompts_for(
         parameters: the node's.
         stamp_ns: of the detections' image, for the prompts.
         then: the boxes of the objects in the detections' image, which may be some images ago; see ``boxes_of``.
+        due: objects that a detection may refresh.
     """
     if parameters.detection_mode == "off" or view.image_rgb is None:
         return []
@@ -68,16 +72,17 @@ def prompts_for(
         if inside is None or not detection.score >= parameters.detection_min_score:  # NaN is not
             continue
         if any(box_iou(inside, other) >= parameters.detection_iou for other in taken):
+            prompts += _refresh(detection, inside, view, then, due, stamp_ns)
             continue
         taken.append(inside)
         if detection.class_id in unplaced:
             continue
         candidates = [item for item in missing if item.class_id == detection.class_id]
-        found = _the_lost_one(candidates)
+        found = _the_lost_one(candidates, parameters.detection_mode)
         if found is not None and detection.class_id:
             missing.remove(found)
             prompts.append(_prompt(found.tracked.object_id, detection.class_id, PromptAction.REFINE, inside, stamp_ns))
-        elif not candidates and parameters.detection_mode == "add":
+        elif parameters.detection_mode == "add" and (not candidates or _nobody_knows(candidates, detection)):
             prompts.append(_prompt("", detection.class_id, PromptAction.ADD, inside, stamp_ns))
     return prompts
 
@@ -88,9 +93,44 @@ def wanted(detections: Iterable[Detection], classes: str) -> list[Detection]:
     return [detection for detection in detections if not names or detection.class_id.casefold() in names]
 
 
-def _the_lost_one(candidates: list[ObjectView]) -> ObjectView | None:
-    """The LOST object that was detected; None if there are several, or an OCCLUDED one that may reappear."""
-    return candidates[0] if len(candidates) == 1 and candidates[0].tracked.state is ObjectState.LOST else None
+def _the_lost_one(candidates: list[ObjectView], mode: str) -> ObjectView | None:
+    """The LOST object that a box is taken for; None if there is an OCCLUDED one that may reappear, or nobody knows."""
+    if not candidates or not all(_is_lost(item) for item in candidates):
+        return None
+    if len(candidates) > 1 and mode == "add":
+        return None
+    return max(candidates, key=lambda item: item.last_seen_ns)
+
+
+def _nobody_knows(candidates: list[ObjectView], detection: Detection) -> bool:
+    """Whether several LOST objects could be meant: waiting for one of them to be the only one would have no end."""
+    return len(candidates) > 1 and bool(detection.class_id) and all(_is_lost(item) for item in candidates)
+
+
+def _is_lost(item: ObjectView) -> bool:
+    return item.tracked.state is ObjectState.LOST
+
+
+def _refresh(
+    detection: Detection,
+    box: Box,
+    view: TrackingView,
+    then: Mapping[str, Box | None],
+    due: Collection[str],
+    stamp_ns: int,
+) -> list[PromptRequest]:
+    """A correction of the object that a sure detection is on, if it is due (SAM 3 does so every 16th frame)."""
+    if not due or not detection.score >= REFRESH_SCORE:
+        return []
+    ious = {
+        item.tracked.object_id: box_iou(box, placed)
+        for item in view.objects
+        if item.class_id == detection.class_id and (placed := then.get(item.tracked.object_id)) is not None
+    }
+    best = max(ious, key=lambda object_id: ious[object_id], default="")
+    if best not in due or ious[best] < REFRESH_IOU:
+        return []
+    return [_prompt(best, detection.class_id, PromptAction.REFINE, box, stamp_ns)]
 
 
 def _prompt(object_id: str, class_id: str, action: PromptAction, box: Box, stamp_ns: int) -> PromptRequest:

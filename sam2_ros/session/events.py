@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sam2_ros.session.objects import ObjectView, PromptAction, PromptOutcome, PromptRequest, TrackingView
-from sam2_ros.tracking.types import ObjectState
+from sam2_ros.tracking.types import ObjectState, Scene
 
 
 class EventType(enum.IntEnum):
@@ -27,6 +27,10 @@ class EventType(enum.IntEnum):
     RESET = 10
     SESSION_SAVED = 11
     SESSION_LOADED = 12
+    SCENE_CHANGED = 13
+    CAMERA_COVERED = 14
+    CAMERA_FROZEN = 15
+    CAMERA_BACK = 16
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,13 @@ _BY_ACTION = {
 }
 
 
+_BY_SCENE = {
+    Scene.CUT: (EventType.SCENE_CHANGED, "another place: what the last images showed is forgotten, prompts are not"),
+    Scene.COVERED: (EventType.CAMERA_COVERED, "nothing can be seen: is something in front of the camera?"),
+    Scene.FROZEN: (EventType.CAMERA_FROZEN, "the images have been the same to the last bit for seconds"),
+}
+
+
 @dataclass
 class _Known:
     label: int
@@ -62,9 +73,13 @@ class EventSource:
     def __init__(self, emit: Callable[[Event], None]) -> None:
         self._emit = emit
         self._known: dict[str, _Known] = {}
+        self._scene = Scene.STEADY  # of the latest image
 
-    def prompted(self, requests: Sequence[PromptRequest], outcomes: Sequence[PromptOutcome]) -> None:
-        """Prompts were accepted or rejected."""
+    def prompted(
+        self, requests: Sequence[PromptRequest], outcomes: Sequence[PromptOutcome], made_room: Sequence[str] = ()
+    ) -> None:
+        """Prompts were accepted or rejected; the objects of ``made_room`` were removed for new ones."""
+        self.removed(made_room, "LOST, and removed for a new object: there are max_objects")
         for request, outcome in zip(requests, outcomes, strict=True):
             if not outcome.accepted:
                 self.rejected(outcome.object_id, outcome.error)
@@ -87,6 +102,14 @@ class EventSource:
         self._known.clear()
         self._emit(Event(EventType.CLEARED, f"removed: {', '.join(object_ids) or 'nothing, there was no object'}"))
 
+    def _observe_scene(self, scene: Scene, header: Any) -> None:
+        before, self._scene = self._scene, scene
+        if scene is Scene.CUT or (scene in _BY_SCENE and scene is not before):
+            kind, text = _BY_SCENE[scene]
+            self._emit(Event(kind, text, header=header))
+        elif scene is Scene.STEADY and before in (Scene.COVERED, Scene.FROZEN):
+            self._emit(Event(EventType.CAMERA_BACK, f"no longer {before.value}", header=header))
+
     def reset(self, why: str, time_went_back: bool = False, kept: Collection[str] = ()) -> None:
         """All objects except ``kept`` were removed."""
         self._known = {object_id: known for object_id, known in self._known.items() if object_id in kept}
@@ -107,6 +130,8 @@ class EventSource:
         """An image was processed."""
         for object_id, why in view.result.rejected if view.result is not None else ():
             self.rejected(object_id, why, view.header)
+        if view.result is not None:
+            self._observe_scene(view.result.scene, view.header)
         # Notes made by the image itself: those of prompts that were given before its size was known.
         notes = dict(view.result.notes) if view.result is not None else {}
         for item in view.objects:
@@ -138,5 +163,5 @@ def _transition(before: ObjectState, now: ObjectState, has_entered: bool) -> tup
     if now is ObjectState.OCCLUDED:
         return EventType.OCCLUDED, "out of sight" if has_entered else "not visible in the image it was prompted in"
     if now is ObjectState.LOST:
-        return EventType.LOST, "out of sight for longer than lost_after_frames; still looked for"
+        return EventType.LOST, "out of sight for longer than lost_after_frames or lost_after_s; still looked for"
     return None

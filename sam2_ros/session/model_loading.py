@@ -47,13 +47,15 @@ def load_configured_tracker(parameters: NodeParameters, networks: SharedNetworks
     """A tracker with the model that the parameters name; a network that is in ``networks`` already is shared."""
     import torch
 
+    from sam2_ros.tracking.loading import load_calibration
     from sam2_ros.tracking.tracker import Tracker
 
     default = _threads_by_default()  # before the first change
     if parameters.num_threads or networks is None:  # else another camera may have set its own number
         torch.set_num_threads(parameters.num_threads or default)
+    network = (networks or SharedNetworks()).load(parameters)
     return Tracker(
-        (networks or SharedNetworks()).load(parameters),
+        network,
         lost_after_frames=parameters.lost_after_frames,
         recover_after_frames=parameters.recover_after_frames,
         buffer_frames=parameters.buffer_frames,
@@ -61,6 +63,11 @@ def load_configured_tracker(parameters: NodeParameters, networks: SharedNetworks
         zoom=parameters.zoom,
         stamp_slop_s=parameters.prompt_slop_s,
         memory_selection=parameters.memory_selection,
+        crowd_suppression=parameters.crowd_suppression,
+        scene_changes=parameters.scene_changes,
+        lost_after_s=parameters.lost_after_s,
+        recover_after_s=parameters.recover_after_s,
+        calibration=load_calibration(network, parameters.checkpoint or None),
     )
 
 

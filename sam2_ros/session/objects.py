@@ -150,6 +150,7 @@ class _Record:
     first_seen_ns: int = 0
     last_seen_ns: int = 0
     latest: TrackedMask | None = None
+    lost_since_ns: int | None = None  # stamp of the first image of those in a row in which it was LOST; not saved
 
 
 class ObjectRegistry:
@@ -166,6 +167,7 @@ class ObjectRegistry:
         self._prompts_have_stamps = parameters().prompt_buffer_s > 0
         self._records: dict[str, _Record] = {}
         self._next_number = 1
+        self._made_room: tuple[str, ...] = ()
         self._timeline = 0  # of the latest image
         self._older_ids: set[str] = set()  # objects that were in an image from before it
 
@@ -212,7 +214,26 @@ class ObjectRegistry:
             self._next_number = int(object_id.rsplit("_", 1)[1]) + 1
         record = self._records.setdefault(object_id, _Record(request.class_id))
         record.class_id = request.class_id or record.class_id
+        limit = self._parameters().max_objects
+        if request.action is PromptAction.ADD and limit and len(self._tracker.object_ids) > limit:
+            self._made_room += self.remove(filter(None, [self._to_make_room()]))
         return object_id, label
+
+    def _to_make_room(self) -> str | None:
+        """The LOST object that was seen longest ago, where ``when_full`` lets it go; None: there is none."""
+        if self._parameters().when_full != "drop_lost":
+            return None
+        lost = [
+            object_id
+            for object_id, record in self._records.items()
+            if record.lost_since_ns is not None and object_id not in self._tracker.frames_behind
+        ]
+        return min(lost, key=lambda object_id: self._records[object_id].last_seen_ns, default=None)
+
+    def take_made_room(self) -> tuple[str, ...]:
+        """The objects that were removed for new ones since the last call."""
+        gone, self._made_room = self._made_room, ()
+        return gone
 
     def resolve_action(self, request: PromptRequest) -> PromptRequest:
         """The request with ADD replaced by REFINE where it asks for that and the object is known."""
@@ -229,7 +250,7 @@ class ObjectRegistry:
                     "another object_id, or an empty one to have it chosen"
                 )
             limit = self._parameters().max_objects
-            if limit and len(known) >= limit:
+            if limit and len(known) >= limit and self._to_make_room() is None:
                 raise PromptError(
                     f"{len(known)} object(s) are tracked and max_objects is {limit}: remove one first, or raise "
                     "max_objects"
@@ -289,15 +310,36 @@ class ObjectRegistry:
             self.reset()
         return kept
 
-    def update(self, result: FrameResult, stamp_ns: int) -> None:
-        """Record the states of one processed image."""
+    def update(self, result: FrameResult, stamp_ns: int) -> tuple[str, ...]:
+        """Record the states of one processed image; the ids of the objects that end with it."""
         for tracked in result.objects:
             record = self._records.setdefault(tracked.object_id, _Record(""))
             record.latest = tracked
             if tracked.state is ObjectState.TRACKED:
                 record.first_seen_ns = record.first_seen_ns or stamp_ns
                 record.last_seen_ns = stamp_ns
+            if tracked.state is not ObjectState.LOST:
+                record.lost_since_ns = None
+            elif record.lost_since_ns is None or stamp_ns < record.lost_since_ns:  # the latter after a jump in time
+                record.lost_since_ns = stamp_ns
         self._forget_gone()
+        return self._remove_lost(stamp_ns, self._parameters().remove_lost_after_s)
+
+    def _remove_lost(self, stamp_ns: int, after_s: float) -> tuple[str, ...]:
+        """Remove the objects that have been LOST for ``after_s`` seconds or more; 0: none. The removed ids.
+
+        An object that is replayed stays: where it arrives it may be TRACKED.
+        """
+        if not (after_s > 0 and stamp_ns):
+            return ()
+        gone = tuple(
+            object_id
+            for object_id, record in self._records.items()
+            if record.lost_since_ns is not None
+            and stamp_ns - record.lost_since_ns >= after_s * 1e9
+            and object_id not in self._tracker.frames_behind
+        )
+        return self.remove(gone)
 
     def views(self) -> tuple[ObjectView, ...]:
         """The objects that the tracker has now, ordered by label; those without an image yet are PENDING."""

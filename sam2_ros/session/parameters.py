@@ -7,14 +7,19 @@
 from __future__ import annotations
 
 import math
-import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from sam2_ros.model.config import MODELS
-from sam2_ros.session.parameter_spec import ParameterError, ParameterSpec, Value
+from sam2_ros.session.parameter_spec import (
+    ParameterError,
+    ParameterSpec,
+    camera_names,
+    markdown_table,
+    yaml_defaults,
+)
 
 MODEL_NAMES = ("auto", *MODELS)
 BUFFERED_IMAGES_PER_SECOND = 30
@@ -77,11 +82,28 @@ class NodeParameters:
     zoom: bool = _parameter(
         False, "Look for one or two objects in windows round their last masks: finer, one image encoding for each."
     )
+    when_full: str = _parameter(
+        "reject",
+        "What a prompt for one object more than `max_objects` does: it is rejected, or with `drop_lost` the LOST "
+        "object that was seen longest ago is removed for it, if there is one.",
+        choices=("reject", "drop_lost"),
+        live=True,
+    )
     memory_selection: str = _parameter(
         "recent",
         "Which frames an object's memory is made of: `recent`, those just before, as SAM 2 does; `confident`, those in "
         "which it was surely seen; `distractor`, some further apart, and those that told it from something similar.",
         choices=("recent", "confident", "distractor"),
+    )
+    crowd_suppression: bool = _parameter(
+        False,
+        "Of two objects with nearly the same mask the one that was hidden more recently loses it in that image, and "
+        "does not remember the image.",
+    )
+    scene_changes: bool = _parameter(
+        True,
+        "Notice cuts, and a camera that is covered or frozen: an event each; no memory reaches across a cut, and "
+        "nothing is tracked in a covered camera.",
     )
     compile: bool = _parameter(False, "Compile the model while configuring: minutes, for faster steps on a GPU.")
     num_threads: int = _parameter(
@@ -135,6 +157,33 @@ class NodeParameters:
     )
     recover_after_frames: int = _parameter(
         2, "An OCCLUDED or LOST object is TRACKED again once it is visible in this many frames in a row.", minimum=1
+    )
+    lost_after_s: float = _parameter(
+        0.0,
+        "Above 0 in place of `lost_after_frames`, by the stamps of the images [s].",
+        minimum=0.0,
+        maximum=86400.0,
+    )
+    recover_after_s: float = _parameter(
+        0.0,
+        "Above 0 in place of `recover_after_frames`: an object must be visible for so long [s].",
+        minimum=0.0,
+        maximum=60.0,
+    )
+    remove_lost_after_s: float = _parameter(
+        0.0,
+        "Remove an object that has been LOST for so long, by the stamps of the images [s]; 0 = never.",
+        minimum=0.0,
+        maximum=1e6,
+        live=True,
+    )
+    unsure_below: float = _parameter(
+        0.5,
+        "A mask whose `mask_quality` is below this gets a question mark in the overlay, and the markers show the "
+        "number; 0 = none does.",
+        minimum=0.0,
+        maximum=1.0,
+        live=True,
     )
     warn_age_ms: float = _parameter(
         0.0, "/diagnostics: WARN above this p95 age of masks; 0 = never.", minimum=0.0, maximum=1e6, live=True
@@ -274,6 +323,14 @@ class NodeParameters:
         maximum=1.0,
         live=True,
     )
+    detection_refresh_frames: int = _parameter(
+        0,
+        "A sure detection (score of 0.8 or more) that overlaps an object of its class by half corrects that object's "
+        "mask and memory, each object once in so many images; 0 = never.",
+        minimum=0,
+        maximum=100000,
+        live=True,
+    )
     selected_object: str = _parameter(
         "",
         "Object id that clicks refine and whose pose is `~/target_pose`; empty = no object for clicks, and the pose of "
@@ -290,19 +347,6 @@ class NodeParameters:
     def buffer_frames(self) -> int:
         """``prompt_buffer_s`` in images."""
         return math.ceil(self.prompt_buffer_s * BUFFERED_IMAGES_PER_SECOND)
-
-
-def camera_names(text: str) -> tuple[str, ...]:
-    """What ``cameras`` says; ParameterError unless all can be namespaces and no two are the same."""
-    if not text:
-        return ()
-    names = tuple(name.strip() for name in text.split(","))
-    if len(set(names)) < len(names) or not all(re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) for name in names):
-        raise ParameterError(
-            f"cameras must be different names of letters, digits and _, joined by commas, such as left,right; "
-            f"got {text!r}"
-        )
-    return names
 
 
 def schema() -> tuple[ParameterSpec, ...]:
@@ -332,44 +376,12 @@ def parse(values: Mapping[str, object]) -> NodeParameters:
 
 def render_markdown() -> str:
     """The parameter table, as it stands in ``docs/parameters.md``."""
-    lines = [
-        "# Parameters of `sam2_node`",
-        "",
-        "Generated by `python -m sam2_ros.session.parameters markdown`; do not edit.",
-        "*Live* parameters may be changed at any time (`ros2 param set`); the others take effect when the node is",
-        "configured and are rejected while it is configured. `config/sam2_node.yaml` holds the same defaults.",
-        "",
-        "| name | type | default | allowed | live | meaning |",
-        "|---|---|---|---|---|---|",
-    ]
-    for spec in schema():
-        live = "yes" if spec.live else "no"
-        lines.append(
-            f"| `{spec.name}` | {spec.type_name} | `{_yaml_value(spec.default)}` | {spec.range_text()} | {live} "
-            f"| {spec.description} |"
-        )
-    return "\n".join(lines) + "\n"
+    return markdown_table(schema())
 
 
 def render_yaml() -> str:
     """The defaults with their descriptions, as they stand in ``config/sam2_node.yaml``."""
-    lines = [
-        "# Parameters of sam2_node with their defaults.",
-        "# Generated by `python -m sam2_ros.session.parameters yaml`: copy, do not edit.",
-        "/**:",
-        "  ros__parameters:",
-    ]
-    for spec in schema():
-        allowed = spec.range_text()
-        lines.append(f"    # {spec.description}" + (f" Allowed: {allowed}." if allowed else ""))
-        lines.append(f"    {spec.name}: {_yaml_value(spec.default)}")
-    return "\n".join(lines) + "\n"
-
-
-def _yaml_value(value: Value) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return f'"{value}"' if isinstance(value, str) else repr(value)
+    return yaml_defaults(schema())
 
 
 def main(arguments: list[str]) -> int:

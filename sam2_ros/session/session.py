@@ -283,7 +283,7 @@ class Session:
         tracked_s = self._stats.now_s()
         for object_id, why in result.rejected:
             logger.warning("the prompt for %s was rejected by the image it was for: %s", object_id, why)
-        self._registry.update(result, image.stamp_ns)
+        ended = self._registry.update(result, image.stamp_ns)
         self._view = view = TrackingView(
             image.message.header,
             image.stamp_ns,
@@ -295,6 +295,7 @@ class Session:
             image.age_is_known,
         )
         self._waiters.answer(view)  # before publishing: the callers have waited long enough
+        self.events.removed(ended, "LOST for longer than remove_lost_after_s", image.message.header)
         self.events.observed(view)
         self._publishing.put(TrackedImage(view, image.arrival_s, tracked_s))
 
@@ -337,7 +338,7 @@ class Session:
             self._waiters.check_room()
         batch = tuple(self._registry.resolve_action(request) for request in batch)
         outcomes = self._registry.accept_prompts(batch, self._frame_size)
-        self.events.prompted(batch, outcomes)
+        self.events.prompted(batch, outcomes, self._registry.take_made_room())
         accepted = {outcome.object_id for outcome in outcomes if outcome.accepted}
         if first_view is not None and accepted:
             self._waiters.add(first_view, accepted)

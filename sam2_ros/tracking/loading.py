@@ -19,7 +19,9 @@ from sam2_ros.model.official_weights import OFFICIAL_FILES, fetch_official_file,
 from sam2_ros.model.sam2 import SAM2
 from sam2_ros.tracking.compiled import compile_network
 from sam2_ros.tracking.image_predictor import ImagePredictor
+from sam2_ros.tracking.rules.quality import Calibration, calibration_file, read_calibration
 from sam2_ros.tracking.state import STAMP_SLOP_S
+from sam2_ros.tracking.state_io import fingerprint
 from sam2_ros.tracking.tracker import Tracker
 
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -94,6 +96,7 @@ def load_tracker(
     lost_after_s: float = 0.0,
     recover_after_s: float = 0.0,
     stamp_slop_s: float = STAMP_SLOP_S,
+    calibrated: bool = True,
 ) -> Tracker:
     """A tracker ready for its first image.
 
@@ -103,6 +106,7 @@ def load_tracker(
         lost_after_frames, corrections_are_conditioning, buffer_frames, catchup_budget_ms, recover_after_frames, zoom,
             memory_selection, crowd_suppression, scene_changes, lost_after_s, recover_after_s, stamp_slop_s:
             see ``Tracker``.
+        calibrated: with the calibration of the mask quality that lies beside the weights, if one does.
 
     Raises:
         ValueError, sam2_ros.model.checkpoint.CheckpointError: see ``load_network``.
@@ -124,7 +128,22 @@ def load_tracker(
         lost_after_s=lost_after_s,
         recover_after_s=recover_after_s,
         stamp_slop_s=stamp_slop_s,
+        calibration=load_calibration(network, checkpoint) if calibrated else None,
     )
+
+
+def load_calibration(network: SAM2, checkpoint: str | Path | None) -> Calibration:
+    """The calibration that lies beside a network's weights; without one, what changes nothing.
+
+    Args:
+        network: with its weights.
+        checkpoint: their file; None: the embedded ones.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    source = EMBEDDED_WEIGHTS if checkpoint is None else Path(checkpoint).expanduser()
+    return read_calibration(calibration_file(source), fingerprint(network))
 
 
 def load_image_predictor(

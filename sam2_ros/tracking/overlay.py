@@ -1,4 +1,4 @@
-"""Draw a ``FrameResult`` on its image: masks, outlines, and tags with id, state and score."""
+"""Draw a ``FrameResult`` on its image: masks, outlines, and tags with id, state, score and mask quality."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from sam2_ros.tracking.types import FrameResult, ObjectState, TrackedMask, check
 MASK_ALPHA = 0.45
 OUTLINE_PX = 2
 MAX_ID_CHARACTERS = 24
+UNSURE_BELOW = 0.5  # ``mask_quality`` of a mask that gets a mark
 # Keeps the list in the corner from covering the picture when very many objects are not visible.
 MAX_LISTED_OBJECTS = 8
 
@@ -100,9 +101,19 @@ def label_color_rgb(label: int) -> tuple[int, int, int]:
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
-def tag_of_tracked(tracked: TrackedMask) -> str:
-    """Id, state and score of a tracked object."""
-    return f"{short_name(tracked)} {ObjectState(tracked.state).name} {tracked.score:.2f}"
+def tag_of_tracked(tracked: TrackedMask, unsure_below: float = UNSURE_BELOW) -> str:
+    """Id, state and presence of a tracked object; of a visible one the quality of its mask, in doubt with a mark."""
+    text = f"{short_name(tracked)} {ObjectState(tracked.state).name} {tracked.score:.2f}"
+    return text if tracked.box_xyxy is None else f"{text} q{quality_text(tracked.mask_quality, unsure_below)}"
+
+
+def quality_text(mask_quality: float, unsure_below: float = UNSURE_BELOW) -> str:
+    """The quality of a mask for people: with a question mark where it is below ``unsure_below``.
+
+    >>> quality_text(0.8), quality_text(0.3)
+    ('0.80', '0.30?')
+    """
+    return f"{mask_quality:.2f}" + ("?" if mask_quality < unsure_below else "")
 
 
 def short_name(tracked: TrackedMask) -> str:

@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sam2_ros.model.sam2 import MaskPrediction
 from sam2_ros.tracking.propagation import Advanced
+from sam2_ros.tracking.rules.quality import Calibration
 from sam2_ros.tracking.state import StreamState, Track
 from sam2_ros.tracking.transforms import centroid_xy, label_image, tight_box_xyxy
 from sam2_ros.tracking.types import FrameResult, ObjectState, Scene, TrackedMask
@@ -18,7 +18,12 @@ from sam2_ros.tracking.zoom.views import logits_in_image
 
 
 def build_result(
-    state: StreamState, advanced: Advanced, size_hw: tuple[int, int], scene: Scene, started_s: float
+    state: StreamState,
+    advanced: Advanced,
+    size_hw: tuple[int, int],
+    scene: Scene,
+    started_s: float,
+    calibration: Calibration,
 ) -> FrameResult:
     """The result of the newest frame: every object at the camera image's size, and the label image.
 
@@ -30,13 +35,13 @@ def build_result(
         size_hw: of the camera image, px.
         scene: what the image is.
         started_s: when the work on this image began, by ``time.perf_counter``.
+        calibration: of the quality of masks.
     """
     height, width = size_hw
     empty_hw = np.zeros(size_hw, np.bool_)
     empty_hw.flags.writeable = False
     objects = {
-        track.object_id: _without_mask(track, advanced.predictions.get(track.object_id), advanced, empty_hw)
-        for track in state.tracks.values()
+        track.object_id: _without_mask(track, advanced, empty_hw, calibration) for track in state.tracks.values()
     }
     # Not an object that recovers while its visibility is not confirmed yet, nor one whose replay is not finished.
     shown = [
@@ -71,15 +76,16 @@ def _with_mask(tracked: TrackedMask, mask_hw: NDArray[np.bool_]) -> TrackedMask:
 
 
 def _without_mask(
-    track: Track, prediction: MaskPrediction | None, advanced: Advanced, empty_hw: NDArray[np.bool_]
+    track: Track, advanced: Advanced, empty_hw: NDArray[np.bool_], calibration: Calibration
 ) -> TrackedMask:
+    prediction = advanced.predictions.get(track.object_id)
     window = advanced.windows.get(track.object_id)
     return TrackedMask(
         object_id=track.object_id,
         label=track.label,
         state=track.state,
         score=0.0 if prediction is None else float(prediction.object_score_logits_b1.sigmoid()),
-        mask_quality=0.0 if prediction is None else float(prediction.iou_b),
+        mask_quality=0.0 if prediction is None else calibration(float(prediction.iou_b)),
         mask=empty_hw,
         area_px=0,
         box_xyxy=None,

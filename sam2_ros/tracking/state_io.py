@@ -47,7 +47,7 @@ def to_plain(model: SAM2, policy: BankPolicy, state: StreamState) -> dict[str, A
     return {
         "format": _FORMAT,
         "model": _identity(model, policy),
-        "weights": _fingerprint(model),
+        "weights": fingerprint(model),
         "next_frame": state.next_frame,
         "next_label": state.next_label,
         "prompts_given": state.prompts_given,
@@ -79,7 +79,7 @@ def from_plain(model: SAM2, policy: BankPolicy, plain: object) -> StreamState:
         SavedStateError: not a saved state, damaged, or of another model.
     """
     values = check_keys(plain, _HEADER, "state", optional=(_WATCH,))
-    for name, expected in (("format", _FORMAT), ("model", _identity(model, policy)), ("weights", _fingerprint(model))):
+    for name, expected in (("format", _FORMAT), ("model", _identity(model, policy)), ("weights", fingerprint(model))):
         if not isinstance(values[name], str) or values[name] != expected:
             raise SavedStateError(f"{name}: expected that of this tracker, {expected!r}, got {values[name]!r}")
     state = StreamState(
@@ -131,7 +131,7 @@ def _identity(model: SAM2, policy: BankPolicy) -> str:
     return f"{config.name} at {config.image_size} px, {memory} of {config.memory_dim} and {config.d_model} values"
 
 
-def _fingerprint(model: SAM2) -> str:
+def fingerprint(model: SAM2) -> str:
     """Identifies the weights by a few values of every tensor: training any part changes some of them.
 
     Values are rounded to bfloat16, the type that some tensors have on some machines: a state may move between machines.

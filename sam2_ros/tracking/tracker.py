@@ -28,6 +28,7 @@ from sam2_ros.tracking.replay import (
 )
 from sam2_ros.tracking.results import build_result
 from sam2_ros.tracking.rules.memory_selection import bank_policy
+from sam2_ros.tracking.rules.quality import Calibration
 from sam2_ros.tracking.state import STAMP_SLOP_S, StreamState, Track
 from sam2_ros.tracking.state_io import from_plain, to_plain
 from sam2_ros.tracking.types import FrameResult, PromptAction, PromptError, check_image
@@ -70,6 +71,7 @@ class Tracker:
         lost_after_s, recover_after_s: above 0 in place of ``lost_after_frames`` and ``recover_after_frames``, by the
             stamps of the images; of images without stamps the frames count.
         stamp_slop_s: how far the stamp of a prompt may be from that of its image.
+        calibration: of ``mask_quality``; None: as the network gives it.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class Tracker:
         lost_after_s: float = 0.0,
         recover_after_s: float = 0.0,
         stamp_slop_s: float = STAMP_SLOP_S,
+        calibration: Calibration | None = None,
     ) -> None:
         if recover_after_frames < 1:
             raise ValueError(f"recover_after_frames: expected 1 or more, got {recover_after_frames}")
@@ -108,10 +111,15 @@ class Tracker:
             recover_after_s,
         )
         self._scene_changes = scene_changes
+        self._calibration = calibration or Calibration()
         self._buffer_frames = buffer_frames
         self._stamp_slop_s = stamp_slop_s
         self._catchup_budget_ms = catchup_budget_ms
         self._state = StreamState()
+
+    @property
+    def network(self) -> SAM2:
+        return self._engine.model
 
     @property
     def model_name(self) -> str:
@@ -314,7 +322,7 @@ class Tracker:
             state.watch, scene = state.watch.observe(image_rgb, stamp_s)
             when = When(stamp_s, scene)
         advanced = propagate(self._engine, state, image, when, self._buffer_frames)
-        result = build_result(state, advanced, (height, width), when.scene, started)
+        result = build_result(state, advanced, (height, width), when.scene, started, self._calibration)
         state.rejected = state.notes = ()
         self._state = state
         return result

@@ -9,7 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
+from tiny_model import TINY, tiny_model
 
 from sam2_ros.cli import main
 from sam2_ros.evaluation import limit_clips
@@ -17,6 +19,7 @@ from sam2_ros.evaluation.limit_clips import LIMIT_KINDS, LimitClip
 from sam2_ros.evaluation.limits import evaluate_limits, limits_report, score_clip
 from sam2_ros.evaluation.trackers import HoldTracker
 from sam2_ros.evaluation.two_mugs import two_mugs
+from sam2_ros.model.config import MODELS
 from sam2_ros.tracking.types import FrameResult
 
 
@@ -142,3 +145,17 @@ def test_command_explains_what_does_not_fit(capsys: pytest.CaptureFixture[str]) 
     assert "say with --root where they are" in capsys.readouterr().err
     assert main(["eval", "limits", "--model", "hold", "--seeds", "0"]) == 2
     assert "seeds: expected 1 or more" in capsys.readouterr().err
+
+
+def test_command_fits_what_the_quality_is_worth(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(MODELS, TINY.name, TINY)
+    torch.save(tiny_model(seed=4).state_dict(), tmp_path / "tiny.pt")
+    arguments = ["eval", "limits", "--checkpoint", str(tmp_path / "tiny.pt"), "--kinds", "plain", "--seeds", "1"]
+    assert main([*arguments, "--fit-quality"]) == 0
+    written = json.loads((tmp_path / "tiny.quality.json").read_text())
+    assert written["predicted"] == sorted(written["predicted"])
+    assert written["quality"] == sorted(written["quality"])
+    assert main(["eval", "limits", "--model", "hold", "--fit-quality"]) == 2
+    assert "--fit-quality: expected a model with weights, got hold" in capsys.readouterr().err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -82,7 +83,6 @@ def test_the_lost_object_of_its_class_is_found_again() -> None:
 @pytest.mark.parametrize(
     "missing",
     [
-        (an_object("a", state=ObjectState.LOST), an_object("b", state=ObjectState.LOST)),  # which?
         (an_object("a", state=ObjectState.OCCLUDED),),  # comes back by itself
         (an_object("a", state=ObjectState.LOST), an_object("b", state=ObjectState.OCCLUDED)),
         (an_object("a", "", ObjectState.LOST),),  # of no class
@@ -92,6 +92,45 @@ def test_nobody_is_taken_for_another(missing: tuple[ObjectView, ...]) -> None:
     class_id = missing[0].class_id
     assert not prompts(Detection(class_id, 0.9, THERE), objects=missing)
     assert not prompts(Detection(class_id, 0.9, THERE), objects=missing, detection_mode="recover")
+
+
+def test_of_two_lost_objects_nobody_knows_which_was_detected_and_that_is_no_dead_end() -> None:
+    lost = tuple(replace(an_object(name, state=ObjectState.LOST), last_seen_ns=ns) for name, ns in (("a", 9), ("b", 5)))
+    cup = Detection("cup", 0.9, THERE)
+    (added,) = prompts(cup, objects=lost)
+    assert (added.action, added.object_id) == (PromptAction.ADD, "")
+    (found,) = prompts(cup, objects=lost, detection_mode="recover")
+    assert (found.action, found.object_id) == (PromptAction.REFINE, "a"), "the one that was seen last"
+    both = prompts(cup, Detection("cup", 0.8, HERE), objects=lost, detection_mode="recover")
+    assert [prompt.object_id for prompt in both] == ["a", "b"]
+    out_of_sight = an_object("c", state=ObjectState.OCCLUDED)
+    for mode in ("add", "recover"):
+        assert not prompts(cup, objects=(*lost, out_of_sight), detection_mode=mode)
+
+
+ON_IT = (12.0, 12.0, 31.0, 29.0)
+
+
+@pytest.mark.parametrize(
+    ("detection", "due", "refreshed"),
+    [
+        (Detection("cup", 0.9, ON_IT), {"a", "b"}, ["a"]),
+        (Detection("cup", 0.9, ON_IT), {"b"}, []),
+        (Detection("cup", 0.9, ON_IT), set(), []),
+        (Detection("cup", 0.79, ON_IT), {"a", "b"}, []),
+        (Detection("bowl", 0.9, ON_IT), {"a", "b"}, []),
+        (Detection("cup", 0.9, (10.0, 10.0, 30.0, 19.0)), {"a", "b"}, []),  # covers less than half of it
+        (Detection("cup", math.nan, ON_IT), {"a", "b"}, []),
+    ],
+)
+def test_a_sure_detection_refreshes_the_object_that_it_is_on(
+    detection: Detection, due: set[str], refreshed: list[str]
+) -> None:
+    objects = (an_object("a"), an_object("b", box=(40, 20, 70, 50)))
+    view = TrackingView(None, 1, np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8), None, objects, 0)
+    found = prompts_for([detection], view, parse({}), 7, boxes_of(view), due)
+    assert [prompt.object_id for prompt in found] == refreshed
+    assert all(prompt.action is PromptAction.REFINE for prompt in found)
 
 
 def test_an_object_that_has_moved_since_is_not_taken_for_another() -> None:
@@ -221,13 +260,13 @@ def test_the_node_tells_where_objects_were(make_ros_rig: Callable[..., Any]) -> 
 class Late:
     """A detector before a session of the test's own: the images' time is theirs, the messages' stamps count."""
 
-    def __init__(self, tracker: Any) -> None:
+    def __init__(self, tracker: Any, **values: object) -> None:
         self.rig = SessionRig(tracker)
         node: Any = SimpleNamespace(
             create_subscription=lambda *_: None,
             get_logger=lambda: SimpleNamespace(info=lambda *_: None, debug=lambda *_: None),
         )
-        parameters = parse({"detection_mode": "add"})
+        parameters = parse({"detection_mode": "add", **values})
         self.detections = DetectionSubscription(node, self.rig.session, lambda: parameters, object)
 
     def show(self, stamp_s: float) -> None:
@@ -258,6 +297,18 @@ def test_a_detection_is_compared_with_the_image_of_its_time(late: Late) -> None:
     assert late.prompted() == ["prompt mug"]
     late.detect(1.25)
     assert late.prompted() == ["prompt mug", "prompt object_1 at 1.25 s"], "there is another one where it was"
+
+
+def test_an_object_is_refreshed_once_in_so_many_images(fake_tracker: Any) -> None:
+    late = Late(fake_tracker, detection_refresh_frames=3)
+    late.rig.prompt(click("mug", x=20, y=20, class_id="cup"))
+    refined = []
+    for count in range(1, 10):
+        late.show(count / 10)
+        late.detect(count / 10)
+        refined.append(len([call for call in late.prompted() + late.rig.tracker.calls if call.startswith("refine")]))
+    assert refined == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    late.rig.close()
 
 
 def test_a_detection_of_a_time_that_was_not_tracked_is_left_out(late: Late) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from sam2_ros.session.events import Event, EventSource, EventType
 from sam2_ros.session.objects import PromptAction, PromptOutcome, PromptRequest
-from sam2_ros.tracking.types import ObjectState
+from sam2_ros.tracking.types import ObjectState, Scene
 
 PENDING, TRACKED, OCCLUDED, LOST = ObjectState
 MESSAGE = Path(__file__).parents[2] / "msg" / "TrackEvent.msg"
@@ -22,6 +22,7 @@ class Told:
 
     def __init__(self) -> None:
         self.events: list[Event] = []
+        self.scene = Scene.STEADY
         self.source = EventSource(self.events.append)
 
     def prompt(self, object_id: str, action: PromptAction = PromptAction.ADD, error: str = "", label: int = 1) -> None:
@@ -34,7 +35,7 @@ class Told:
             SimpleNamespace(tracked=SimpleNamespace(object_id=object_id, label=1, state=state))
             for object_id, state in states.items()
         ]
-        result = SimpleNamespace(rejected=rejected, notes=())
+        result = SimpleNamespace(rejected=rejected, notes=(), scene=self.scene)
         self.source.observed(SimpleNamespace(objects=objects, result=result, header=header))  # type: ignore[arg-type]
 
     def kinds(self) -> list[EventType]:
@@ -149,3 +150,19 @@ def test_what_was_changed_of_a_prompt_is_said_once() -> None:
         [PromptOutcome(True, "", "mug", 1, "the box is clipped"), PromptOutcome(True, "", "tin", 2)],
     )
     assert [event.message for event in events] == ["added; the box is clipped", "added"]
+
+
+def test_what_happens_to_the_camera_is_told_once(told: Told) -> None:
+    told.show(a=TRACKED)
+    told.kinds()
+    seen = []
+    covered, frozen, steady = Scene.COVERED, Scene.FROZEN, Scene.STEADY
+    for scene in (steady, Scene.CUT, Scene.CUT, covered, covered, steady, frozen, frozen, steady, covered, Scene.CUT):
+        told.scene = scene
+        told.show(header=scene.value, a=TRACKED)
+        seen.append([(event.type, event.header, event.object_id) for event in told.events])
+        told.events.clear()
+    cut = [(EventType.SCENE_CHANGED, "cut", "")]
+    back = [(EventType.CAMERA_BACK, "steady", "")]
+    hidden = [(EventType.CAMERA_COVERED, "covered", "")]
+    assert seen == [[], cut, cut, hidden, [], back, [(EventType.CAMERA_FROZEN, "frozen", "")], [], back, hidden, cut]

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from session_rig import DEADLINE_S, SessionRig, click
 
+from sam2_ros.session.events import EventType
 from sam2_ros.session.parameters import parse
 from sam2_ros.session.persistence import SessionFileError
 from sam2_ros.session.results import MAX_WAITERS
 from sam2_ros.session.stats import StatsCollector
 from sam2_ros.session.work_queue import MAX_COMMANDS, TooManyRequestsError, WorkQueue
-from sam2_ros.tracking.types import PromptAction, PromptError
+from sam2_ros.tracking.types import ObjectState, PromptAction, PromptError
 
 SECOND = 1_000_000_000
 
@@ -39,6 +40,29 @@ def test_one_object_more_than_max_objects_is_rejected_until_one_is_removed(make_
 def test_without_a_limit_there_is_none(make_rig: Callable[..., SessionRig]) -> None:
     rig = make_rig(max_objects=0)
     assert all(outcome.accepted for outcome in rig.prompt(*(click() for _ in range(parse({}).max_objects + 1))))
+
+
+def test_with_drop_lost_the_lost_object_seen_longest_ago_goes_for_a_new_one(
+    make_rig: Callable[..., SessionRig],
+) -> None:
+    rig = make_rig(max_objects=2, when_full="drop_lost")
+    rig.prompt(click("a"), click("b"))
+    (full,) = rig.prompt(click("c"))
+    assert not full.accepted and "max_objects is 2" in full.error, "nothing is LOST"
+    rig.offer(1, stamp_s=1.0)
+    rig.wait_for(1)
+    rig.tracker.hidden = {"b": ObjectState.LOST}
+    rig.offer(2, stamp_s=2.0)
+    rig.wait_for(2)
+    rig.tracker.hidden = {"a": ObjectState.LOST, "b": ObjectState.LOST}
+    rig.offer(3, stamp_s=3.0)
+    rig.wait_for(3)
+    (bad,) = rig.prompt(click("c", x=9999))
+    assert not bad.accepted and rig.tracker.object_ids == ("a", "b"), "a rejected prompt changes nothing"
+    (added,) = rig.prompt(click("c"))
+    assert added.accepted and rig.tracker.object_ids == ("a", "c")
+    (removed,) = [event for event in rig.events if event.type is EventType.REMOVED]
+    assert removed.object_id == "b" and "max_objects" in removed.message
 
 
 def test_a_session_with_more_than_max_objects_is_rejected_and_changes_nothing(
@@ -129,3 +153,38 @@ def test_what_clears_everything_does_not_wait_for_images_that_others_wait_for() 
     for command in work[0]:
         command.run()
     assert done == ["for the fourth image", "clear"]
+
+
+def test_an_object_that_is_lost_for_long_ends_with_an_event(make_rig: Callable[..., SessionRig]) -> None:
+    rig = make_rig(remove_lost_after_s=2.0)
+    rig.prompt(click("a"), click("b"), click("c"))
+    rig.tracker.hidden = {"a": ObjectState.LOST, "b": ObjectState.OCCLUDED, "c": ObjectState.LOST}
+    rig.tracker.behind = {"c": 3}  # may be found where its replay arrives
+    for count, stamp_s in enumerate((10.0, 11.0, 11.9), 1):
+        rig.offer(count, stamp_s=stamp_s)
+        assert [item.tracked.object_id for item in rig.wait_for(count).objects] == ["a", "b", "c"]
+    rig.offer(4, stamp_s=12.0)
+    assert [item.tracked.object_id for item in rig.wait_for(4).objects] == ["b", "c"]
+    (removed,) = [event for event in rig.events if event.type is EventType.REMOVED]
+    assert (removed.object_id, removed.message) == ("a", "LOST for longer than remove_lost_after_s")
+    assert rig.tracker.object_ids == ("b", "c")
+
+
+def test_an_object_that_is_seen_in_between_starts_to_be_lost_again(make_rig: Callable[..., SessionRig]) -> None:
+    rig = make_rig(remove_lost_after_s=2.0)
+    rig.prompt(click("a"))
+    for count, (stamp_s, is_lost) in enumerate(((10.0, True), (11.0, False), (12.5, True), (14.0, True)), 1):
+        rig.tracker.hidden = {"a": ObjectState.LOST} if is_lost else {}
+        rig.offer(count, stamp_s=stamp_s)
+        assert len(rig.wait_for(count).objects) == 1
+    rig.offer(5, stamp_s=14.5)
+    assert rig.wait_for(5).objects == ()
+
+
+def test_by_default_no_object_ends_by_itself(make_rig: Callable[..., SessionRig]) -> None:
+    rig = make_rig()
+    rig.prompt(click("a"))
+    rig.tracker.hidden = {"a": ObjectState.LOST}
+    for count, stamp_s in enumerate((10.0, 11.0, 9000.0), 1):
+        rig.offer(count, stamp_s=stamp_s)
+        assert len(rig.wait_for(count).objects) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sam2_ros.tracking.overlay import draw_overlay, label_color_rgb
+from sam2_ros.tracking.overlay import draw_overlay, label_color_rgb, quality_text, tag_of_tracked
 from sam2_ros.tracking.types import FrameResult, ObjectState, TrackedMask
 
 
@@ -122,3 +122,13 @@ def test_mask_of_another_size_is_rejected_with_both_sizes() -> None:
 def test_gray_image_is_rejected() -> None:
     with pytest.raises(ValueError, match=r"\(H, W, 3\)"):
         draw_overlay(np.zeros((10, 10), np.uint8), frame_result())
+
+
+def test_the_tag_shows_presence_and_the_quality_of_the_mask_and_marks_doubt() -> None:
+    mug = tracked_mask(1, rectangle((60, 80), 10, 10, 30, 30), name="mug")
+    assert tag_of_tracked(mug) == "mug TRACKED 0.90 q0.80"
+    assert tag_of_tracked(mug, unsure_below=0.9) == "mug TRACKED 0.90 q0.80?"
+    hidden = tracked_mask(1, np.zeros((60, 80), bool), ObjectState.LOST, name="mug")
+    assert tag_of_tracked(hidden) == "mug LOST 0.90", "there is no mask to be good or bad"
+    assert [quality_text(quality) for quality in (0.5, 0.499)] == ["0.50", "0.50?"]
+    assert quality_text(0.0, unsure_below=0.0) == "0.00"

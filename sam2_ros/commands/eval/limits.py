@@ -19,6 +19,7 @@ from sam2_ros.commands.shared import network_arguments, report_summary
 
 if TYPE_CHECKING:
     from sam2_ros.evaluation.limits import LimitScore
+    from sam2_ros.evaluation.trackers import VideoTracker
 
 DESCRIPTION = (
     "Track drawn clips that each hold one thing that SAM 2 names as a limit: a shot change, look-alikes, a long "
@@ -32,6 +33,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kinds", metavar="A,B", help="kinds of clips, with commas; none: only --root (default: all)")
     parser.add_argument(
         "--root", type=Path, help="real videos too, all of whose frames have masks, in a layout of eval vos"
+    )
+    parser.add_argument(
+        "--fit-quality",
+        action="store_true",
+        help="fit what the model's mask quality is worth on these clips, and write it beside the weights",
     )
     add_sequences_option(parser)
     add_model_options(parser, 'the floors "hold" and "flow", which are measured beside any model')
@@ -48,8 +54,13 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError("--sequences names real videos: say with --root where they are")
     sequences = () if args.root is None else open_sequences(args.root, sequence_names(args.sequences))
     kinds = _kinds(args.kinds, LIMIT_KINDS)
-    trackers = {model_label(args): tracker_by_name(**network_arguments(args))}
+    if args.fit_quality and args.model in FLOORS:
+        raise ValueError(f"--fit-quality: expected a model with weights, got {args.model}")
+    plain = {"calibrated": False} if args.fit_quality else {}
+    measured = tracker_by_name(**network_arguments(args), **plain)
+    trackers = {model_label(args): measured}
     trackers |= {name: tracker_by_name(name) for name in FLOORS if name != args.model}
+    shown: list[tuple[float, float]] = []
     with Progress() as progress:
         table = evaluate_limits(
             trackers,
@@ -57,10 +68,26 @@ def run(args: argparse.Namespace) -> None:
             args.seeds,
             lambda kind, seed: progress(f"{kind}, clip {seed + 1} of {args.seeds}"),
             sequences,
+            shown,
         )
     _print_table(table, list(trackers))
     settings = {**model_settings(args), "seeds": args.seeds}
+    if args.fit_quality:
+        print(f"the mask quality's meaning is in {_fit_quality(measured, shown, args.checkpoint)}")
     report_summary(limits_report(table, settings), args.json)
+
+
+def _fit_quality(tracker: VideoTracker, shown: list[tuple[float, float]], checkpoint: Path | None) -> Path:
+    from sam2_ros.tracking.loading import EMBEDDED_WEIGHTS
+    from sam2_ros.tracking.rules.quality import calibration_file, fit_calibration, write_calibration
+    from sam2_ros.tracking.state_io import fingerprint
+    from sam2_ros.tracking.tracker import Tracker
+
+    assert isinstance(tracker, Tracker), "floors were rejected"
+    path = calibration_file(checkpoint or EMBEDDED_WEIGHTS)
+    calibration = fit_calibration([quality for quality, _ in shown], [iou for _, iou in shown])
+    write_calibration(path, calibration, fingerprint(tracker.network))
+    return path
 
 
 def _kinds(text: str | None, known: Sequence[str]) -> list[str]:
