@@ -6,18 +6,20 @@ from __future__ import annotations
 import functools
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+from lifecycle_msgs.msg import Transition
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 PACKAGE_LOGGER = "sam2_ros"
 
-Transition = Callable[[Any, LifecycleState], TransitionCallbackReturn]
+TransitionCallback = Callable[[Any, LifecycleState], TransitionCallbackReturn]
 
 
-def logs_exceptions(transition: Transition) -> Transition:
+def logs_exceptions(transition: TransitionCallback) -> TransitionCallback:
     """Log what a transition raises: rclpy catches the exception and enters the ERROR state without logging it."""
 
     @functools.wraps(transition)
@@ -32,28 +34,80 @@ def logs_exceptions(transition: Transition) -> Transition:
     return logged
 
 
-def reject_invalid_transitions(node: LifecycleNode) -> None:
-    """Answer a transition that the node's state does not have with ``success: false``.
+CONFIGURE, CLEANUP = Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_CLEANUP
+SHUTDOWNS = {
+    Transition.TRANSITION_UNCONFIGURED_SHUTDOWN: "unconfigured",
+    Transition.TRANSITION_INACTIVE_SHUTDOWN: "inactive",
+    Transition.TRANSITION_ACTIVE_SHUTDOWN: "active",
+}
+SLOW = {CONFIGURE: "unconfigured", CLEANUP: "inactive", **SHUTDOWNS}  # and the states that they begin in
 
-    rclpy raises out of the service's callback instead, and with it out of the executor: a lifecycle manager that asks
-    to configure a node that has configured itself would end the process, and all cameras in it.
+
+class TransitionServer:
+    """Answers ``~/change_state`` without holding the executor up, and invalid requests with ``success: false``.
+
+    rclpy carries a transition out within the service's callback: no topic, service or other camera of the process is
+    served while a model loads or hangs. Here ``prepare`` does the slow part beforehand, with the executor running.
+
+    rclpy also raises out of the callback for a transition that the node's state does not have, and with it out of the
+    executor: a lifecycle manager that asks to configure a node that has configured itself would end the process.
+
+    Args:
+        node: whose service it is.
+        prepare: a coroutine that gets the number of one of the ``SLOW`` transitions.
     """
-    service = node._service_change_state
-    change_state = service.callback
 
-    def answer(request: Any, response: Any) -> Any:
+    def __init__(self, node: LifecycleNode, prepare: Callable[[int], Awaitable[None]]) -> None:
+        self._node = node
+        self._prepare = prepare
+        self._pending = ""  # the transition that is being prepared
+        service = node._service_change_state
+        self._change_state = service.callback
+        service.callback = self._answer
+        # Else the coroutine would hold up all other callbacks of the node's default group.
+        service.callback_group = ReentrantCallbackGroup()
+        service.callback_group.add_entity(service)
+
+    async def _answer(self, request: Any, response: Any) -> Any:
+        wanted = request.transition.label or f"number {request.transition.id}"
         try:
-            return change_state(request, response)
+            number = self._number(request.transition)
+            if self._pending and number not in SHUTDOWNS:
+                return self._reject(response, f"{wanted} rejected: {self._pending} is not finished yet")
+            if number in SLOW and SLOW[number] == self._state():
+                self._pending = wanted
+                try:
+                    await self._prepare(number)
+                finally:
+                    self._pending = ""
+            return self._change_state(request, response)
         except rclpy_implementation.RCLError:
-            if not node.context.ok():
+            if not self._node.context.ok():
                 raise  # the middleware has gone: no question of states
-            wanted = request.transition.label or f"number {request.transition.id}"
-            state = node._state_machine.current_state[1]
-            node.get_logger().warning(f"transition {wanted} rejected: there is none from state {state!r}")
-            response.success = False
-            return response
+            return self._reject(response, f"{wanted} rejected: there is none from state {self._state()!r}")
 
-    service.callback = answer
+    def _reject(self, response: Any, why: str) -> Any:
+        self._node.get_logger().warning(f"transition {why}")
+        response.success = False
+        return response
+
+    def _state(self) -> str:
+        return str(self._node._state_machine.current_state[1])
+
+    def _number(self, transition: Transition) -> int:
+        """Its number, by its label where it has one. RCLError when the node's state has no such transition."""
+        if transition.label:
+            return int(self._node._state_machine.get_transition_by_label(transition.label))
+        return int(transition.id)
+
+    async def configure(self) -> TransitionCallbackReturn:
+        """Configure the node as the service would."""
+        self._pending = "configure"
+        try:
+            await self._prepare(CONFIGURE)
+        finally:
+            self._pending = ""
+        return self._node.trigger_configure()
 
 
 def break_reference_cycle(node: LifecycleNode) -> None:

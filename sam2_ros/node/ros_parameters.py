@@ -15,6 +15,7 @@ from rcl_interfaces.msg import (
     ParameterDescriptor,
     SetParametersResult,
 )
+from rclpy.context import Context
 from rclpy.node import Node
 
 from sam2_ros.session.parameter_spec import ParameterError, ParameterSpec
@@ -46,6 +47,16 @@ def describe_unknown(names: list[str]) -> str:
         hint = "image_reliability and output_reliability" if name.startswith("qos_overrides.") else "".join(close)
         shown.append(f"{name} (see {hint})" if hint else name)
     return f"no parameters of this node, so without effect: {', '.join(shown)}; docs/parameters.md has all"
+
+
+def read_arguments(context: Context | None) -> tuple[str, str]:
+    """The process' namespace and the parameter ``cameras``, read by a temporary node."""
+    probe = rclpy.create_node("sam2_node", context=context, enable_rosout=False, start_parameter_services=False)
+    try:
+        text = probe.declare_parameter("cameras", parse({}).cameras).value
+        return probe.get_namespace(), text
+    finally:
+        probe.destroy_node()
 
 
 def init_ros(args: list[str] | None) -> bool:

@@ -11,9 +11,8 @@ import functools
 import os
 import signal
 import sys
-from collections.abc import Callable, Collection
-from concurrent.futures import wait
-from typing import Any, TypeVar
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
@@ -28,12 +27,14 @@ from sam2_ros.node import ros_parameters
 from sam2_ros.node.conversions import decode_image
 from sam2_ros.node.diagnostics import DiagnosticsReporter, TopicMonitor, image_topic_names, inspect_image_topic
 from sam2_ros.node.graph import GraphWatch, IdleWatch
+from sam2_ros.node.loading import ModelLoader
 from sam2_ros.node.publishers import EventPublisher, Publishers
 from sam2_ros.node.rclpy_support import (
+    CONFIGURE,
     RosLogHandler,
+    TransitionServer,
     break_reference_cycle,
     logs_exceptions,
-    reject_invalid_transitions,
 )
 from sam2_ros.node.services import Services
 from sam2_ros.node.subscriptions import (
@@ -43,19 +44,19 @@ from sam2_ros.node.subscriptions import (
     make_detection_subscription,
 )
 from sam2_ros.node.tf import Transforms
+from sam2_ros.node.waiting import done_within, in_thread
 from sam2_ros.perception.depth import DepthSource
 from sam2_ros.session.events import Event, EventType
-from sam2_ros.session.model_loading import SharedNetworks, describe_model, load_configured_tracker, warm_up
+from sam2_ros.session.model_loading import SharedNetworks, describe_model, load_configured_tracker
 from sam2_ros.session.objects import TrackerLike, TrackingView
 from sam2_ros.session.parameter_spec import ParameterError
-from sam2_ros.session.parameters import NodeParameters, camera_names, parse
+from sam2_ros.session.parameters import NodeParameters, camera_names
 from sam2_ros.session.session import Session
 from sam2_ros.tracking.concurrency import TaskThread
 
 HEARTBEAT_S = 1.0
-SIGNALS_SEEN_EVERY_S = 0.2  # while the model is loading
-
-T = TypeVar("T")
+OK = TransitionCallbackReturn.SUCCESS
+STOP_LIMIT_S, ENDING_LIMIT_S = 30.0, 3.0  # for the model's image; at the end launch escalates to SIGTERM after 5 s
 
 
 class Sam2Node(LifecycleNode):
@@ -73,8 +74,7 @@ class Sam2Node(LifecycleNode):
         **node_options: Any,
     ) -> None:
         super().__init__("sam2_node", **node_options)
-        self._tracker_factory = tracker_factory
-        self._model_thread = model_thread if model_thread is not None else TaskThread()
+        self._model = ModelLoader(self, tracker_factory, model_thread or TaskThread())
         self._log_handler = RosLogHandler(self.get_logger())
         self._log_handler.install()
         ros_parameters.declare(self)
@@ -88,8 +88,11 @@ class Sam2Node(LifecycleNode):
         self._watch: TopicMonitor | None = None  # only while active
         self.trouble = ""  # why the node is not configured, if it should be
         self.left_behind = False  # whether a thread still computes at shutdown
+        self._stopped: bool | None = None  # whether the session has ended in time, once that was tried
         self._depth = DepthSource(self._current_parameters, self._waiting_ns)
-        self._guard = ros_parameters.ParameterGuard(self, is_configured=lambda: self._session is not None)
+        self._guard = ros_parameters.ParameterGuard(
+            self, is_configured=lambda: self._session is not None or self._model.is_loading
+        )
         self._requests = Services(
             self, self._session_or_reason, self._current_parameters, is_active=lambda: self._watch is not None
         )
@@ -97,7 +100,7 @@ class Sam2Node(LifecycleNode):
         self._idle = IdleWatch(self)
         graph = GraphWatch(self, self._image_topics)
         self._reporter = DiagnosticsReporter(self._full_name.strip("/"), self._current_parameters, graph.look)
-        reject_invalid_transitions(self)
+        self._transitions = TransitionServer(self, self._prepare)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # A steady clock runs without /clock. The timer also wakes the executor, which could sleep through a SIGTERM.
         self._heartbeat = self.create_timer(HEARTBEAT_S, self._beat, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -110,34 +113,32 @@ class Sam2Node(LifecycleNode):
             parameters = ros_parameters.read(self)
         except ParameterError as error:
             return self._fail_to_configure(f"bad parameter: {error}")
-        wanted = describe_model(parameters)
-        compiling = ", then compiling it, which takes minutes" if parameters.compile else ""
-        self.get_logger().info(f"loading {wanted} for device {parameters.device}{compiling} ...")
         try:
-            tracker = self._computed(lambda: self._tracker_factory(parameters))
-            warm_up_s = self._computed(lambda: warm_up(tracker))
+            loaded = self._model.take(parameters)
         except Exception as error:  # whatever the loader raises: a missing file, wrong keys, no such device
             if self.context.ok():
+                wanted = describe_model(parameters)
                 return self._fail_to_configure(f"could not load {wanted}: {type(error).__name__}: {error}")
         if not self.context.ok():  # Ctrl-C while the model was loading
             return TransitionCallbackReturn.FAILURE
         self._depth.forget()
         self._outputs = Publishers(self, self._current_parameters, self._depth, self._transforms)
         self._events = EventPublisher(self)
+        self._stopped = None
         self._session = Session(
-            tracker,
+            loaded.tracker,
             decode=lambda message: decode_image(message, self._guard.current.max_image_pixels),
             publish=self._publish,
             notify=self._on_event,
             parameters=self._current_parameters,
-            model_thread=self._model_thread,
+            model_thread=self._model.thread,
             now_ns=lambda: self.get_clock().now().nanoseconds,
         )
         self._session.start()
         self.trouble = ""
         if parameters.weights == "random":
             self.get_logger().warning("weights is 'random': the masks will mean nothing")
-        self.get_logger().info(f"configured: {tracker.model_name}, warmed up in {warm_up_s:.1f} s")
+        self.get_logger().info(f"configured: {loaded.tracker.model_name}, warmed up in {loaded.warm_up_s:.1f} s")
         return super().on_configure(state)
 
     @logs_exceptions
@@ -186,16 +187,25 @@ class Sam2Node(LifecycleNode):
         self._release()
         return TransitionCallbackReturn.SUCCESS
 
-    def autostart(self) -> None:
-        """Configure and activate, when the parameter ``autostart`` says so; failures have been logged."""
+    @property
+    def starts_by_itself(self) -> bool:
+        """Whether ``autostart`` is true; said when it is not."""
         if not self._guard.current.autostart:
             self.get_logger().info("waiting to be configured (autostart is false)")
-            return
-        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS and self.context.ok():
+        return self._guard.current.autostart
+
+    def autostart(self) -> None:
+        """``start`` for one node that no executor runs yet: returns when the node is active, or cannot be."""
+        if self.starts_by_itself and self.trigger_configure() == OK and self.context.ok():
             self.trigger_activate()
+
+    async def configure(self) -> bool:
+        """Configure without holding the executor up; whether it could be. Failures have been logged."""
+        return await self._transitions.configure() == OK
 
     def close(self) -> None:
         """End the session. To be called before ``destroy_node``."""
+        self.left_behind |= self._model.is_loading
         self._release()
         self._log_handler.remove()
 
@@ -203,14 +213,22 @@ class Sam2Node(LifecycleNode):
         super().destroy_node()
         break_reference_cycle(self)
 
-    def _computed(self, task: Callable[[], T]) -> T:
-        """The result of a task on the model thread. Ctrl-C ends the wait: loading can take minutes, or hang."""
-        answer = self._model_thread.submit(task)
-        while not wait((answer,), SIGNALS_SEEN_EVERY_S).done:
-            if not self.context.ok():
-                self.left_behind = True
-                raise InterruptedError("the process is to end")
-        return answer.result()
+    async def _prepare(self, transition: int) -> None:
+        """The slow part of a transition: the executor runs other callbacks, and ``on_...`` finds it done."""
+        if transition == CONFIGURE:
+            try:
+                loading = self._model.begin(ros_parameters.read(self))
+            except ParameterError:
+                return  # on_configure says so
+            while not loading.done():
+                await done_within(self, loading, STOP_LIMIT_S)
+            return
+        self._unsubscribe()
+        session = self._session
+        if session is not None:
+            stopping = in_thread(lambda: session.stop(STOP_LIMIT_S))
+            await done_within(self, stopping, 2 * STOP_LIMIT_S)
+            self._stopped = stopping.done() and stopping.result()
 
     def _fail_to_configure(self, reason: str) -> TransitionCallbackReturn:
         self.trouble = f"not configured: {reason}"
@@ -225,9 +243,11 @@ class Sam2Node(LifecycleNode):
 
     def _release(self) -> None:
         self._unsubscribe()
-        # On shutdown, give up sooner: launch escalates to SIGTERM after 5 s.
-        if self._session is not None and not self._session.stop(30.0 if self.context.ok() else 3.0):
+        if self._session is not None and self._stopped is None:
+            self._stopped = self._session.stop(STOP_LIMIT_S if self.context.ok() else ENDING_LIMIT_S)
+        if self._session is not None and not self._stopped:
             self.left_behind = True
+            self._model.leave_thread()
             if self.context.ok():
                 self.get_logger().error("the model is still busy with an image; its thread is left behind")
             else:  # Ctrl-C in the middle of an image: nothing is wrong with that
@@ -274,6 +294,8 @@ class Sam2Node(LifecycleNode):
             events.put(event)
 
     def _session_or_reason(self) -> Session | str:
+        if self._model.is_loading:
+            return "not configured: the model is being loaded; ask again later"
         return self._session or self.trouble or f"not configured: ros2 lifecycle set {self._full_name} configure"
 
     def _beat(self) -> None:
@@ -288,7 +310,9 @@ class Sam2Node(LifecycleNode):
         state = "inactive" if self._session is not None else "unconfigured"
         if self._watch is not None:
             state = "active"
-        if not self.trouble:  # else the log has its reason already
+        elif self._model.is_loading:
+            state = "loading the model"
+        if not self.trouble and not self._model.is_loading:  # else the log has its reason already
             topic = image_topic_names(self)[self._guard.current.image_transport]
             if advice := self._idle.look(state, topic, timeout_s):
                 self.get_logger().warning(advice)
@@ -306,7 +330,7 @@ def make_nodes(context: Context | None = None) -> list[Sam2Node]:
     Raises:
         ParameterError: ``cameras`` cannot be used.
     """
-    namespace, text = _read_arguments(context)
+    namespace, text = ros_parameters.read_arguments(context)
     names = camera_names(text)
     if not names:
         return [Sam2Node(context=context)]
@@ -322,16 +346,6 @@ def make_nodes(context: Context | None = None) -> list[Sam2Node]:
         )
         for name in names
     ]
-
-
-def _read_arguments(context: Context | None) -> tuple[str, str]:
-    """The process' namespace and the parameter ``cameras``, read by a temporary node."""
-    probe = rclpy.create_node("sam2_node", context=context, enable_rosout=False, start_parameter_services=False)
-    try:
-        text = probe.declare_parameter("cameras", parse({}).cameras).value
-        return probe.get_namespace(), text
-    finally:
-        probe.destroy_node()
 
 
 def main(args: list[str] | None = None) -> int:
@@ -361,6 +375,14 @@ def main(args: list[str] | None = None) -> int:
     return 0
 
 
+async def start(nodes: Sequence[Sam2Node]) -> None:
+    """Configure all nodes that start by themselves, then activate them: none is subscribed while another one loads."""
+    configured = [node for node in nodes if node.starts_by_itself and await node.configure()]
+    for node in configured:
+        if node.context.ok():
+            node.trigger_activate()
+
+
 def _run(nodes: list[Sam2Node]) -> None:
     """All nodes from start to end, in the default context; ``nodes`` is filled with them."""
     nodes += make_nodes()
@@ -368,8 +390,7 @@ def _run(nodes: list[Sam2Node]) -> None:
     for node in nodes:
         executor.add_node(node)
     try:
-        for node in nodes:
-            node.autostart()
+        executor.create_task(start, nodes)
         executor.spin()
     finally:
         for node in nodes:

@@ -46,21 +46,7 @@ class Waiting:
         return future.result()
 
     async def _done_within(self, future: Future[Any], limit_s: float) -> None:
-        """Return when the future is done, or after the limit; the executor keeps running meanwhile."""
-        executor = self._node.executor
-        woken = rclpy.task.Future(executor=executor)
-
-        def wake(_: object = None) -> None:
-            if not woken.done():
-                woken.set_result(None)
-                executor.wake()  # an awaiting task is resumed only when the executor spins
-
-        timer = threading.Timer(max(limit_s, 0.0), wake)
-        timer.daemon = True
-        timer.start()
-        future.add_done_callback(wake)
-        await woken
-        timer.cancel()
+        await done_within(self._node, future, limit_s)
 
     async def until_freed(self, future: Future[T]) -> T:
         """The answer of a command that relieves the model: it is never withdrawn, however late it is."""
@@ -85,8 +71,26 @@ class Waiting:
         return future.result()
 
 
+async def done_within(node: Node, future: Future[Any], limit_s: float) -> None:
+    """Return when the future is done, or after the limit; the node's executor runs other callbacks meanwhile."""
+    executor = node.executor
+    woken = rclpy.task.Future(executor=executor)
+
+    def wake(_: object = None) -> None:
+        if not woken.done():
+            woken.set_result(None)
+            executor.wake()  # an awaiting task is resumed only when the executor spins
+
+    timer = threading.Timer(max(limit_s, 0.0), wake)
+    timer.daemon = True
+    timer.start()
+    future.add_done_callback(wake)
+    await woken
+    timer.cancel()
+
+
 def in_thread(run: Callable[[], T]) -> Future[T]:
-    """Run file access on a thread of its own, so that neither executor nor model waits for it."""
+    """Run something slow on a thread of its own, so that neither executor nor model waits for it."""
     future: Future[T] = Future()
     future.set_running_or_notify_cancel()
 

@@ -223,7 +223,7 @@ def test_a_signal_ends_the_wait_for_a_model_that_does_not_come(make_ros_rig: Cal
         assert loaded.wait(20), "the test never let it go on"
         return rig.tracker
 
-    rig.node._tracker_factory = load
+    rig.node._model._make = load
     ending = threading.Thread(target=lambda: (loading.wait(20), rig.context.shutdown()))
     ending.start()
     try:

@@ -51,7 +51,10 @@ class RosRig:
         return self.tracker
 
     def start(self) -> None:
-        self.node.autostart()
+        from sam2_ros.node import sam2_node
+
+        started = self.executor.create_task(sam2_node.start, [self.node])
+        self.spin_until(started.done, "the node is started")
         self.tracker.calls.clear()  # those of the warm-up
         self.tracker.in_step.clear()
 
