@@ -8,12 +8,14 @@ from dataclasses import dataclass
 
 from rclpy.node import Node
 
+from sam2_ros.node.waiting import done_within
 from sam2_ros.session.model_loading import describe_model, warm_up
 from sam2_ros.session.objects import TrackerLike
 from sam2_ros.session.parameters import NodeParameters
 from sam2_ros.tracking.concurrency import TaskThread
 
 SIGNALS_SEEN_EVERY_S = 0.2
+LOOK_AGAIN_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,12 @@ class ModelLoader:
             self._node.get_logger().info(f"loading {wanted} for device {parameters.device}{compiling} ...")
             self._loading = self.thread.submit(lambda: self._load(parameters))
         return self._loading
+
+    async def load(self, parameters: NodeParameters) -> None:
+        """``begin``, and return when the model is there or cannot be; the executor runs other callbacks meanwhile."""
+        loading = self.begin(parameters)
+        while not loading.done():
+            await done_within(self._node, loading, LOOK_AGAIN_S)
 
     def _load(self, parameters: NodeParameters) -> LoadedModel:
         tracker = self._make(parameters)

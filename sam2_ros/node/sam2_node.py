@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from typing import Any
 
 import rclpy
@@ -216,12 +217,8 @@ class Sam2Node(LifecycleNode):
     async def _prepare(self, transition: int) -> None:
         """The slow part of a transition: the executor runs other callbacks, and ``on_...`` finds it done."""
         if transition == CONFIGURE:
-            try:
-                loading = self._model.begin(ros_parameters.read(self))
-            except ParameterError:
-                return  # on_configure says so
-            while not loading.done():
-                await done_within(self, loading, STOP_LIMIT_S)
+            with suppress(ParameterError):  # on_configure says so
+                await self._model.load(ros_parameters.read(self))
             return
         self._unsubscribe()
         session = self._session
@@ -307,10 +304,8 @@ class Sam2Node(LifecycleNode):
             advice = self._watch.diagnose(timeout_s, lambda: inspect_image_topic(self, self._guard.current))
             if advice:
                 self.get_logger().warning(advice)
-        state = "inactive" if self._session is not None else "unconfigured"
-        if self._watch is not None:
-            state = "active"
-        elif self._model.is_loading:
+        state = "active" if self._watch is not None else "inactive" if self._session is not None else "unconfigured"
+        if self._model.is_loading:
             state = "loading the model"
         if not self.trouble and not self._model.is_loading:  # else the log has its reason already
             topic = image_topic_names(self)[self._guard.current.image_transport]
