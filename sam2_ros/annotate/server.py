@@ -10,6 +10,7 @@ import asyncio
 import errno
 import logging
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,8 @@ async def _project(editor: Editor, request: Request) -> Response:
 async def _recording(editor: Editor, request: Request) -> Response:
     recording_id = request.path_params["recording"]
     values = await run_in_threadpool(editor.snapshot, recording_id)
-    editor.project.log.append("open", recording=recording_id)
+    with suppress(OSError):  # a full disk keeps nobody from looking
+        await run_in_threadpool(editor.project.log.append, "open", recording=recording_id)
     return JSONResponse(values)
 
 

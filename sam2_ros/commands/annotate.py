@@ -11,7 +11,7 @@ from typing import Any
 
 from sam2_ros.commands.shared import add_network_options, network_arguments
 
-_NEEDS = "sam2-ros annotate: the server needs starlette and uvicorn: pip install 'sam2_ros[annotate]' ({})"
+_NEEDS = "sam2-ros annotate: the server needs starlette and uvicorn: pip install starlette uvicorn ({})"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -85,7 +85,7 @@ const TABLE = [
   ["Project", "phase-2", ["Shift+2", "@"], "phase 2: masks and propagation", () => setPhase(2)],
   ["Project", "phase-3", ["Shift+3", "#"], "phase 3: clicks with memory", () => setPhase(3)],
   ["Project", "export", ["Ctrl+e"], "export", dialogs.openExport],
-  ["Project", "report", ["Ctrl+r"], "report", dialogs.openReport],
+  ["Project", "report", ["Shift+R"], "report", dialogs.openReport],
   ["Project", "help", ["?"], "this page", () => dialogs.openHelp(TABLE)],
 ];
 
