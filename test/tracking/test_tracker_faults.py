@@ -9,7 +9,7 @@ import pytest
 from tiny_model import assert_same_logits, assert_same_result, noise_frames, tiny_model
 
 from sam2_ros.model.sam2 import SAM2
-from sam2_ros.tracking import tracker as tracker_module
+from sam2_ros.tracking import results
 from sam2_ros.tracking.tracker import Tracker
 from sam2_ros.tracking.types import ObjectState, PromptError
 
@@ -131,7 +131,7 @@ def test_failing_step_leaves_those_behind_where_they_were(
     behind: Tracker, model: SAM2, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(*((tracker_module, "logits_in_image") if where == "describe" else (model, where)), fail)
+        patch.setattr(*((results, "logits_in_image") if where == "describe" else (model, where)), fail)
         with pytest.raises(ModelError):
             behind.step(FRAMES[7])
     assert behind.frames_behind == {"mug": 3, "new": 3}
