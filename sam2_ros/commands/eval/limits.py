@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sam2_ros.commands.eval.options import (
     add_model_options,
@@ -56,8 +56,8 @@ def run(args: argparse.Namespace) -> None:
     kinds = _kinds(args.kinds, LIMIT_KINDS)
     if args.fit_quality and args.model in FLOORS:
         raise ValueError(f"--fit-quality: expected a model with weights, got {args.model}")
-    plain = {"calibrated": False} if args.fit_quality else {}
-    measured = tracker_by_name(**network_arguments(args), **plain)
+    plain: dict[str, Any] = {"calibrated": False} if args.fit_quality else {}
+    measured = tracker_by_name(**{**network_arguments(args), **plain})
     trackers = {model_label(args): measured}
     trackers |= {name: tracker_by_name(name) for name in FLOORS if name != args.model}
     shown: list[tuple[float, float]] = []
