@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 MAX_REQUESTS = 4  # in progress or waiting; of more, the last would time out before its turn
 PROMPTS_PER_SLICE = POINTS_PER_SLICE = 16  # the longest wait of tracking, besides the encoding of an image
+_PIXELS_PER_SLICE = 16 * 640 * 480  # of all masks at the image's size: of a larger image fewer are in a slice
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,9 @@ def _everything(
     from sam2_ros.tracking.mask_generator import AutomaticMaskGenerator, settings_for
 
     settings = settings_for(predictor.model.config.name)
-    settings = replace(settings, points_per_batch=min(settings.points_per_batch, POINTS_PER_SLICE))
+    settings = replace(
+        settings, points_per_batch=min(settings.points_per_batch, _per_slice(image_rgb, POINTS_PER_SLICE))
+    )
     found = yield from AutomaticMaskGenerator(predictor.model, settings).steps(image_rgb)
     return tuple(SegmentedThing(0, each.predicted_iou, each.box_xyxy, each.mask) for each in found)
 
@@ -114,13 +117,19 @@ def _prompted(
     # Prompts of one kind go through the network as one batch.
     order = sorted(range(len(prompts)), key=lambda number: (prompts[number].num_tokens, prompts[number].mask is None))
     things: list[SegmentedThing] = []
-    for start in range(0, len(order), PROMPTS_PER_SLICE):
+    count = _per_slice(image_rgb, PROMPTS_PER_SLICE)
+    for start in range(0, len(order), count):
         yield
-        numbers = order[start : start + PROMPTS_PER_SLICE]
+        numbers = order[start : start + count]
         found = retried_out_of_memory(functools.partial(predict, [prompts[number] for number in numbers]))
         for number, prediction in zip(numbers, found, strict=True):
             things += _cropped(number, prediction.ordered())
     return tuple(sorted(things, key=lambda thing: thing.prompt_index))  # stable: best first stays
+
+
+def _per_slice(image_rgb: NDArray[np.uint8], limit: int) -> int:
+    height, width = image_rgb.shape[:2]
+    return min(limit, max(_PIXELS_PER_SLICE // (height * width), 1))
 
 
 def _read(number: int, request: PromptRequest, image_size: tuple[int, int]) -> tuple[Prompt, str]:

@@ -149,6 +149,13 @@ def test_of_a_mask_only_what_is_in_its_box_is_kept() -> None:
     assert all(thing.mask.base is None for thing in answer.things), "a view keeps the whole mask"
 
 
+@pytest.mark.parametrize(("size_hw", "slices"), [((480, 640), 3), ((1080, 1920), 20), ((2160, 3840), 40)])
+def test_of_a_large_image_fewer_prompts_are_in_a_slice(size_hw: tuple[int, int], slices: int) -> None:
+    asked = request(*(click() for _ in range(40)), image=np.zeros((*size_hw, 3), np.uint8), multimask=True)
+    yielded = drained(segment_in_slices(SpotPredictor(), asked, lambda: NO_VIEW))  # type: ignore[arg-type]
+    assert len(yielded) == 1 + slices
+
+
 def drained(slices: Any) -> list[Any]:
     """What it yields, and at last what it returns."""
     yielded: list[Any] = []
