@@ -101,6 +101,9 @@ class ColourTracker:
             if not (0 <= x < frame_size[1] and 0 <= y < frame_size[0]):
                 raise PromptError(f"point ({x}, {y}) is outside the image of {frame_size}")
 
+    def follow_load(self) -> None:
+        """There are no threads to follow it with."""
+
     def prefetch(self, image_rgb: np.ndarray) -> SimpleNamespace:
         return SimpleNamespace(image_rgb=image_rgb)
 

@@ -63,7 +63,7 @@ MODULES_FOR_DATA = ("sam2_ros.tracking.zoom.window",)
 # Layers whose third-party imports are limited to these. (ROS is only for `node`, see below.)
 ALLOWED_THIRD_PARTY = {
     "model": {"torch", "safetensors", "huggingface_hub"},  # the latter two extras, imported where they are used
-    "tracking": {"torch", "numpy", "cv2"},
+    "tracking": {"torch", "numpy", "cv2", "onnxruntime", "openvino"},  # likewise
     "session": {"torch", "numpy"},
     "image_io": {"numpy", "cv2"},
     "perception": {"numpy", "cv2"},
@@ -202,6 +202,7 @@ SUBJECTS = {
     "node.subscriptions": "one side of the node, which sam2_node wires",
     "perception.detections": "what boxes mean, tested without ROS; its subscription is in node/",
     "session.results": "the border between the model thread and the publishing thread",
+    "tracking.free_cores": "what other processes leave free, tested without a network",
     "tracking.rules.rivals": "a rule of its own, on plain arrays",
     "tracking.results": "what callers see",
     "tracking.rules.sightings": "what the rules judge a frame by",

@@ -27,6 +27,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compile", action="store_true", help="time ours compiled as well, which takes minutes; on a GPU it always is"
     )
+    parser.add_argument(
+        "--encoder-engine",
+        default="auto",
+        metavar="NAME",
+        help="of our default: auto, torch, onnxruntime or openvino; all: time every one that is installed",
+    )
+    parser.add_argument(
+        "--busy", type=int, default=0, metavar="N", help="time ours again beside a process with N busy threads"
+    )
+    parser.add_argument(
+        "--busy-frames", type=int, default=60, metavar="N", help="timed beside that process (default: 60)"
+    )
     parser.add_argument("--without-official", action="store_true", help="time our own code alone")
     parser.add_argument(
         "--emulated", action="store_true", help="time bfloat16 also where it is emulated, a hundred times slower"
@@ -41,19 +53,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _measure(args: argparse.Namespace) -> dict[str, Any]:
-    from sam2_ros.evaluation.compare_latency import compare_latency
-    from sam2_ros.evaluation.official import NOT_INSTALLED, import_official_builder
-    from sam2_ros.evaluation.official_relatives import family_of
+    from sam2_ros.evaluation.compare_latency import Variants, compare_latency
     from sam2_ros.model.config import Approximations
 
-    with_official = not args.without_official and args.model != "nano"
-    if with_official and (family := family_of(args.model)) is not None:
-        reason = "is for a process of its own (it is named sam2 too), which bench does not start"
-        print(f"sam2-ros bench: the official code of {family} {reason}; ours is timed alone", file=sys.stderr)
-        with_official = False
-    if with_official and import_official_builder() is None:
-        print(f"sam2-ros bench: {NOT_INSTALLED}; ours is timed alone", file=sys.stderr)
-        with_official = False
+    variants = Variants(
+        official=_has_official(args),
+        emulated=args.emulated,
+        approximations=Approximations(args.memory_pooling, args.recent_memories),
+        compiled=args.compile,
+        zoom=args.zoom,
+        encoder_engine=args.encoder_engine,
+        busy_threads=args.busy,
+        busy_frames=args.busy_frames,
+    )
     with Progress() as progress:
         comparison = compare_latency(
             model=args.model,
@@ -63,17 +75,35 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
             device=args.device,
             threads=args.threads,
             size_hw=(args.height, args.width),
-            with_official=with_official,
-            emulated=args.emulated,
-            approximations=Approximations(args.memory_pooling, args.recent_memories),
-            with_compiled=args.compile,
-            with_zoom=args.zoom,
+            variants=variants,
             progress=progress,
         )
     print(comparison.table())
     if args.csv is not None:
         _append(args.csv, comparison.rows())
     return comparison.summary()
+
+
+def _has_official(args: argparse.Namespace) -> bool:
+    """Whether the official code can take part; says why not."""
+    from sam2_ros.evaluation.official import NOT_INSTALLED, import_official_builder
+    from sam2_ros.evaluation.official_relatives import environment, family_of
+
+    if args.without_official or args.model == "nano":
+        return False
+    reason = None
+    if (family := family_of(args.model)) is not None:
+        try:
+            environment(family)
+        except ImportError as error:
+            reason = str(error)
+        if args.objects > 1:
+            reason = f"the official code of {family} fails with more than one object"
+    elif import_official_builder() is None:
+        reason = NOT_INSTALLED
+    if reason is not None:
+        print(f"sam2-ros bench: {reason}; ours is timed alone", file=sys.stderr)
+    return reason is None
 
 
 def _append(path: Path, rows: list[dict[str, Any]]) -> None:

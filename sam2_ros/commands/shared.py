@@ -38,6 +38,12 @@ def add_network_options(parser: argparse.ArgumentParser, floors: str = "") -> No
         help="auto, float32 or bfloat16, of the heavy parts (default: auto, what is fast with nearly the same masks)",
     )
     parser.add_argument("--image-size", type=int, metavar="PX", help="side of the model's input (default: its own)")
+    parser.add_argument(
+        "--encoder-engine",
+        default="auto",
+        metavar="NAME",
+        help="of the image encoder: auto, torch, onnxruntime or openvino (default: auto, the fastest installed)",
+    )
 
 
 def add_memory_options(parser: argparse.ArgumentParser) -> None:
@@ -84,7 +90,7 @@ def add_rule_options(parser: argparse.ArgumentParser) -> None:
 
 def network_arguments(args: argparse.Namespace) -> dict[str, Any]:
     """The values of ``add_network_options``, and of the options of trackers if present, for ``load_tracker``."""
-    names = ("model", "checkpoint", "device", "precision", "image_size")
+    names = ("model", "checkpoint", "device", "precision", "image_size", "encoder_engine")
     arguments: dict[str, Any] = {name: getattr(args, name) for name in names}
     if "memory_pooling" in args:
         from sam2_ros.model.config import Approximations

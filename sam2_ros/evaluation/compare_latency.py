@@ -2,118 +2,63 @@
 
 from __future__ import annotations
 
-import time
+import contextlib
+import itertools
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from statistics import mean
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from sam2_ros.demo.tabletop.scene import Tabletop
-from sam2_ros.evaluation.latency import (
-    STAGES,
-    Contender,
-    Masks,
-    Measured,
-    frames_needed,
-    ious,
-    measure,
-    product_tflop_per_s,
+from sam2_ros.evaluation.busy import busy_process
+from sam2_ros.evaluation.comparison import FIXED_THREADS, Comparison
+from sam2_ros.evaluation.contenders import (
+    SHORT_NAMES,
+    Choice,
+    Task,
+    Weights,
+    choose,
+    compiled_contender,
+    network_of,
+    official_contenders,
+    our_contender,
+    random_official,
 )
-from sam2_ros.evaluation.official import OfficialStream, build_official, randomise
+from sam2_ros.evaluation.latency import Contender, Timeable, frames_needed, measure, product_tflop_per_s
+from sam2_ros.evaluation.official_process import OfficialProcess
+from sam2_ros.evaluation.official_relatives import family_of
 from sam2_ros.model.config import Approximations, ModelConfig, approximate, model_config
-from sam2_ros.model.sam2 import SAM2
-from sam2_ros.tracking.compiled import compile_network
-from sam2_ros.tracking.loading import Precision, check_device, choose_precision, has_fast_bfloat16, load_network
-from sam2_ros.tracking.tracker import Tracker
+from sam2_ros.tracking.loading import Precision, check_device, has_fast_bfloat16
 from sam2_ros.tracking.zoom.window import MAX_ZOOMED_OBJECTS
 
-_SEED, _OBJECT_SCORE_BIAS = 7, 4.0  # of the random weights; the bias makes objects visible
-_SHORT = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+_SETTLE_FRAMES = 40  # beside a busy process, before the first that counts: threads follow the load after half a second
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """The measurements, and what they were made on."""
+class Variants:
+    """Who takes part beside ours in each type.
 
-    model: str
-    image_size: int
-    num_objects: int
-    size_hw: tuple[int, int]  # of the camera image, px
-    device: str
-    threads: int
-    measured: list[Measured]
-    default: str  # name of the contender with default settings
-    ceiling_tflop_per_s: dict[str, float]  # by type, in one large matrix product
-    compile_s: dict[str, float]  # by name, of compiled contenders
+    Args:
+        official: the official code, where it has the model; of EdgeTAM and EfficientTAM with one object only, with more
+            it fails.
+        emulated: bfloat16 also without hardware support, which is a hundred times slower.
+        approximations, compiled, zoom: our default with each; compiled on a GPU always.
+        encoder_engine: of our default, see ``load_network``; "all": every one that is installed as well.
+        busy_threads: our default again beside a process with so many busy threads, with and without threads that
+            follow the load; 0: not.
+        busy_frames: that are timed there.
+    """
 
-    def rows(self) -> list[dict[str, Any]]:
-        """One row per contender."""
-        reference = self.measured[0]
-        return [
-            {
-                "model": self.model,
-                "image_size": self.image_size,
-                "objects": self.num_objects,
-                "camera": f"{self.size_hw[1]}x{self.size_hw[0]}",
-                "contender": m.name,
-                "ms": round(m.frame_ms_p50, 2),
-                "ratio": round(reference.frame_ms_p50 / m.frame_ms_p50, 2),
-                **{stage: round(ms, 2) for stage, ms in m.stage_ms_p50.items()},
-                "gflop": round(m.gflop, 1),
-                "tflop_per_s": round(m.tflop_per_s, 3),
-                "of_ceiling": round(m.tflop_per_s / self._ceiling(m.name), 2),
-                "mean_iou": round(mean(ious(m.masks, reference.masks)), 4),
-                "worst_iou": round(min(ious(m.masks, reference.masks)), 4),
-                "threads": self.threads,
-                "device": self.device,
-            }
-            for m in self.measured
-        ]
-
-    def table(self) -> str:
-        """The rows as Markdown, below a description of the setting."""
-        columns = ("contender", "ms", "ratio", *STAGES, "gflop", "tflop_per_s", "of_ceiling", "mean_iou", "worst_iou")
-        ceilings = ", ".join(f"{value:.3f} in {name}" for name, value in self.ceiling_tflop_per_s.items())
-        emulated = "" if "bfloat16" in self.ceiling_tflop_per_s else "; bfloat16 is emulated here and was left out"
-        lines = [
-            f"{self.model} at {self.image_size} px, {self.num_objects} object(s), camera image "
-            f"{self.size_hw[1]}x{self.size_hw[0]}; {self.device}, {self.threads} thread(s), torch {torch.__version__}",
-            f"medians of {len(self.measured[0].frame_ms)} frames in steady state; one large matrix product: {ceilings} "
-            f"TFLOP/s{emulated}",
-            "",
-            "| " + " | ".join(columns) + " |",
-            "|" + " --- |" * len(columns),
-        ]
-        lines += ["| " + " | ".join(str(row[column]) for column in columns) + " |" for row in self.rows()]
-        lines += [f"{name}: compiled in {spent_s:.0f} s" for name, spent_s in self.compile_s.items()]
-        return "\n".join(lines)
-
-    def summary(self) -> dict[str, Any]:
-        """The JSON summary; ``speedup_vs_official`` is our default against the fastest official one, None without."""
-        by_name = {m.name: m for m in self.measured}
-        official = [m.frame_ms_p50 for m in self.measured if m.name.startswith("official")]
-        ours_ms = by_name[self.default].frame_ms_p50
-        return {
-            "model": self.model,
-            "image_size": self.image_size,
-            "objects": self.num_objects,
-            "device": self.device,
-            "threads": self.threads,
-            "default": self.default,
-            "ms": {name: round(m.frame_ms_p50, 2) for name, m in by_name.items()},
-            "speedup_vs_official": round(min(official) / ours_ms, 3) if official else None,
-            "mean_iou": {row["contender"]: row["mean_iou"] for row in self.rows()},
-            "worst_iou": {row["contender"]: row["worst_iou"] for row in self.rows()},
-            "compile_s": {name: round(value, 1) for name, value in self.compile_s.items()},
-            "ceiling_tflop_per_s": {name: round(value, 3) for name, value in self.ceiling_tflop_per_s.items()},
-        }
-
-    def _ceiling(self, contender: str) -> float:
-        return self.ceiling_tflop_per_s["bfloat16" if "bfloat16" in contender else "float32"]
+    official: bool = True
+    emulated: bool = False
+    approximations: Approximations | None = None
+    compiled: bool = False
+    zoom: bool = False
+    encoder_engine: str = "auto"
+    busy_threads: int = 0
+    busy_frames: int = 60
 
 
 def compare_latency(
@@ -124,11 +69,7 @@ def compare_latency(
     device: str = "cpu",
     threads: int | None = None,
     size_hw: tuple[int, int] = (480, 640),
-    with_official: bool = True,
-    emulated: bool = False,
-    approximations: Approximations | None = None,
-    with_compiled: bool = False,
-    with_zoom: bool = False,
+    variants: Variants | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Comparison:
     """Time a model in float32 and in bfloat16, and the official code in both if it has the model.
@@ -140,29 +81,30 @@ def compare_latency(
         image_size: side of the model's input in px; None: the model's own.
         device: "cpu", "cuda", ... On a GPU the official compiled predictor is included.
         threads: of the CPU; None: PyTorch's default.
-        size_hw, with_official: of the camera image, px; False times our code alone.
-        emulated: include bfloat16 without hardware support, which is a hundred times slower.
-        approximations, with_compiled, with_zoom: include our default with each; compiled on a GPU always.
+        size_hw: of the camera image, px.
+        variants: who takes part.
         progress: called with a description of each step.
 
     Raises:
-        ValueError: an unknown model, size or device, or numbers below 1.
+        ValueError: an unknown model, size, engine or device, or numbers below 1.
         ImportError: the official package is not installed.
     """
-    _check(num_objects, timed_frames, threads, device, with_zoom)
+    variants = variants or Variants()
+    _check(num_objects, timed_frames, threads, device, variants)
     torch.set_num_threads(threads or torch.get_num_threads())
     config, where = model_config(model, image_size), torch.device(device)
     warm_frames = max(config.num_spatial_memories, config.max_pointers) + 1
-    frames = _frames(frames_needed(warm_frames, timed_frames), *size_hw)
-    boxes = list(_boxes(num_objects, *size_hw))
-    default = choose_precision("auto", config, where)
-    dtypes = list(_SHORT) if emulated or has_fast_bfloat16(where) else [torch.float32]
-    contenders = list(_contenders(config, approximations, frames, boxes, where, dtypes, with_official, with_zoom))
-    if with_compiled or where.type == "cuda":
-        contenders.append(_compiled(contenders, f"ours {default}", frames, boxes, progress))
-    with torch.inference_mode():
-        measured = measure(contenders, warm_frames, timed_frames, where, progress)
-        ceilings = {_SHORT[dtype]: product_tflop_per_s(where, dtype) for dtype in dtypes}
+    task = Task.of_tabletop(frames_needed(warm_frames, timed_frames), num_objects, *size_hw)
+    ours = choose(config, where, variants.encoder_engine)
+    dtypes = list(SHORT_NAMES) if variants.emulated or has_fast_bfloat16(where) else [torch.float32]
+    with _contenders(config, variants, task, where, dtypes, ours) as (contenders, weights):
+        if variants.compiled or where.type == "cuda":
+            contenders.append(compiled_contender(contenders, f"ours {ours.precision}", task, progress))
+        with torch.inference_mode():
+            measured = measure(contenders, warm_frames, timed_frames, where, progress)
+            ceilings = {SHORT_NAMES[dtype]: product_tflop_per_s(where, dtype) for dtype in dtypes}
+        busy_ms = _beside_a_busy_process(config, variants, task, where, ours, weights, progress)
+    compiled = (c for c in contenders if isinstance(c, Contender) and c.compile_s is not None)
     return Comparison(
         model=config.name,
         image_size=config.image_size,
@@ -171,157 +113,111 @@ def compare_latency(
         device=_name_of(where),
         threads=torch.get_num_threads(),
         measured=measured,
-        default=f"ours {default}",
+        default=ours.name,
         ceiling_tflop_per_s=ceilings,
-        compile_s={c.name: c.compile_s for c in contenders if c.compile_s is not None},
+        compile_s={contender.name: contender.compile_s or 0.0 for contender in compiled},
+        busy_threads=variants.busy_threads,
+        busy_ms=busy_ms,
     )
 
 
-def _check(num_objects: int, timed_frames: int, threads: int | None, device: str, with_zoom: bool) -> None:
+def _check(num_objects: int, timed_frames: int, threads: int | None, device: str, variants: Variants) -> None:
     if num_objects < 1 or timed_frames < 1:
         raise ValueError(f"expected at least one object and one frame, got {num_objects} and {timed_frames}")
     if threads is not None and threads < 1:
         raise ValueError(f"expected at least one thread, got {threads}")
-    if with_zoom and num_objects > MAX_ZOOMED_OBJECTS:
+    if variants.busy_threads < 0 or variants.busy_frames < 1:
+        raise ValueError(
+            f"expected 0 or more busy threads and at least one frame beside them, got {variants.busy_threads} and "
+            f"{variants.busy_frames}"
+        )
+    if variants.zoom and num_objects > MAX_ZOOMED_OBJECTS:
         raise ValueError(f"zoom is for at most {MAX_ZOOMED_OBJECTS} objects, got {num_objects}")
     check_device(device)
 
 
+@contextlib.contextmanager
 def _contenders(
     config: ModelConfig,
-    approximations: Approximations | None,
-    frames: list[NDArray[np.uint8]],
-    boxes: list[tuple[float, ...]],
+    variants: Variants,
+    task: Task,
     device: torch.device,
     dtypes: Sequence[torch.dtype],
-    with_official: bool,
-    with_zoom: bool,
-) -> Iterator[Contender]:
-    weights = None
-    if with_official and config.name != "nano":
-        weights = _random_official(config, str(device))
-        yield from _all_official(weights, config, frames, boxes, device, dtypes)
-    default = choose_precision("auto", config, device)
-    for ours in dict.fromkeys((*(Precision(dtype, dtype) for dtype in dtypes), default)):
-        yield _ours(f"ours {ours}", _network(config, str(device), ours, weights), frames, boxes)
-    approximated = approximate(config, approximations or Approximations())
-    if approximated != config:
-        network = _network(approximated, str(device), default, weights)
-        yield _ours(f"ours {default}, {approximated.approximations}", network, frames, boxes)
-    if with_zoom:
-        yield _ours(f"ours {default}, zoom", _network(config, str(device), default, weights), frames, boxes, zoom=True)
-
-
-def _frames(count: int, height: int, width: int) -> list[NDArray[np.uint8]]:
-    scene = Tabletop(height_px=height, width_px=width)
-    return [scene.render(index).image_rgb for index in range(count)]
-
-
-def _random_official(config: ModelConfig, device: str) -> torch.nn.Module:
-    predictor: torch.nn.Module = build_official(config.name, config.image_size, device=device)
-    randomise(predictor, _SEED, _OBJECT_SCORE_BIAS)
-    return predictor
-
-
-def _all_official(
-    predictor: torch.nn.Module,
-    config: ModelConfig,
-    frames: list[NDArray[np.uint8]],
-    boxes: list[tuple[float, ...]],
-    device: torch.device,
-    dtypes: Sequence[torch.dtype],
-) -> Iterator[Contender]:
-    for dtype in dtypes:
-        yield _official(f"official {_SHORT[dtype]}", predictor, frames, boxes, device, dtype)
-    if device.type == "cuda":
-        compiled = build_official(config.name, config.image_size, device=str(device), compiled=True)
-        compiled.load_state_dict(predictor.state_dict())
-        yield _official("official compiled bfloat16", compiled, frames, boxes, device, torch.bfloat16)
-
-
-def _network(config: ModelConfig, device: str, precision: Precision, weights: torch.nn.Module | None) -> SAM2:
-    own = "embedded" if config.name == "nano" else "random"
-    network = load_network(
-        config.name,
-        device=device,
-        weights=own,
-        image_size=config.image_size,
-        precision="float32",
-        approximations=config.approximations,
-    )
-    if weights is not None:
-        network.load_state_dict(weights.state_dict())
-    elif own == "random":
-        randomise(network, _SEED, _OBJECT_SCORE_BIAS)
-    network.compute_in(precision.image_encoder, precision.memory_attention)
-    return network
+    ours: Choice,
+) -> Iterator[tuple[list[Timeable], Weights]]:
+    """All contenders, and the weights that they share."""
+    with contextlib.ExitStack() as stack:
+        found: list[Timeable] = []
+        weights: Weights = None
+        if variants.official and family_of(config.name) is not None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sam2_ros_")))
+            process = stack.enter_context(contextlib.closing(OfficialProcess(config, task, device, dtypes, folder)))
+            weights = process.weights
+            found += process.contenders
+        elif variants.official and config.name != "nano":
+            predictor = random_official(config, device)
+            weights = dict(predictor.state_dict())
+            found += official_contenders(predictor, config, task, device, dtypes)
+        found += _ours(config, variants, task, device, dtypes, ours, weights)
+        yield found, weights
 
 
 def _ours(
-    name: str, network: SAM2, frames: list[NDArray[np.uint8]], boxes: list[tuple[float, ...]], zoom: bool = False
-) -> Contender:
-    tracker = Tracker(network, zoom=zoom)
-    for number, box in enumerate(boxes):
-        tracker.add_prompt(str(number), box=box)
-
-    def step(index: int) -> Masks:
-        return {tracked.object_id: tracked.mask for tracked in tracker.step(frames[index])}
-
-    return Contender(name, network, step)
-
-
-def _compiled(
-    contenders: Sequence[Contender],
-    name: str,
-    frames: list[NDArray[np.uint8]],
-    boxes: list[tuple[float, ...]],
-    progress: Callable[[str], None],
-) -> Contender:
-    """A compiled version of the contender with this name."""
-    progress(f"compiling {name}")
-    plain = next(contender.network for contender in contenders if contender.name == name)
-    assert isinstance(plain, SAM2)
-    started = time.perf_counter()
-    network = compile_network(plain)
-    return replace(_ours(f"{name}, compiled", network, frames, boxes), compile_s=time.perf_counter() - started)
-
-
-def _official(
-    name: str,
-    predictor: torch.nn.Module,
-    frames: list[NDArray[np.uint8]],
-    boxes: list[tuple[float, ...]],
+    config: ModelConfig,
+    variants: Variants,
+    task: Task,
     device: torch.device,
-    dtype: torch.dtype,
-) -> Contender:
-    stream = OfficialStream(predictor, frames)
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16)
-    prompted = False
+    dtypes: Sequence[torch.dtype],
+    ours: Choice,
+    weights: Weights,
+) -> Iterator[Contender]:
+    for precision in dict.fromkeys((*(Precision(dtype, dtype) for dtype in dtypes), ours.precision)):
+        yield our_contender(f"ours {precision}", network_of(config, device, precision, weights), task)
+    for engine in ours.engines:
+        network = network_of(config, device, ours.precision, weights, engine)
+        yield our_contender(f"ours {ours.precision}, {engine}", network, task)
+    approximated = approximate(config, variants.approximations or Approximations())
+    if approximated != config:
+        network = network_of(approximated, device, ours.precision, weights, ours.engine)
+        yield our_contender(f"{ours.name}, {approximated.approximations}", network, task)
+    if variants.zoom:
+        network = network_of(config, device, ours.precision, weights, ours.engine)
+        yield our_contender(f"{ours.name}, zoom", network, task, zoom=True)
 
-    def step(index: int) -> Masks:
-        nonlocal prompted
-        with autocast:
-            if not prompted:  # in the first frame, so that its encoding is part of it on both sides
-                for number, box in enumerate(boxes):
-                    stream.add_box(str(number), box)
-                prompted = True
-            return stream.step(index)
 
-    return Contender(name, predictor, step)
+def _beside_a_busy_process(
+    config: ModelConfig,
+    variants: Variants,
+    task: Task,
+    device: torch.device,
+    ours: Choice,
+    weights: Weights,
+    progress: Callable[[str], None],
+) -> dict[str, list[float]]:
+    """Milliseconds of each frame of our default, one after the other: each has the machine's load to itself."""
+    busy_ms: dict[str, list[float]] = {}
+    if not variants.busy_threads:
+        return busy_ms
+    threads = torch.get_num_threads()
+    for engine, follows in itertools.product(dict.fromkeys((*ours.engines, "torch")), (True, False)):
+        network = network_of(config, device, ours.precision, weights, engine)
+        name = f"ours {ours.precision}" + ("" if engine == "torch" else f", {engine}")
+        contender = our_contender(name if follows else name + FIXED_THREADS, network, task, follow_load=follows)
+        count = _SETTLE_FRAMES + variants.busy_frames
+        with busy_process(variants.busy_threads):
+            for index in range(count):
+                progress(f"frame {index + 1}/{count} beside a busy process, {contender.name}")
+                spent_ms, _ = contender.timed(_there_and_back(index, len(task.frames)), device)
+                if index >= _SETTLE_FRAMES:
+                    busy_ms.setdefault(contender.name, []).append(spent_ms)
+        torch.set_num_threads(threads)
+    return busy_ms
 
 
-def _boxes(count: int, height: int, width: int) -> Iterator[tuple[float, ...]]:
-    """``count`` boxes x0, y0, x1, y1 in a grid over the image."""
-    columns = int(np.ceil(np.sqrt(count)))
-    rows = -(-count // columns)
-    for number in range(count):
-        x, y = number % columns, number // columns
-        yield (
-            width * (x + 0.2) / columns,
-            height * (y + 0.2) / rows,
-            width * (x + 0.8) / columns,
-            height * (y + 0.8) / rows,
-        )
+def _there_and_back(index: int, count: int) -> int:
+    """0, 1, ... count - 1, count - 2, ... 0, 1, ..."""
+    phase = index % max(2 * (count - 1), 1)
+    return min(phase, 2 * (count - 1) - phase)
 
 
 def _name_of(device: torch.device) -> str:

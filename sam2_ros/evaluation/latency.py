@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from sam2_ros.evaluation.metrics import region_similarity
+from sam2_ros.tracking.encoder_engine import plain_encoders
 
 STAGES = ("image_encoder", "memory_attention", "sam_mask_decoder", "memory_encoder")
 
@@ -43,6 +44,37 @@ class Contender:
     network: nn.Module  # has ``STAGES`` as children
     step: Callable[[int], Masks]  # processes the next frame, which has this index
     compile_s: float | None = None  # time to compile it
+
+    def timed(self, index: int, device: torch.device) -> tuple[float, Masks]:
+        """Process the next frame; how long it took [ms], and its masks."""
+        started = now_ms(device)
+        found = self.step(index)
+        return now_ms(device) - started, found
+
+    def by_stage(self, index: int, device: torch.device) -> dict[str, float]:
+        """Process the next frame; how long each stage took [ms]."""
+        clock = StageClock(self.network, device)
+        with clock.running():
+            self.step(index)
+        return clock.spent_ms
+
+    def count_gflop(self, index: int) -> float:
+        """Process the next frame; its floating-point operations."""
+        with _eager(), plain_encoders(), FlopCounterMode(display=False, custom_mapping=_MORE_FORMULAS) as counter:
+            self.step(index)
+        return counter.get_total_flops() / 1e9
+
+
+class Timeable(Protocol):
+    """A ``Contender``, or one that works in another process and measures itself there."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def step(self) -> Callable[[int], Masks]: ...
+    def timed(self, index: int, device: torch.device) -> tuple[float, Masks]: ...
+    def by_stage(self, index: int, device: torch.device) -> dict[str, float]: ...
+    def count_gflop(self, index: int) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -111,7 +143,7 @@ def now_ms(device: torch.device) -> float:
 
 
 def measure(
-    contenders: Sequence[Contender],
+    contenders: Sequence[Timeable],
     warm_frames: int,
     timed_frames: int,
     device: torch.device,
@@ -140,20 +172,14 @@ def measure(
             if index < warm_frames:
                 contender.step(index)
             elif index < warm_frames + timed_frames:
-                started = now_ms(device)
-                found = contender.step(index)
-                whole[contender.name].append(now_ms(device) - started)
+                spent_ms, found = contender.timed(index, device)
+                whole[contender.name].append(spent_ms)
                 masks[contender.name].append(found)
             elif index < total - 1:
-                clock = StageClock(contender.network, device)
-                with clock.running():
-                    contender.step(index)
-                for stage, spent_ms in clock.spent_ms.items():
+                for stage, spent_ms in contender.by_stage(index, device).items():
                     stages[contender.name][stage].append(spent_ms)
             else:
-                with _eager(), FlopCounterMode(display=False, custom_mapping=_MORE_FORMULAS) as counter:
-                    contender.step(index)
-                gflop[contender.name] = counter.get_total_flops() / 1e9
+                gflop[contender.name] = contender.count_gflop(index)
     return [Measured(c.name, whole[c.name], stages[c.name], gflop[c.name], masks[c.name]) for c in contenders]
 
 

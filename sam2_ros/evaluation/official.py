@@ -157,7 +157,11 @@ class OfficialStream:
 
     def add_box(self, object_id: str, box_xyxy: Sequence[float]) -> None:
         """Start an object in the first frame, from a box in pixels."""
-        self.predictor.add_new_points_or_box(self.state, 0, object_id, box=np.asarray(box_xyxy, np.float32))
+        if hasattr(self.predictor, "add_new_points_or_box"):
+            self.predictor.add_new_points_or_box(self.state, 0, object_id, box=np.asarray(box_xyxy, np.float32))
+        else:  # EfficientTAM's is older: a box is its two corners, with labels of their own
+            corners, labels = np.asarray(box_xyxy, np.float32).reshape(2, 2), np.array([2, 3], np.int32)
+            self.predictor.add_new_points(self.state, 0, object_id, corners, labels)
 
     def step(self, index: int) -> dict[str, NDArray[np.bool_]]:
         """Track the next frame, whose number is ``index``; returns each object's (H, W) mask."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from sam2_ros.export.graphs import (
     Slots,
 )
 from sam2_ros.model.sam2 import SAM2
+from sam2_ros.tracking.encoder_engine import write_onnx
 from sam2_ros.tracking.memory_bank import BankPolicy
 from sam2_ros.tracking.transforms import IMAGENET_MEAN, IMAGENET_STD
 
@@ -75,22 +75,7 @@ def graphs_of(model: SAM2, slots: Slots) -> list[Graph]:
 
 def write_graph(graph: Graph, module: nn.Module, path: Path) -> None:
     """One graph as a file."""
-    with torch.no_grad(), warnings.catch_warnings():
-        # Warnings of PyTorch's exporter about its own code and about axes that it names: a page per graph, and nothing
-        # that a user could act on. Failures raise.
-        warnings.simplefilter("ignore")
-        module(*graph.example)  # fills the caches of constant tables, which must not happen while it is traced
-        torch.onnx.export(
-            module,
-            graph.example,
-            path,
-            input_names=INPUTS[graph.name],
-            output_names=OUTPUTS[graph.name],
-            dynamic_shapes=graph.dynamic,
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
+    write_onnx(module, graph.example, path, INPUTS[graph.name], OUTPUTS[graph.name], graph.dynamic)
 
 
 def export_onnx(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam2_ros.model.config import EfficientNetLiteSpec, HieraSpec, ModelConfig, RepViTSpec
 from sam2_ros.model.efficientnet_lite import EfficientNetLite
 from sam2_ros.model.hiera import Hiera
+from sam2_ros.model.inference import is_cpu_inference
 from sam2_ros.model.layers import chained_1x1
 from sam2_ros.model.repvit import RepViT
 from sam2_ros.model.vit import PlainNeck, Vit
@@ -49,20 +52,35 @@ class FpnNeck(nn.Module):
         )
 
 
+Maps = tuple[Tensor, Tensor, Tensor]
+
+
 class ImageEncoder(nn.Module):
+    # Set from outside (``sam2_ros.tracking.encoder_engine``): called with this module, images and laterals, it makes
+    # the maps in PyTorch's place, or says None to leave them to it. Not called where something is trained or traced.
+    engine: Callable[..., Maps | None] | None = None
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.trunk = _trunk(config)
         neck = FpnNeck if config.fine_maps else PlainNeck
         self.neck = neck(self.trunk.channels, config.d_model)
 
-    def forward(self, images_bchw: Tensor, *laterals: nn.Conv2d) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, images_bchw: Tensor, *laterals: nn.Conv2d) -> Maps:
         """(B, 3, S, S) normalised images -> the neck's maps at strides 4, 8 and 16.
 
         Args:
             laterals: the mask decoder's, see ``MaskDecoder.laterals``.
         """
-        maps: tuple[Tensor, Tensor, Tensor] = self.neck(self.trunk(images_bchw), *laterals)
+        if self.engine is not None and is_cpu_inference(images_bchw):
+            maps = self.engine(self, images_bchw, laterals)
+            if maps is not None:
+                return maps
+        return self.plain(images_bchw, *laterals)
+
+    def plain(self, images_bchw: Tensor, *laterals: nn.Conv2d) -> Maps:
+        """``forward`` in PyTorch."""
+        maps: Maps = self.neck(self.trunk(images_bchw), *laterals)
         return maps
 
 

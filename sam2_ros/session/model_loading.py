@@ -35,6 +35,7 @@ class SharedNetworks:
             "image_size": parameters.image_size or None,
             "approximations": Approximations(parameters.memory_pooling, parameters.recent_memories or None),
             "compiled": parameters.compile,
+            "encoder_engine": parameters.encoder_engine,
         }
         key = tuple(wanted.values())
         network = self._known.get(key)
@@ -68,6 +69,7 @@ def load_configured_tracker(parameters: NodeParameters, networks: SharedNetworks
         lost_after_s=parameters.lost_after_s,
         recover_after_s=parameters.recover_after_s,
         calibration=load_calibration(network, parameters.checkpoint or None),
+        follow_load=not parameters.num_threads and not parameters.compile,
     )
 
 
@@ -100,7 +102,8 @@ def resolve_device(device: str) -> str:
 def warm_up(tracker: Any) -> float:
     """Run every network once, so that the first image is not slow; resets the tracker. Returns seconds."""
     start_s = time.perf_counter()
-    image_rgb = np.zeros((WARM_UP_HEIGHT_PX, WARM_UP_WIDTH_PX, 3), dtype=np.uint8)
+    # Noise: an engine for the image encoder is compared with PyTorch in the first image, so it should have something.
+    image_rgb = np.random.default_rng(0).integers(0, 256, (WARM_UP_HEIGHT_PX, WARM_UP_WIDTH_PX, 3), dtype=np.uint8)
     point = np.array([[WARM_UP_WIDTH_PX / 2, WARM_UP_HEIGHT_PX / 2]], dtype=np.float32)
     tracker.add_prompt("warm_up", points=point, labels=np.array([1], dtype=np.int32))
     for _ in range(2):  # with the prompt, then from memory

@@ -105,10 +105,16 @@ class NodeParameters:
         "Notice cuts, and a camera that is covered or frozen: an event each; no memory reaches across a cut, and "
         "nothing is tracked in a covered camera.",
     )
+    encoder_engine: str = _parameter(
+        "auto",
+        "What encodes images: torch, onnxruntime or openvino; `auto` = the fastest that is installed (nano, edgetam).",
+        choices=("auto", "torch", "onnxruntime", "openvino"),
+    )
     compile: bool = _parameter(False, "Compile the model while configuring: minutes, for faster steps on a GPU.")
     num_threads: int = _parameter(
         0,
-        "CPU threads of the model, of all `cameras` of the process; 0 = PyTorch's default.",
+        "CPU threads of the model, of all `cameras` of the process; 0 = as many as PyTorch likes, fewer while other "
+        "processes need the cores.",
         minimum=0,
         maximum=256,
     )

@@ -117,6 +117,7 @@ def prefetch_images(tracker: Tracker, images: Iterable[NDArray[np.uint8]]) -> It
     try:
         image = read_next()
         while image is not None:
+            tracker.follow_load()
             with side.running(read_next) as following:
                 yield image
             image = following.result()

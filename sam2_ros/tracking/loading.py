@@ -18,6 +18,7 @@ from sam2_ros.model.mask_decoder import StabilityFallback
 from sam2_ros.model.official_weights import OFFICIAL_FILES, fetch_official_file, forget_official_file
 from sam2_ros.model.sam2 import SAM2
 from sam2_ros.tracking.compiled import compile_network
+from sam2_ros.tracking.encoder_engine import ENCODER_ENGINES, choose_encoder_engine, use_encoder_engine
 from sam2_ros.tracking.image_predictor import ImagePredictor
 from sam2_ros.tracking.rules.quality import Calibration, calibration_file, read_calibration
 from sam2_ros.tracking.state import STAMP_SLOP_S
@@ -97,22 +98,34 @@ def load_tracker(
     recover_after_s: float = 0.0,
     stamp_slop_s: float = STAMP_SLOP_S,
     calibrated: bool = True,
+    encoder_engine: str = "auto",
+    follow_load: bool = True,
 ) -> Tracker:
     """A tracker ready for its first image.
 
     Args:
-        model, checkpoint, device, postprocess, weights, image_size, sha256, precision, approximations, compiled: see
-            ``load_network``.
+        model, checkpoint, device, postprocess, weights, image_size, sha256, precision, approximations, compiled,
+            encoder_engine: see ``load_network``.
         lost_after_frames, corrections_are_conditioning, buffer_frames, catchup_budget_ms, recover_after_frames, zoom,
-            memory_selection, crowd_suppression, scene_changes, lost_after_s, recover_after_s, stamp_slop_s:
-            see ``Tracker``.
+            memory_selection, crowd_suppression, scene_changes, lost_after_s, recover_after_s, stamp_slop_s,
+            follow_load: see ``Tracker``. A compiled network keeps its number of threads.
         calibrated: with the calibration of the mask quality that lies beside the weights, if one does.
 
     Raises:
         ValueError, sam2_ros.model.checkpoint.CheckpointError: see ``load_network``.
     """
     network = load_network(
-        model, checkpoint, device, postprocess, weights, image_size, sha256, False, precision, approximations, compiled
+        model,
+        checkpoint,
+        device,
+        postprocess=postprocess,
+        weights=weights,
+        image_size=image_size,
+        sha256=sha256,
+        precision=precision,
+        approximations=approximations,
+        compiled=compiled,
+        encoder_engine=encoder_engine,
     )
     return Tracker(
         network,
@@ -129,6 +142,7 @@ def load_tracker(
         recover_after_s=recover_after_s,
         stamp_slop_s=stamp_slop_s,
         calibration=load_calibration(network, checkpoint) if calibrated else None,
+        follow_load=follow_load and not compiled,
     )
 
 
@@ -155,17 +169,28 @@ def load_image_predictor(
     image_size: int | None = None,
     sha256: str | None = None,
     precision: str = "auto",
+    encoder_engine: str = "auto",
 ) -> ImagePredictor:
     """An image predictor ready for ``set_image``; the checkpoint may lack the memory part.
 
     Args:
-        model, checkpoint, device, postprocess, weights, image_size, sha256, precision: see ``load_network``.
+        model, checkpoint, device, postprocess, weights, image_size, sha256, precision, encoder_engine: see
+            ``load_network``.
 
     Raises:
         ValueError, sam2_ros.model.checkpoint.CheckpointError: see ``load_network``.
     """
     network = load_network(
-        model, checkpoint, device, postprocess, weights, image_size, sha256, image_only=True, precision=precision
+        model,
+        checkpoint,
+        device,
+        postprocess=postprocess,
+        weights=weights,
+        image_size=image_size,
+        sha256=sha256,
+        image_only=True,
+        precision=precision,
+        encoder_engine=encoder_engine,
     )
     return ImagePredictor(network)
 
@@ -182,6 +207,7 @@ def load_network(
     precision: str = "auto",
     approximations: Approximations | None = None,
     compiled: bool = False,
+    encoder_engine: str = "torch",
 ) -> SAM2:
     """The network with its weights, on its device and ready to run.
 
@@ -201,13 +227,15 @@ def load_network(
             ``choose_precision``.
         approximations: of the memory; None is exact.
         compiled: with ``torch.compile``, for streams; takes minutes. See ``sam2_ros.tracking.compiled``.
+        encoder_engine: what encodes images: "torch", "onnxruntime", "openvino" (each an extra), or "auto", which is
+            PyTorch for a compiled network and for random weights; see ``sam2_ros.tracking.encoder_engine``.
 
     Raises:
-        ValueError: unknown model, size, precision or kind of weights, no such device, contradicting arguments, or no
-            compiler.
+        ValueError: unknown model, size, precision, engine or kind of weights, no such device, contradicting arguments,
+            no compiler, or an engine that is not installed.
         sam2_ros.model.checkpoint.CheckpointError: the weights do not fit or cannot be read.
     """
-    _check_source(weights, checkpoint, sha256)
+    _check_request(weights, checkpoint, sha256, encoder_engine, compiled)
     config = None if model is None else model_config(model, image_size)  # reject a wrong name before reading a file
     check_device(device)
     source, state = EMBEDDED_WEIGHTS if checkpoint is None else Path(checkpoint).expanduser(), None
@@ -224,12 +252,20 @@ def load_network(
     network = SAM2(config, fallback, binarize_prompted_masks=postprocess)
     if state is not None:
         fill_model(network, state, source, image_only)
-    network = network.to(device).eval()
-    chosen = choose_precision(precision, config, torch.device(device))
+    left_to_torch = encoder_engine == "auto" and (compiled or weights == "random")
+    _put_to_work(network, device, precision, "torch" if left_to_torch else encoder_engine)
+    return compile_network(network) if compiled else network
+
+
+def _put_to_work(network: SAM2, device: str, precision: str, encoder_engine: str) -> None:
+    """Device, types, memory layout and engine of a network that has its weights."""
+    network.to(device).eval()
+    chosen = choose_precision(precision, network.config, torch.device(device))
+    engine = choose_encoder_engine(encoder_engine, network.config, torch.device(device), chosen.image_encoder)
     network.compute_in(chosen.image_encoder, chosen.memory_attention)
     # Depthwise convolutions are several times faster with channels last, and Hiera works on (B, H, W, C).
     network.image_encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return compile_network(network) if compiled else network
+    use_encoder_engine(network, engine)
 
 
 def _official_weights(model: str) -> tuple[Path, dict[str, Tensor]]:
@@ -244,13 +280,19 @@ def _official_weights(model: str) -> tuple[Path, dict[str, Tensor]]:
         raise CheckpointError(f"{error}; it was removed: try again") from error
 
 
-def _check_source(weights: str, checkpoint: str | Path | None, sha256: str | None) -> None:
+def _check_request(
+    weights: str, checkpoint: str | Path | None, sha256: str | None, encoder_engine: str, compiled: bool
+) -> None:
     if weights not in ("embedded", "random"):
         raise ValueError(f'weights: expected "embedded" or "random", got {weights!r}')
     if checkpoint is not None and weights == "random":
         raise ValueError(f'weights is "random" and a checkpoint is given ({checkpoint}): use one of them')
     if checkpoint is None and sha256 is not None:
         raise ValueError("sha256 is given without a checkpoint to compare it with")
+    if encoder_engine not in ENCODER_ENGINES:
+        raise ValueError(f"encoder_engine: expected one of {', '.join(ENCODER_ENGINES)}, got {encoder_engine!r}")
+    if compiled and encoder_engine not in ("auto", "torch"):
+        raise ValueError(f"encoder_engine {encoder_engine} and compile both want the image encoder: use one of them")
 
 
 def check_device(device: str) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sam2_ros.model.sam2 import SAM2
 from sam2_ros.tracking.frames import PrefetchedImage, RawFrame, When
+from sam2_ros.tracking.free_cores import FOLLOWER
 from sam2_ros.tracking.image_predictor import ImagePredictor
 from sam2_ros.tracking.prompts import make_prompt
 from sam2_ros.tracking.propagation import Engine, encode
@@ -72,6 +73,8 @@ class Tracker:
             stamps of the images; of images without stamps the frames count.
         stamp_slop_s: how far the stamp of a prompt may be from that of its image.
         calibration: of ``mask_quality``; None: as the network gives it.
+        follow_load: on a CPU, let PyTorch's number of threads (one for the whole process) follow the cores that other
+            processes leave free, see ``free_cores``; what it is at the first ``step`` is the most.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class Tracker:
         recover_after_s: float = 0.0,
         stamp_slop_s: float = STAMP_SLOP_S,
         calibration: Calibration | None = None,
+        follow_load: bool = False,
     ) -> None:
         if recover_after_frames < 1:
             raise ValueError(f"recover_after_frames: expected 1 or more, got {recover_after_frames}")
@@ -115,6 +119,7 @@ class Tracker:
         self._buffer_frames = buffer_frames
         self._stamp_slop_s = stamp_slop_s
         self._catchup_budget_ms = catchup_budget_ms
+        self._follows_load = follow_load and model.no_mem_embed.device.type == "cpu"
         self._state = StreamState()
 
     @property
@@ -145,6 +150,11 @@ class Tracker:
     def notes(self) -> tuple[tuple[str, str], ...]:
         """(object_id, what was changed) of the prompts accepted since the last image; as in the next result."""
         return self._state.notes
+
+    def follow_load(self) -> None:
+        """Choose the number of threads for what comes, as each ``step`` does but one with a prefetched image."""
+        if self._follows_load:
+            FOLLOWER.follow()
 
     def image_predictor(self) -> ImagePredictor:
         """A predictor for single images that shares the network and leaves the tracked objects alone."""
@@ -307,6 +317,7 @@ class Tracker:
             started -= image.encode_ms / 1e3  # count the model's time for this image wherever it was spent
             image_rgb = image.image_rgb
         else:
+            self.follow_load()
             image_rgb = image
         check_image(image_rgb)
         if stamp_s is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import functools
 import json
@@ -10,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from sam2_ros.cli import main
-from sam2_ros.evaluation import compare_latency
+from sam2_ros.evaluation import compare_latency, contenders
 from sam2_ros.evaluation.official import import_official_builder
 from sam2_ros.tracking import loading
 from sam2_ros.tracking.compiled import compile_network
 
 SMALL = ["--image-size", "64", "--width", "96", "--height", "64", "--frames", "1", "--threads", "1"]
+SMALL += ["--encoder-engine", "torch"]
 
 
 def test_nano_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,7 +74,7 @@ def test_bfloat16_is_timed_where_it_is_not_emulated(
 def test_compiled_takes_part_and_its_cost_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(compare_latency, "compile_network", functools.partial(compile_network, backend="eager"))
+    monkeypatch.setattr(contenders, "compile_network", functools.partial(compile_network, backend="eager"))
     assert main(["bench", "--without-official", "--compile", *SMALL]) == 0
     *table, last = capsys.readouterr().out.splitlines()
     summary = json.loads(last)
@@ -83,11 +85,46 @@ def test_compiled_takes_part_and_its_cost_is_told(
     assert any(line.startswith(f"{name}: compiled in ") for line in table)
 
 
+def test_an_engine_takes_part_and_is_the_default(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    used: list[str] = []
+    monkeypatch.setattr(contenders, "is_installed", lambda engine: engine == "openvino")
+    monkeypatch.setattr(contenders, "choose_encoder_engine", lambda asked, *_: {"auto": "openvino"}.get(asked, asked))
+    monkeypatch.setattr(contenders, "use_encoder_engine", lambda network, engine: used.append(engine))
+    assert main(["bench", *SMALL, "--encoder-engine", "all"]) == 0
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert used[-1] == "openvino" and used.count("openvino") == 1
+    assert summary["default"].endswith(", openvino") and summary["default"] in summary["ms"]
+    assert min(summary["worst_iou"][summary["default"]], summary["ms"][summary["default"]]) > 0.9
+
+
+def test_beside_a_busy_process(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    neighbours: list[int] = []
+    monkeypatch.setattr(compare_latency, "_SETTLE_FRAMES", 1)
+    monkeypatch.setattr(compare_latency, "busy_process", lambda n: contextlib.nullcontext(neighbours.append(n)))
+    table = tmp_path / "bench.csv"
+    assert main(["bench", *SMALL, "--busy", "2", "--busy-frames", "3", "--csv", str(table)]) == 0
+    *lines, last = capsys.readouterr().out.splitlines()
+    summary = json.loads(last)
+    assert neighbours == [2, 2]
+    assert summary["busy_ms_p95"].keys() == {summary["default"], f"{summary['default']}, fixed threads"}
+    assert all(p95 >= summary["busy_ms_p50"][name] > 0 for name, p95 in summary["busy_ms_p95"].items())
+    assert "beside a process with 2 busy thread(s)" in lines
+    with table.open() as file:
+        rows = {row["contender"]: row for row in csv.DictReader(file)}
+    assert float(rows[summary["default"]]["busy_ms_p95"]) == summary["busy_ms_p95"][summary["default"]]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--model", "nanoo"], "unknown model 'nanoo'"),
         (["--objects", "0"], "at least one object"),
+        (["--busy", "-1"], "0 or more busy threads"),
+        (["--encoder-engine", "tensorrt"], "encoder_engine: expected one of auto, torch"),
         (["--device", "cuda:77"], "device: expected cpu"),
     ],
 )

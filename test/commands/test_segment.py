@@ -65,7 +65,8 @@ def test_prompts_give_one_mask_each(image: Path, tmp_path: Path, made: list, cap
     assert summary["masks_found"] == len(summary["scores"]) == len(summary["areas_px"]) == 2
     assert json.loads((tmp_path / "a" / "summary.json").read_text()) == summary
     kwargs, predictor = made[0]
-    assert kwargs == {"model": None, "checkpoint": None, "device": "cpu", "precision": "auto", "image_size": None}
+    asked_for = {"model": None, "checkpoint": None, "device": "cpu", "precision": "auto", "image_size": None}
+    assert kwargs == {**asked_for, "encoder_engine": "auto"}
     written = json.loads((out / "masks.json").read_text())
     assert (written["image"], written["height"], written["width"]) == ("photo.png", HEIGHT, WIDTH)
     assert [entry["object_id"] for entry in written["masks"]] == ["mug", "object2"]

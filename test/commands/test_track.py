@@ -58,7 +58,7 @@ def test_png_masks_overlay_and_summary(
     assert summary["visible_frames"] == {"object1": 5, "floor": 5}
     assert Path(summary["overlay"]).exists() and Path(summary["masks"]).is_dir()
     asked_for = {"model": None, "checkpoint": None, "device": "cpu", "precision": "auto", "image_size": None}
-    asked_for |= {"approximations": Approximations(), "zoom": False}
+    asked_for |= {"approximations": Approximations(), "zoom": False, "encoder_engine": "auto"}
     assert {name: value for name, value in made[0][0].items() if name in asked_for} == asked_for
 
 

@@ -85,5 +85,5 @@ def model_settings(args: argparse.Namespace) -> dict[str, Any]:
     if args.model is not None and args.model not in MODELS:
         return settings  # a floor, which the other options do not affect
     settings["precision"] = args.precision
-    others = ("image_size", "memory_pooling", "recent_memories", "zoom", *RULE_NAMES)
+    others = ("image_size", "encoder_engine", "memory_pooling", "recent_memories", "zoom", *RULE_NAMES)
     return settings | {name: getattr(args, name) for name in others if name in args}

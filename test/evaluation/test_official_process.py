@@ -1,0 +1,66 @@
+"""The official code of EdgeTAM in a process of its own, beside ours with the same weights; and a busy neighbour."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from sam2_ros.evaluation.busy import busy_process
+from sam2_ros.evaluation.contenders import Task, network_of, our_contender
+from sam2_ros.evaluation.latency import ious
+from sam2_ros.evaluation.official_process import OfficialProcess
+from sam2_ros.evaluation.official_relatives import environment
+from sam2_ros.model.config import model_config
+from sam2_ros.tracking.free_cores import read_usage
+from sam2_ros.tracking.loading import Precision
+
+CPU, FLOAT32 = torch.device("cpu"), torch.float32
+
+
+def missing() -> str:
+    try:
+        environment("edgetam")
+    except ImportError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.numeric
+@pytest.mark.skipif(bool(missing()), reason=missing())
+def test_it_follows_the_same_things_with_the_same_weights(tmp_path: Path) -> None:
+    config, task = model_config("edgetam", 256), Task.of_tabletop(4, 1, 48, 64)
+    with contextlib.closing(OfficialProcess(config, task, CPU, [FLOAT32], tmp_path)) as process:
+        (theirs,) = process.contenders
+        assert theirs.name == "official float32"
+        ours = our_contender("ours", network_of(config, CPU, Precision(FLOAT32, FLOAT32), process.weights), task)
+        masks = [(ours.step(0), theirs.step(0))]
+        spent_ms, found = theirs.timed(1, CPU)
+        masks.append((ours.step(1), found))
+        assert spent_ms > 0
+        assert min(theirs.by_stage(2, CPU).values()) > 0
+        assert theirs.count_gflop(3) > 1
+        for mine, other in masks:
+            assert min(ious([mine], [other])) > 0.99
+            assert any(mask.any() for mask in mine.values())
+        with pytest.raises(RuntimeError, match=r"the process with the official code ended: .*KeyError"):
+            process.ask("step", "nobody", 0)
+
+
+def test_a_neighbour_is_busy_as_long_as_it_is_wanted() -> None:
+    before = read_usage()
+    if before is None:
+        pytest.skip("needs /proc/stat, which Linux has")
+    with busy_process(1):
+        deadline = time.monotonic() + 60
+        while True:
+            now = read_usage()
+            assert now is not None
+            others_s = (now.everybody_s - before.everybody_s) - (now.own_s - before.own_s)
+            if others_s > 0.3:
+                break
+            assert time.monotonic() < deadline, "it is not busy"
+            time.sleep(0.05)
