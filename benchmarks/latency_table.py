@@ -38,6 +38,7 @@ class Run:
     inside_ms_p50: float | None
     prompt_ms_p50: float | None = None
     prompt_ms_p95: float | None = None
+    busy_threads: int = 0  # of another process that kept the cores busy
 
 
 COLUMNS = (

@@ -18,9 +18,11 @@ at any moment of the camera's period.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +49,7 @@ from std_srvs.srv import Trigger
 from sam2_ros.commands.processes import ProcessError, Program
 from sam2_ros.demo.camera import RATE_PARAMETER
 from sam2_ros.demo.stream import Size, index_of_stamp, parse_size, positive_rate
+from sam2_ros.evaluation.busy import busy_process
 from sam2_ros.session.stats import LATENCIES_KEPT
 from sam2_ros.srv import AddObjects, RemoveObjects
 
@@ -165,8 +168,9 @@ def measure(args: argparse.Namespace) -> list[Run]:
         remap = ("--ros-args", "-r", "image:=/image")
         camera = Program("camera", (sys.executable, str(camera_file), "--size", str(size), *remap))
         node = node_program(args, image_timeout_s=READY_TIMEOUT_S)
-        with node_at_work([camera, node]) as client:
-            runs += SizeBench(client, size, args).measure()
+        neighbour = busy_process(args.busy) if args.busy else contextlib.nullcontext()
+        with node_at_work([camera, node]) as client, neighbour:
+            runs += [replace(run, busy_threads=args.busy or 0) for run in SizeBench(client, size, args).measure()]
     return runs
 
 
@@ -184,6 +188,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--rate-hz", type=positive_rate, help="camera rate of the first run; default: one that the node keeps up with"
     )
+    parser.add_argument("--busy", type=positive, help="measure beside a process with that many busy threads")
     parser.add_argument("--json", type=Path, help="also write the last line into this file")
     parser.add_argument("--csv", type=Path, help="also write the table into this file")
     args = parser.parse_args(argv)
@@ -200,6 +205,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         write_csv(args.csv, runs)
     if args.json is not None:
         args.json.write_text(line + "\n", encoding="utf-8")
+    if args.busy:
+        machine += f", beside a process with {args.busy} busy threads"
     print(f"`{args.model}` in the node: {machine}. Times in ms.\n\n{markdown(runs)}\n\n{line}", flush=True)
     return 0
 

@@ -106,15 +106,12 @@ class NodeParameters:
         "nothing is tracked in a covered camera.",
     )
     encoder_engine: str = _parameter(
-        "auto",
-        "What encodes images: torch, onnxruntime or openvino; `auto` = the fastest that is installed (nano, edgetam).",
-        choices=("auto", "torch", "onnxruntime", "openvino"),
+        "auto", "Encodes images; `auto` = the fastest installed.", choices=("auto", "torch", "onnxruntime", "openvino")
     )
     compile: bool = _parameter(False, "Compile the model while configuring: minutes, for faster steps on a GPU.")
     num_threads: int = _parameter(
         0,
-        "CPU threads of the model, of all `cameras` of the process; 0 = as many as PyTorch likes, fewer while other "
-        "processes need the cores.",
+        "CPU threads of the model, of all `cameras` of the process; 0 = PyTorch's default, fewer beside other load.",
         minimum=0,
         maximum=256,
     )

@@ -104,29 +104,14 @@ def load_tracker(
     """A tracker ready for its first image.
 
     Args:
-        model, checkpoint, device, postprocess, weights, image_size, sha256, precision, approximations, compiled,
-            encoder_engine: see ``load_network``.
-        lost_after_frames, corrections_are_conditioning, buffer_frames, catchup_budget_ms, recover_after_frames, zoom,
-            memory_selection, crowd_suppression, scene_changes, lost_after_s, recover_after_s, stamp_slop_s,
-            follow_load: see ``Tracker``. A compiled network keeps its number of threads.
         calibrated: with the calibration of the mask quality that lies beside the weights, if one does.
 
-    Raises:
-        ValueError, sam2_ros.model.checkpoint.CheckpointError: see ``load_network``.
+    What ``load_network`` takes goes there, the rest to ``Tracker``; a compiled network keeps its threads.
+    Raises ValueError and sam2_ros.model.checkpoint.CheckpointError as these do.
     """
-    network = load_network(
-        model,
-        checkpoint,
-        device,
-        postprocess=postprocess,
-        weights=weights,
-        image_size=image_size,
-        sha256=sha256,
-        precision=precision,
-        approximations=approximations,
-        compiled=compiled,
-        encoder_engine=encoder_engine,
-    )
+    source = (model, checkpoint, device, postprocess, weights, image_size, sha256)
+    how = (precision, approximations, compiled, encoder_engine)
+    network = load_network(*source, False, *how)  # not for images only
     return Tracker(
         network,
         lost_after_frames=lost_after_frames,

@@ -138,11 +138,11 @@ def test_parameters_reach_the_node_as_ros_writes_them(rig: ModuleType) -> None:
 
 def test_a_short_run(run_with_tiny_node: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
     files = ("--csv", str(tmp_path / "l.csv"), "--json", str(tmp_path / "l.json"))
-    options = ("--size", "160x120", "--frames", "20", "--prompts", "3", "--objects", "2")
+    options = ("--size", "160x120", "--frames", "20", "--prompts", "3", "--objects", "2", "--busy", "1")
     done = run_with_tiny_node("ros_latency.py", *options, *files)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert "torch" in lines[0]
+    assert "torch" in lines[0] and "beside a process with 1 busy threads" in lines[0]
     assert sum(line.startswith("| 160x120 |") for line in lines) == 2
     report = json.loads(lines[-1])
     assert json.loads((tmp_path / "l.json").read_text(encoding="utf-8")) == report
@@ -152,7 +152,7 @@ def test_a_short_run(run_with_tiny_node: Callable[..., subprocess.CompletedProce
     assert 0 <= kept_up["dropped"] < 20
     for run in (kept_up, overloaded):
         assert 0 < run["overhead_ms_p50"] < run["latency_ms_p50"]
-        assert run["objects"] == 2 and run["inference_ms_p50"] > 0
+        assert run["objects"] == 2 and run["busy_threads"] == 1 and run["inference_ms_p50"] > 0
         assert run["prompt_ms_p95"] >= run["prompt_ms_p50"] > 0
     with (tmp_path / "l.csv").open(encoding="utf-8") as file:
         assert [row["size"] for row in csv.DictReader(file)] == ["160x120"] * 2

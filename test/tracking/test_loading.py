@@ -113,17 +113,25 @@ def test_every_argument_reaches_the_network_and_the_tracker(monkeypatch: pytest.
         "catchup_budget_ms": 4.0,
         "recover_after_frames": 5,
         "zoom": True,
+        "memory_selection": "confident",
+        "crowd_suppression": True,
+        "scene_changes": True,
+        "lost_after_s": 6.0,
+        "recover_after_s": 7.0,
+        "stamp_slop_s": 8.0,
         "follow_load": True,
     }
-    assert for_network.keys() | for_tracker.keys() == signature(load_tracker).parameters.keys()
+    given = {**for_tracker, "calibrated": False}
+    assert for_network.keys() | given.keys() == signature(load_tracker).parameters.keys()
     network, tracker = Mock(), Mock()
     monkeypatch.setattr(loading, "load_network", network)
     monkeypatch.setattr(loading, "Tracker", tracker)
-    load_tracker(**for_network, **for_tracker)
-    assert arguments_of(network) == for_network
-    tracker.assert_called_once_with(network.return_value, **{**for_tracker, "follow_load": False})  # it is compiled
-    load_tracker(**{**for_network, "compiled": False}, **for_tracker)
-    assert tracker.call_args.kwargs == for_tracker
+    load_tracker(**for_network, **given)
+    assert arguments_of(network) == {**for_network, "image_only": False}
+    expected = {**for_tracker, "calibration": None}
+    tracker.assert_called_once_with(network.return_value, **{**expected, "follow_load": False})  # it is compiled
+    load_tracker(**{**for_network, "compiled": False}, **given)
+    assert tracker.call_args.kwargs == expected
 
 
 def test_every_argument_of_an_image_predictor_reaches_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
