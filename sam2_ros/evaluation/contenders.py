@@ -85,6 +85,7 @@ def network_of(
     elif not has_own:
         randomise(network, _SEED, _OBJECT_SCORE_BIAS)
     network.compute_in(precision.image_encoder, precision.memory_attention)
+    network.requires_grad_(False)  # as of the official one, below
     use_encoder_engine(network, engine)
     return network
 
