@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from builtin_interfaces.msg import Time
+from builtin_interfaces.msg import Duration, Time
 from geometry_msgs.msg import Point, Pose, PoseStamped, Quaternion, Vector3
 from numpy.typing import ArrayLike, NDArray
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
@@ -26,7 +26,7 @@ from sam2_ros.session.objects import ObjectView, PromptAction, PromptOutcome, Pr
 from sam2_ros.tracking.types import PromptError
 
 # Default service QoS with a deeper queue: the middleware silently drops concurrent requests beyond its depth.
-SERVICE_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=200, reliability=ReliabilityPolicy.RELIABLE)
+SERVICE_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 NANOSECONDS = 1_000_000_000
 FIELD_TYPES = {
     "<f4": PointField.FLOAT32,
@@ -309,11 +309,13 @@ def fill_pose(message: TrackedObject, geometry: ObjectGeometry | None) -> None:
     message.size = _vector(geometry.size)
 
 
-def markers_to_message(objects: Sequence[MarkedObject], header: Header) -> MarkerArray:
-    """A box and a text for each object, which replace all earlier markers."""
+def markers_to_message(objects: Sequence[MarkedObject], header: Header, lifetime_s: float = 0.0) -> MarkerArray:
+    """A box and a text for each object, which replace all earlier markers. ``lifetime_s``: 0 = for ever."""
     markers = [Marker(header=header, action=Marker.DELETEALL)]
     for item in objects:
         markers += [_box(item, header), _text(item, header)]
+    for marker in markers[1:]:
+        marker.lifetime = Duration(sec=int(lifetime_s), nanosec=round(lifetime_s % 1 * 1e9))
     return MarkerArray(markers=markers)
 
 

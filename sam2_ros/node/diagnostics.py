@@ -19,6 +19,7 @@ from sam2_ros.image_io.compressed import COMPRESSED_SUFFIX
 from sam2_ros.resources import share_path
 from sam2_ros.session.parameters import NodeParameters
 from sam2_ros.session.session import Session
+from sam2_ros.session.stamps import GapCounter
 from sam2_ros.session.stats import TOO_OLD_S, SessionStats, describe_too_old
 from sam2_ros.tracking.types import ObjectState
 
@@ -59,6 +60,7 @@ class DiagnosticsReporter:
         trouble: str,
         silent: bool,
         depth_trouble: str = "",
+        missed: int = 0,
     ) -> DiagnosticStatus:
         """``trouble``: why there is no session, empty otherwise; ``silent``: active, but no images come;
         ``depth_trouble``: why the latest image had no depth, empty when it had or needed none."""
@@ -72,6 +74,7 @@ class DiagnosticsReporter:
                 status.level, status.message = DiagnosticStatus.ERROR, trouble
         else:
             stats = session.stats()
+            values["images lost before the node"] = str(missed)
             self._describe(session, stats, status, values, silent, depth_trouble)
             self._compare(status, "masks are old: p95 age [ms]", _percentile(stats.age_ms, 95), "age_ms")
             self._compare(status, "much memory is in use [MiB]", memory_mb, "memory_mb")
@@ -189,11 +192,20 @@ class TopicMonitor:
         self._latest_s = self._window_start_s = clock()
         self._received = self._lost = 0
         self._window_start = (0, 0)  # received and lost by then
+        self._gaps = GapCounter()
         self._warned_s, self._warned_kind = clock(), ""
 
-    def note_image(self) -> None:
+    def note_image(self, sequence: int | None = None, stamp_ns: int = 0) -> None:
+        """An image has arrived. ``sequence``: its number at its publisher, where the middleware tells."""
         self._latest_s = self._clock()
         self._received += 1
+        self._gaps.observe(sequence, stamp_ns)
+
+    @property
+    def missed(self) -> int:
+        """Images that were published since the first one that arrived and did not arrive: lost, or replaced in the
+        middleware's queue by a newer one before the node had time to take them."""
+        return self._gaps.missed
 
     def note_lost(self, count: int) -> None:
         """``count`` images were lost on the way. (Those that the queue of depth 1 replaces do not count.)"""

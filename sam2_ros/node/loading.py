@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
+from typing import Any
 
 from rclpy.node import Node
 
@@ -82,3 +83,11 @@ class ModelLoader:
         """The thread hangs in the model: use another one from now on."""
         self.thread = TaskThread()
         self._loading = None
+
+
+async def start(nodes: Sequence[Any]) -> None:
+    """Configure all nodes that start by themselves, then activate them: none is subscribed while another one loads."""
+    configured = [node for node in nodes if node.starts_by_itself and await node.configure()]
+    for node in configured:
+        if node.context.ok():
+            node.trigger_activate()

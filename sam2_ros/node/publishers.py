@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -89,6 +90,10 @@ class Publishers:
         names = [publisher.topic_name for publisher in self._publishers()] + self._spatial.topic_names()
         return names + (self._vision.topic_names() if self._vision is not None else [])
 
+    def show_markers(self, shown: bool) -> None:
+        """Whether there are markers from now on: not while nothing is tracked."""
+        self._spatial.show_markers(shown)
+
     def publish(self, view: TrackingView) -> None:
         """Publish one result; images only while they have subscribers. Called on the publishing thread."""
         try:
@@ -160,6 +165,9 @@ class SpatialPublishers:
         self._parameters = parameters
         self._transforms = transforms
         self._markers = node.create_lifecycle_publisher(MarkerArray, "~/markers", qos)
+        self._markers_lock = threading.Lock()  # guards the two below: the executor hides, the publishing thread shows
+        self._markers_shown = True
+        self._markers_header = Header()  # of those that were published last
         self._object_points = node.create_lifecycle_publisher(PointCloud2, "~/object_points", cloud_qos)
         self._target_pose = node.create_lifecycle_publisher(PoseStamped, "~/target_pose", qos)
 
@@ -170,13 +178,25 @@ class SpatialPublishers:
         for publisher in (self._markers, self._object_points, self._target_pose):
             self._node.destroy_lifecycle_publisher(publisher)
 
+    def show_markers(self, shown: bool) -> None:
+        """Whether there are markers from now on; without, viewers are told to remove what they show."""
+        with self._markers_lock:
+            self._markers_shown = shown
+            if not shown and self._markers.is_activated:
+                self._markers.publish(markers_to_message([], self._markers_header))
+
     def publish(self, view: TrackingView, scene: Scene) -> None:
         parameters = self._parameters()
         if not parameters.use_depth:
             return
         if parameters.publish_markers and self._markers.get_subscription_count():
             # Also when there are none: the markers drawn before are outdated.
-            self._markers.publish(markers_to_message(marked_objects(view, scene, parameters.unsure_below), view.header))
+            marked = marked_objects(view, scene, parameters.unsure_below)
+            message = markers_to_message(marked, view.header, lifetime_s=parameters.image_timeout_s)
+            with self._markers_lock:
+                self._markers_header = view.header
+                if self._markers_shown:
+                    self._markers.publish(message)
         if scene.depth is None:
             return
         if parameters.publish_target_pose:

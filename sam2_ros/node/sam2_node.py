@@ -11,7 +11,7 @@ import functools
 import os
 import signal
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Any
 
@@ -28,7 +28,7 @@ from sam2_ros.node import ros_parameters
 from sam2_ros.node.conversions import decode_image
 from sam2_ros.node.diagnostics import DiagnosticsReporter, TopicMonitor, image_topic_names, inspect_image_topic
 from sam2_ros.node.graph import GraphWatch, IdleWatch
-from sam2_ros.node.loading import ModelLoader
+from sam2_ros.node.loading import ModelLoader, start
 from sam2_ros.node.publishers import EventPublisher, Publishers
 from sam2_ros.node.rclpy_support import (
     CONFIGURE,
@@ -95,7 +95,7 @@ class Sam2Node(LifecycleNode):
             self, is_configured=lambda: self._session is not None or self._model.is_loading
         )
         self._requests = Services(
-            self, self._session_or_reason, self._current_parameters, is_active=lambda: self._watch is not None
+            self, self._session_or_reason, self._current_parameters, lambda: self._watch is not None, self._show_markers
         )
         self._full_name = self.get_fully_qualified_name()
         self._idle = IdleWatch(self)
@@ -146,9 +146,10 @@ class Sam2Node(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         assert self._session is not None and self._outputs is not None, "only a configured node can be activated"
         self._watch = TopicMonitor()
+        self._outputs.show_markers(True)
         outputs = self._outputs
         self._inputs = Subscriptions(
-            self, self._session, self._watch, self._current_parameters, lambda: outputs.overlay_ns
+            self, self._session, self._watch, self._current_parameters, lambda: outputs.overlay_ns, self._depth
         )
         parameters = self._guard.current
         self._spatial_inputs = SpatialSubscriptions(
@@ -170,6 +171,7 @@ class Sam2Node(LifecycleNode):
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._unsubscribe()
         if self._session is not None:
+            self._show_markers(False)
             self._session.forget_images()  # or they would be processed as if they were new, once active again
         return super().on_deactivate(state)
 
@@ -266,6 +268,10 @@ class Sam2Node(LifecycleNode):
             return []
         return [self._inputs.topic_names()[0], *self._spatial_inputs.image_topics()]
 
+    def _show_markers(self, shown: bool) -> None:
+        if self._outputs is not None:
+            self._outputs.show_markers(shown)
+
     def _waiting_ns(self) -> Collection[int]:
         return self._session.waiting_ns if self._session is not None else ()
 
@@ -311,8 +317,9 @@ class Sam2Node(LifecycleNode):
             topic = image_topic_names(self)[self._guard.current.image_transport]
             if advice := self._idle.look(state, topic, timeout_s):
                 self.get_logger().warning(advice)
+        missed, depth = self._watch.missed if self._watch is not None else 0, self._depth.trouble
         status = self._reporter.report(
-            self._session, state=state, trouble=self.trouble, silent=silent, depth_trouble=self._depth.trouble
+            self._session, state=state, trouble=self.trouble, silent=silent, depth_trouble=depth, missed=missed
         )
         message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()
@@ -368,14 +375,6 @@ def main(args: list[str] | None = None) -> int:
         sys.stderr.flush()
         os._exit(0)  # normal exit stops such a thread inside native code, which aborts the process
     return 0
-
-
-async def start(nodes: Sequence[Sam2Node]) -> None:
-    """Configure all nodes that start by themselves, then activate them: none is subscribed while another one loads."""
-    configured = [node for node in nodes if node.starts_by_itself and await node.configure()]
-    for node in configured:
-        if node.context.ok():
-            node.trigger_activate()
 
 
 def _run(nodes: list[Sam2Node]) -> None:

@@ -58,7 +58,8 @@ MAX_TIMEOUT_S = 3600.0
 class Services:
     """The node's service servers.
 
-    ``session`` returns the running session, or the reason why there is none; ``is_active`` whether images reach it.
+    ``session`` returns the running session, or the reason why there is none; ``is_active`` whether images reach it;
+    ``on_enabled`` is told what ``~/enable`` has set.
     """
 
     def __init__(
@@ -67,8 +68,10 @@ class Services:
         session: Callable[[], Session | str],
         parameters: Callable[[], NodeParameters],
         is_active: Callable[[], bool],
+        on_enabled: Callable[[bool], None] = lambda enabled: None,
     ) -> None:
         self._node = node
+        self._on_enabled = on_enabled
         self._is_active = is_active
         self._get_session = session
         self._parameters = parameters
@@ -206,6 +209,7 @@ class Services:
     async def _enable(self, session: Session, request: Any, response: Any) -> None:
         changed = session.set_enabled(request.data)
         await (self._answer_of(changed) if request.data else self._waiting.until_freed(changed))
+        self._on_enabled(request.data)
         response.success, response.message = True, "enabled" if request.data else "disabled; objects are kept"
 
     async def _save_session(self, session: Session, request: Any, response: Any) -> None:

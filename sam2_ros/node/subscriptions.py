@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from geometry_msgs.msg import Point, PointStamped
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import QoSProfile, qos_profile_sensor_data
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from sam2_ros.image_io.compressed import COMPRESSED_SUFFIX
@@ -36,6 +36,12 @@ except ImportError:  # its name in Humble
 REPEAT_LOG_S = 5.0  # a detector says the same thing in every image
 SAME_MOMENT_NS = 100_000_000  # an object has hardly moved in this time
 IMAGES_KEPT = 300  # 10 s at 30 Hz, as far back as a prompt may be for; boxes only
+LATCHED = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=1,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+)
 MESSAGES_KEPT = 200  # detections of images that are still to be tracked
 
 
@@ -52,7 +58,9 @@ class Subscriptions:
         watch: TopicMonitor,
         parameters: Callable[[], NodeParameters],
         overlay_ns: Callable[[], int],
+        depth: DepthSource,
     ) -> None:
+        self._depth = depth
         self._overlay_ns = overlay_ns
         self._node = node
         self._session = session
@@ -87,9 +95,10 @@ class Subscriptions:
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
 
-    def _on_image(self, message: Image | CompressedImage) -> None:
+    def _on_image(self, message: Image | CompressedImage, info: Any) -> None:
         stamp_ns = stamp_to_ns(message.header.stamp)
-        self._watch.note_image()
+        self._watch.note_image(info.get("publication_sequence_number"), stamp_ns)
+        self._depth.note_image(stamp_ns)
         if not self._seen_image:
             self._seen_image = True
             frame_id = message.header.frame_id or "no frame_id"
@@ -169,6 +178,7 @@ class SpatialSubscriptions:
     ) -> None:
         self._node = node
         self._depth = depth
+        self._latched_info: Any = None  # a second subscription to camera_info, once it is needed
         self._clicked = ClickedPoints(node, session, depth, transforms, on_click)
         sensor = qos_profile_sensor_data  # best effort, depth 5
         self._subscriptions = [
@@ -179,15 +189,27 @@ class SpatialSubscriptions:
             self._subscriptions.append(node.create_subscription(Image, "depth", self._on_depth, sensor))
 
     def topic_names(self) -> list[str]:
-        return [subscription.topic_name for subscription in self._subscriptions]
+        return list(dict.fromkeys(subscription.topic_name for subscription in self._subscriptions))
 
     def prepare(self) -> None:
-        """Called now and then: get ready for clicks that may come."""
+        """Called now and then: get ready for clicks that may come, and for a calibration that was published once.
+
+        Only a transient local subscription gets that; such a one gets nothing from volatile publishers, and both sides
+        would log the mismatch, so it is made where such a publisher is.
+        """
         self._clicked.prepare()
+        if self._latched_info is None and any(
+            info.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
+            for info in self._node.get_publishers_info_by_topic(self._subscriptions[0].topic_name)
+        ):
+            self._latched_info = self._node.create_subscription(
+                CameraInfo, "camera_info", self._depth.put_camera_info, LATCHED
+            )
+            self._subscriptions.append(self._latched_info)
 
     def image_topics(self) -> list[str]:
         """The topics with images of the camera."""
-        return [each.topic_name for each in self._subscriptions if each.msg_type is not PointStamped]
+        return list({each.topic_name for each in self._subscriptions if each.msg_type is not PointStamped})
 
     def destroy(self) -> None:
         for subscription in self._subscriptions:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -28,6 +29,10 @@ from sam2_ros.tracking.types import ObjectState
 MILLIMETRE = 0.001  # REP-118: 16UC1 is in mm, 32FC1 in m
 # mono16 is another name for the same bytes, used by some drivers.
 DEPTH_TYPES: dict[str, type[np.generic]] = {"16UC1": np.uint16, "mono16": np.uint16, "32FC1": np.float32}
+OFFSETS_KEPT, LEAST_OFFSETS = 15, 5  # pairs of images by which the offset of the stamps is measured
+ARRIVAL_SLACK_S = 0.1  # beside the slop: depth is computed, and arrives a little later than it should
+SAMPLED_EVERY, LEAST_SAMPLES = 4, 10  # pixels by which the unit is checked
+NEAREST_M, FARTHEST_M = 0.02, 100.0  # an image that lies all beyond is in another unit
 DEPTH_IMAGES_KEPT = 10  # beside the one nearest to each image that waits or is being processed
 
 
@@ -155,7 +160,69 @@ class Scene:
 
 
 class NoDepthError(ValueError):
-    """No depth image belongs to this one; the message says why."""
+    """No depth image belongs to this one, or none that can be used; the message says why."""
+
+
+class StampOffset:
+    """How much later the stamps of depth images are than those of the camera images that arrive with them.
+
+    A depth image with a wrong stamp lies next to a camera image of another moment: pairing by stamps alone does not
+    show it, arrivals do. Each camera image is compared with the first depth image after it, and the median counts: a
+    replay at another speed, or a delay now and then, changes nothing. Any thread may use it.
+    """
+
+    def __init__(self) -> None:
+        self._image: tuple[int, float] | None = None  # stamp and arrival, until a depth image has come
+        self._offsets_s: deque[float] = deque(maxlen=OFFSETS_KEPT)
+        self._told_s: float | None = None
+
+    def note_image(self, stamp_ns: int, arrival_s: float) -> None:
+        self._image = (stamp_ns, arrival_s) if stamp_ns else None
+
+    def note_depth(self, stamp_ns: int, arrival_s: float) -> None:
+        image, self._image = self._image, None
+        if image is None or not stamp_ns:
+            return
+        self._offsets_s.append((stamp_ns - image[0]) / 1e9 - (arrival_s - image[1]))
+        offset_s = float(np.median(self._offsets_s))
+        # One number as long as it is about the same: in the log, which says it once, and in /diagnostics.
+        if self._told_s is None or abs(offset_s - self._told_s) > max(0.05, abs(self._told_s) / 5):
+            self._told_s = offset_s
+
+    @property
+    def seconds(self) -> float | None:
+        """None while too few images came to tell."""
+        return self._told_s if len(self._offsets_s) >= LEAST_OFFSETS else None
+
+
+def describe_offset(offset_s: float, slop_s: float) -> str:
+    side = "later" if offset_s > 0 else "earlier"
+    return (
+        f"depth images are stamped {abs(offset_s):.2f} s {side} than the images that arrive with them, so which belong "
+        f"together is not known within depth_slop_s ({slop_s:g} s): stamp both by one clock, when they are taken"
+    )
+
+
+def implausible_unit(depth_m: NDArray[np.float32], encoding: str) -> str:
+    """Why the depth of a whole image is in another unit than its encoding says; empty when it looks right.
+
+    Args:
+        depth_m: (H, W) metres as read, NaN where nothing was measured.
+        encoding: of the message.
+    """
+    sample = depth_m[::SAMPLED_EVERY, ::SAMPLED_EVERY]
+    sample = sample[np.isfinite(sample)]
+    if len(sample) < LEAST_SAMPLES:
+        return ""
+    near_m, middle_m, far_m = np.percentile(sample, (5, 50, 95)).tolist()
+    if far_m > NEAREST_M and near_m < FARTHEST_M:
+        return ""
+    advice = (
+        "32FC1 is in metres (REP-118): convert it, or send millimetres as 16UC1"
+        if encoding == "32FC1"
+        else "16UC1 is in millimetres (REP-118) unless depth_scale says otherwise: set that"
+    )
+    return f"depth of {middle_m:.4g} m in the middle of its range is in another unit: {advice}"
 
 
 class DepthSource:
@@ -176,6 +243,7 @@ class DepthSource:
         self._camera_info: Any = None
         self._depth: StampedBuffer[Any] = StampedBuffer(DEPTH_IMAGES_KEPT)
         self._time_jumps = TimeJumpDetector("depth image")
+        self._offset = StampOffset()
         self._newest_ns = 0
         self._trouble = ""
         self._told = LogThrottle()
@@ -184,11 +252,17 @@ class DepthSource:
         """Drop the depth images received so far. The calibration stays: the camera may send it only once."""
         self._depth.clear()
         self._time_jumps.forget()
+        self._offset = StampOffset()
         self._newest_ns = 0
         self._trouble = ""
         self._told.forget()
 
+    def note_image(self, stamp_ns: int) -> None:
+        """A camera image has arrived: depth that comes with it should be of its time."""
+        self._offset.note_image(stamp_ns, self._clock())
+
     def put_depth(self, stamp_ns: int, message: Any) -> None:
+        self._offset.note_depth(stamp_ns, self._clock())
         if self._time_jumps.observe(stamp_ns, self._clock()).back_s:
             self._depth.discard_after(stamp_ns)  # those of before the jump, whose stamps will occur again
         self._newest_ns = stamp_ns
@@ -231,6 +305,9 @@ class DepthSource:
 
     def _depth_of(self, view: TrackingView, height: int, width: int) -> SceneDepth:
         parameters = self._parameters()
+        offset_s = self._offset.seconds
+        if offset_s is not None and abs(offset_s) > parameters.depth_slop_s + ARRIVAL_SLACK_S:
+            raise NoDepthError(describe_offset(offset_s, parameters.depth_slop_s))
         message = self._depth.nearest(view.stamp_ns, round(parameters.depth_slop_s * 1e9))
         if message is None:
             raise NoDepthError(self._why_none(view.stamp_ns, parameters.depth_slop_s))
@@ -241,7 +318,10 @@ class DepthSource:
                 "aligned with the image all the same",
                 kind="depth in another frame",
             )
-        depth_m = on_image_grid(read_depth(message, parameters.depth_scale), height, width)
+        depth_m = read_depth(message, parameters.depth_scale)
+        if why := implausible_unit(depth_m, message.encoding):
+            raise NoDepthError(why)
+        depth_m = on_image_grid(depth_m, height, width)
         return SceneDepth(depth_m, self.intrinsics(width, height))
 
     def _why_none(self, stamp_ns: int, slop_s: float) -> str:
@@ -251,7 +331,7 @@ class DepthSource:
         side = "later" if offset_ns > 0 else "earlier"
         return (
             f"no depth image within {slop_s:g} s of the image: the nearest is {abs(offset_ns) / 1e9:.3f} s {side}; "
-            "synchronise the two, or raise depth_slop_s"
+            "synchronise the two, or look for depth images that are lost on the way"
         )
 
     def _complain(self, error: ValueError) -> None:

@@ -17,6 +17,9 @@ ALTERNATING_S = 10.0
 REPEAT_WARNING_S = 30.0
 EARLY_S = 1.0  # an image that arrives this long before its own stamp, or
 LATE_S = 10.0  # this long after it, was stamped by another clock than the node's
+PERIODS_KEPT = 16  # times between two images, for the usual one
+MOST_MISSED = 300  # a longer gap is another publisher, or a pause
+UNKNOWN_SEQUENCE = 2**63  # rmw's "not supported" is 2**64 - 1
 LASTING_S = 2.0  # after which this is reported
 
 
@@ -179,3 +182,33 @@ def describe_other_clock(stamp_ns: int, now_ns: int) -> str:
         "needs use_sim_time: true and /clock (ros2 bag play --clock); cameras of other machines need synchronised "
         "clocks"
     )
+
+
+class GapCounter:
+    """Counts the images that are missing between those that arrive.
+
+    By the numbers that the publisher gives its messages, where the middleware tells them; else by stamps, in units of
+    the usual time between two images.
+    """
+
+    def __init__(self) -> None:
+        self.missed = 0
+        self._sequence: int | None = None
+        self._stamp_ns = 0
+        self._periods_ns: deque[int] = deque(maxlen=PERIODS_KEPT)
+
+    def observe(self, sequence: int | None, stamp_ns: int) -> None:
+        """``sequence``: None, or what middleware writes that has none: a number beyond all counting."""
+        if sequence is not None and 0 < sequence < UNKNOWN_SEQUENCE:
+            gap = 0 if self._sequence is None else sequence - self._sequence - 1
+            self._sequence = sequence
+            self.missed += gap if 0 < gap <= MOST_MISSED else 0  # else another publisher
+            return
+        passed_ns, self._stamp_ns = stamp_ns - self._stamp_ns, stamp_ns
+        if not 0 < passed_ns < MOST_MISSED * 1_000_000_000 or passed_ns == stamp_ns:
+            return
+        self._periods_ns.append(passed_ns)
+        usual_ns = sorted(self._periods_ns)[len(self._periods_ns) // 4]  # gaps make the longer ones longer
+        gap = round(passed_ns / usual_ns) - 1
+        if len(self._periods_ns) >= PERIODS_KEPT // 2 and 0 < gap <= MOST_MISSED:
+            self.missed += gap

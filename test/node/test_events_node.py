@@ -275,6 +275,12 @@ def test_fifty_calls_at_once_are_all_answered(ros_rig: Any) -> None:
     assert {item.state for future in adding for item in future.result().objects.objects} == {TrackedObject.TRACKED}
 
 
+def test_five_hundred_calls_at_once_are_all_answered(ros_rig: Any) -> None:
+    listing = [ros_rig.call_async(ListObjects, "list_objects") for _ in range(500)]
+    ros_rig.spin_until(lambda: all(future.done() for future in listing), "all are answered")
+    assert all(future.result().success for future in listing)
+
+
 def test_a_bag_that_is_faster_than_the_model_is_processed_image_by_image(make_ros_rig: Callable[..., Any]) -> None:
     rig = make_ros_rig(process_every_frame=True, image_reliability="reliable")
     rig.start()

@@ -12,9 +12,10 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import Point, PointStamped, PoseStamped
 from rclpy.parameter import Parameter
-from rclpy.qos import qos_profile_sensor_data
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
+from std_srvs.srv import SetBool
 from visualization_msgs.msg import Marker, MarkerArray
 
 from sam2_ros.bringup.arguments import ARGUMENTS, programs
@@ -147,7 +148,9 @@ def test_a_rendered_scene_has_its_objects_where_they_are(
     def complete() -> bool:
         # The first images may come before their depth or the calibration has.
         camera.publish(StreamFrame(0, frame.image_rgb, depth_mm), 0)
-        return all(received.values()) and all(item.has_pose for item in received["objects"][-1].objects)
+        if not (all(received.values()) and all(item.has_pose for item in received["objects"][-1].objects)):
+            return False
+        return len(received["markers"][-1].markers) > 1  # they come after the objects
 
     rig.spin_until(complete, "poses of all objects")
     camera.destroy_node()
@@ -228,6 +231,40 @@ def test_after_a_reset_no_depth_of_before_is_used(mug_bench: Bench) -> None:
     bench.add("mug")
     bench._stamp_ns = SECOND  # the very image that the depth of before was for
     assert not bench.show().objects[0].has_pose
+
+
+def test_markers_end_with_the_tracking(mug_bench: Bench) -> None:
+    bench = mug_bench
+    markers: list[MarkerArray] = bench.rig.collect(MarkerArray, "markers")
+    depth = bench.rig.publisher(Image, "depth", qos_profile_sensor_data)
+
+    def shown() -> bool:
+        bench.show_depth(depth, bench._stamp_ns)
+        bench.show()
+        return bool(markers) and len(markers[-1].markers) > 1
+
+    def gone() -> bool:
+        return bool(markers) and [marker.action for marker in markers[-1].markers] == [Marker.DELETEALL]
+
+    bench.rig.spin_until(shown, "the mug has markers")
+    assert {marker.lifetime.sec for marker in markers[-1].markers[1:]} == {5}, "image_timeout_s"
+    assert bench.rig.call(SetBool, "enable", data=False).success
+    bench.rig.spin_until(gone, "they are removed while tracking is disabled")
+    assert markers[-1].markers[0].header.frame_id == FRAME
+    assert bench.rig.call(SetBool, "enable", data=True).success
+    bench.rig.spin_until(shown, "they are shown again")
+    markers.clear()
+    bench.rig.node.trigger_deactivate()
+    bench.rig.spin_until(gone, "they are removed by deactivation")
+
+
+def test_a_calibration_that_was_published_once_before_the_node_is_received(make_ros_rig: Callable[..., Any]) -> None:
+    rig = make_ros_rig()
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL, reliability=ReliabilityPolicy.RELIABLE)
+    publisher = rig.peer.create_publisher(CameraInfo, "camera_info", latched)
+    publisher.publish(CameraInfo(header=Header(frame_id=FRAME), width=32, height=24))
+    rig.start()
+    rig.spin_until(lambda: rig.node._depth.camera_frame == FRAME, "the calibration arrives")
 
 
 def test_markers_are_cleared_when_depth_is_gone(make_bench: Callable[..., Bench]) -> None:

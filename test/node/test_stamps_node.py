@@ -87,3 +87,25 @@ def test_two_publishers_on_one_topic_are_named(
     rig.peer.destroy_publisher(publishers[0])
     statuses.clear()
     rig.spin_until(lambda: any("publishers" not in status.message for status in statuses), "it is over")
+
+
+def test_every_published_image_is_counted(make_ros_rig: Callable[..., Any]) -> None:
+    """Two hundred images in bursts that the executor is too late for: its queue holds one."""
+    rig = make_ros_rig()
+    rig.start()
+    images = rig.publisher(Image, "image", qos_profile_sensor_data)
+    images.publish(an_image(Time(sec=1)))
+    rig.spin_until(lambda: rig.node._session.stats().received == 1, "the first one arrives")
+    for burst in range(20):
+        for index in range(10):
+            images.publish(an_image(Time(sec=2 + burst, nanosec=index * 33_000_000)))
+        rig.executor.spin_once(timeout_sec=0.05)
+    images.publish(an_image(Time(sec=30)))
+
+    def all_counted() -> bool:
+        stats = rig.node._session.stats()
+        done = stats.processed + stats.dropped + stats.skipped + stats.failed
+        return bool(done == stats.received and stats.received + rig.node._watch.missed == 202)
+
+    rig.spin_until(all_counted, "each is processed, dropped or lost before the node")
+    assert rig.node._watch.missed > 100

@@ -130,7 +130,7 @@ def test_only_what_is_seen_has_a_place(state: ObjectState) -> None:
     [
         (a_source(None, camera_info()), "no depth image came yet: remap depth"),
         (a_source(depth_image(), camera_info(), 1.2), r"within 0.05 s of the image: the nearest is 0.200 s later"),
-        (a_source(depth_image(), camera_info(), 0.9), r"the nearest is 0.100 s earlier; .* raise depth_slop_s"),
+        (a_source(depth_image(), camera_info(), 0.9), r"the nearest is 0.100 s earlier; synchronise the two"),
         (a_source(depth_image()), "no camera_info came yet: remap camera_info"),
         (a_source(depth_image(), camera_info(focal=0.0)), "the camera is not calibrated"),
         (a_source(depth_image(), camera_info(width=40)), "camera_info is for 40 x 24 px and the image has 32 x 24"),
@@ -230,6 +230,56 @@ def test_depth_of_a_bags_last_round_is_forgotten() -> None:
         now_s += 1.0
     assert source.measure(a_view(an_object(), stamp_s=9.0)).depth is None
     assert source.measure(a_view(an_object(), stamp_s=1.0)).depth is not None
+
+
+def stream(source: DepthSource, clock: list[float], depth_late_s: float, colour_early_s: float, speed: float) -> None:
+    """Forty images at 10 Hz, each with its depth, stamped as told, played at another speed."""
+    for index in range(40):
+        taken_s = 100 + index / 10
+        clock[0] = index / 10 / speed
+        source.note_image(round((taken_s - colour_early_s) * SECOND))
+        clock[0] += 0.01  # depth takes a little longer
+        source.put_depth(round((taken_s + depth_late_s) * SECOND), depth_image())
+
+
+@pytest.mark.parametrize(
+    ("depth_late_s", "colour_early_s", "said"),
+    [
+        (0.7, 0.0, "stamped 0.69 s later"),
+        (-0.3, 0.0, "stamped 0.31 s earlier"),
+        (0.0, 3.0, "stamped 2.99 s later"),
+    ],
+)
+def test_depth_with_wrong_stamps_gives_no_pose_and_its_offset_is_told(
+    depth_late_s: float, colour_early_s: float, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = [0.0]
+    source = DepthSource(lambda: parse({"use_depth": True}), clock=lambda: clock[0])
+    source.put_camera_info(camera_info())
+    stream(source, clock, depth_late_s, colour_early_s, speed=1.0)
+    for stamp_s in (103.9 + depth_late_s, 103.9 - colour_early_s):  # one has depth of that very stamp
+        assert not source.measure(a_view(an_object(), stamp_s=stamp_s)).geometry
+        assert said in source.trouble and said in caplog.text
+    assert len(caplog.records) == 1 and "raise" not in source.trouble
+
+
+@pytest.mark.parametrize("speed", [0.2, 1.0, 5.0])
+def test_stamps_that_are_right_give_poses_at_any_speed_of_replay(speed: float) -> None:
+    clock = [0.0]
+    source = DepthSource(lambda: parse({"use_depth": True}), clock=lambda: clock[0])
+    source.put_camera_info(camera_info())
+    stream(source, clock, 0.0, 0.0, speed)
+    assert source.measure(a_view(an_object(), stamp_s=103.9)).geometry and source.trouble == ""
+
+
+@pytest.mark.parametrize(
+    ("metres", "encoding", "said"),
+    [(1500.0, "32FC1", "depth of 1500 m"), (0.005, "32FC1", "0.005 m"), (5.0, "16UC1", "16UC1 is in millimetres")],
+)
+def test_depth_in_another_unit_is_said_and_gives_no_pose(metres: float, encoding: str, said: str) -> None:
+    source = a_source(depth_image(metres, encoding), camera_info())
+    assert not source.measure(a_view(an_object())).geometry
+    assert "is in another unit" in source.trouble and said in source.trouble
 
 
 def test_a_single_depth_image_of_another_time_takes_nothing_away() -> None:

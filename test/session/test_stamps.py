@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from sam2_ros.session.stamps import LASTING_S, ClockWatch, TimeJumpDetector, describe_other_clock
+from sam2_ros.session.stamps import LASTING_S, ClockWatch, GapCounter, TimeJumpDetector, describe_other_clock
 
 SECOND = 1_000_000_000
 CAMERA, OTHER = 1_800_000_000.0, 1_500_000_000.0
@@ -107,3 +107,24 @@ def test_a_clock_that_comes_a_little_later_is_no_trouble(caplog: pytest.LogCaptu
             assert not watch.is_age_known(stamp_ns, 0)
         assert "ros2 bag play needs --clock" in watch.trouble
     assert caplog.text.count("no /clock has come") == 1
+
+
+@pytest.mark.parametrize("unknown", [None, 2**64 - 1])
+def test_missing_images_are_counted_by_stamps_where_there_are_no_numbers(unknown: int | None) -> None:
+    gaps = GapCounter()
+    lost = {20, 21, 40, 77}
+    for index in range(100):
+        if index not in lost:
+            jitter_ns = 4_000_000 if index % 2 else 0
+            gaps.observe(unknown, round((CAMERA + index / 30) * SECOND) + jitter_ns)
+    assert gaps.missed == len(lost)
+    gaps.observe(unknown, round((CAMERA + 5000) * SECOND))
+    gaps.observe(unknown, 0)
+    assert gaps.missed == len(lost), "a pause is no loss"
+
+
+def test_missing_images_are_counted_by_the_publishers_numbers() -> None:
+    gaps = GapCounter()
+    for sequence in (7, 8, 11, 12, 1, 2, 4, 100_000, 100_001):  # another publisher twice
+        gaps.observe(sequence, 0)
+    assert gaps.missed == 2 + 1
