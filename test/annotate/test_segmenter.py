@@ -141,6 +141,16 @@ def test_results_depend_on_the_stored_masks_alone(network: SAM2, segmenter: Segm
     assert again == fresh
 
 
+def test_a_mask_that_was_changed_is_remembered_as_it_is_now(
+    network: SAM2, segmenter: Segmenter, project: Project
+) -> None:
+    before = segmenter.click(masklet({0: drawn(a_square(10, 10))}), 1, [a_click(30, 20)], 3)
+    changed = masklet({0: drawn(a_square(40, 20, 20))})
+    after = segmenter.click(changed, 1, [a_click(30, 20)], 3)
+    assert after != before
+    assert after == Segmenter(network, project.recordings[0]).click(changed, 1, [a_click(30, 20)], 3)
+
+
 def test_a_frame_is_conditioned_on_the_nearest_anchor_of_each_side() -> None:
     known = _KnownMasks(masklet({index: drawn(a_square(10, 10)) for index in (0, *range(10, 30))}))
     assert known.near(5) == [0, 10, 11, 12] and known.near(40) == [26, 27, 28, 29]
