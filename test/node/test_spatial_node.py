@@ -148,9 +148,8 @@ def test_a_rendered_scene_has_its_objects_where_they_are(
     def complete() -> bool:
         # The first images may come before their depth or the calibration has.
         camera.publish(StreamFrame(0, frame.image_rgb, depth_mm), 0)
-        if not (all(received.values()) and all(item.has_pose for item in received["objects"][-1].objects)):
-            return False
-        return len(received["markers"][-1].markers) > 1  # they come after the objects
+        posed = all(received.values()) and all(item.has_pose for item in received["objects"][-1].objects)
+        return posed and len(received["markers"][-1].markers) > 1  # markers come after the objects
 
     rig.spin_until(complete, "poses of all objects")
     camera.destroy_node()
