@@ -3,7 +3,8 @@
 # make isa     the numeric tests again as on other processors, and with two threads; ISA=... runs some settings
 # make parity  the long comparison with the official SAM 2 code, hours on two cores; K="tiny and 1024px" runs some cases,
 #              GO_ON=1 those that a stopped run of the same code has left
-# make soak    the node's memory over thousands of images, hours on two cores; FRAMES=... (10000) MODEL=... CHECKPOINT=...
+# make soak    the node's memory over thousands of images, hours on two cores; FRAMES=... (10000) MODEL=... CHECKPOINT=...;
+#              MISUSE=1 with somebody hostile beside the user, SEED=...
 # make browser the annotation page in Debian's chromium, with screenshots in build/browser
 # make fuzz    random input of every kind for SECONDS=120; a few fixed examples of it are part of make test
 # make colcon  build the same tree as a ROS workspace does
@@ -99,7 +100,8 @@ parity: venv
 
 # A stopped run's samples are judged with: benchmarks/soak.py --judge build/soak.csv
 soak: venv
-	$(BIN)/python benchmarks/soak.py --frames "$(or $(FRAMES),10000)" --csv build/soak.csv --plot build/soak.png \
+	$(BIN)/python benchmarks/soak.py --frames "$(or $(FRAMES),10000)" \
+	  --csv build/soak$(if $(MISUSE),_misuse).csv --plot build/soak$(if $(MISUSE),_misuse).png $(if $(MISUSE),--misuse) $(if $(SEED),--seed "$(SEED)") \
 	  $(if $(MODEL),--model "$(MODEL)") $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)")
 
 # Part of `make test` where chromium is; here its absence is an error.

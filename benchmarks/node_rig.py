@@ -7,8 +7,8 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,14 @@ from sensor_msgs.msg import Image
 from sam2_ros.commands.demo import ros_environment
 from sam2_ros.commands.processes import Group, Program, free_domain, running
 from sam2_ros.msg import Prompt, TrackedObjectArray
-from sam2_ros.node.conversions import stamp_to_ns
+from sam2_ros.node.conversions import SERVICE_QOS, stamp_to_ns
 from sam2_ros.session.model_loading import resolve_device
 from sam2_ros.srv import ListObjects
 
 READY_TIMEOUT_S = 180.0  # a slow machine renders the scene and loads torch at the same time
 CALL_TIMEOUT_S = 60.0
 NODE = "/sam2_node"
+LOADING = "the model is being loaded"  # as the node's services say it
 
 
 class BenchmarkError(RuntimeError):
@@ -116,6 +117,7 @@ class Answer:
     age_ms: float  # from the camera's stamp until the node published the objects
     frames_dropped: int  # so far, in the node
     object_count: int
+    labels: Mapping[str, int] = field(default_factory=dict)  # by object id
 
     @property
     def latency_ms(self) -> float:
@@ -177,12 +179,16 @@ class NodeClient:
         while (left_s := end_s - time.monotonic()) > 0:
             self._executor.spin_once(timeout_sec=left_s)
 
+    def start(self, kind: Any, name: str, **fields: Any) -> Any:
+        """Ask a service, once it is there; the future of its answer. ``name``: with the node's."""
+        if name not in self._clients:
+            self._clients[name] = self.node.create_client(kind, name, qos_profile=SERVICE_QOS)
+        self.spin_until(self._clients[name].service_is_ready, READY_TIMEOUT_S, f"the service {name}")
+        return self._clients[name].call_async(kind.Request(**fields))
+
     def call(self, kind: Any, name: str, *, within_s: float = CALL_TIMEOUT_S, **fields: Any) -> Any:
         """The answer of a service. BenchmarkError when it does not succeed. ``name``: with the node's."""
-        if name not in self._clients:
-            self._clients[name] = self.node.create_client(kind, name)
-        self.spin_until(self._clients[name].service_is_ready, READY_TIMEOUT_S, f"the service {name}")
-        future = self._clients[name].call_async(kind.Request(**fields))
+        future = self.start(kind, name, **fields)
         self.spin_until(future.done, within_s, f"an answer of {name}")
         answer = future.result()
         if not getattr(answer, "success", True):
@@ -191,7 +197,15 @@ class NodeClient:
 
     def wait_for_node(self) -> None:
         """Wait until the node has tried to load its model. BenchmarkError with its reason when it could not."""
-        self.call(ListObjects, f"{NODE}/list_objects", within_s=READY_TIMEOUT_S)
+        end_s = time.monotonic() + READY_TIMEOUT_S
+        while True:
+            try:
+                self.call(ListObjects, f"{NODE}/list_objects", within_s=READY_TIMEOUT_S)
+                return
+            except BenchmarkError as error:
+                if LOADING not in str(error) or time.monotonic() > end_s:
+                    raise
+            self.spin_for(0.1)
 
     def close(self) -> None:
         self._executor.shutdown()
@@ -222,6 +236,7 @@ class NodeClient:
             float(message.age_ms),
             int(message.frames_dropped),
             len(message.objects),
+            {item.object_id: item.label for item in message.objects},
         )
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:

@@ -1,6 +1,7 @@
 """Does the node's memory stay where it is? Thousands of images with objects that come and go, in lock-step.
 
     python benchmarks/soak.py --frames 10000 --objects 4 --csv soak.csv --plot soak.png
+    python benchmarks/soak.py --misuse                  # beside somebody hostile, see misuse.py
     python benchmarks/soak.py --judge soak.csv          # of a run that was stopped, what it says so far
 
 The real node runs as a process of its own and processes every image: the next one is sent when the masks of the last
@@ -8,6 +9,10 @@ are here. Every --act-every images, in turn: an object is replaced by another, t
 undone, and one is corrected on an image of the past; every fifth time all are cleared and added again. The CSV grows a
 row at a time. Exit status 1 when the memory has drifted by more than the bound (soak_stats.py says how that is
 measured), 2 when the run did not go through.
+
+With --misuse the objects stay, and every third image comes with something hostile, at random from what misuse.py lists.
+Then the status is also 1 unless the objects keep their ids and labels, every request is answered, and the p99 of the
+latency is below three times its p50.
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ import argparse
 import contextlib
 import enum
 import sys
+import tempfile
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -24,6 +30,7 @@ from pathlib import Path
 import numpy as np
 from geometry_msgs.msg import Point
 from looped_camera import LoopedScene, scene_clicks, there_and_back
+from misuse import Misuser, Report, failures, summary
 from node_rig import (
     NODE,
     READY_TIMEOUT_S,
@@ -56,6 +63,7 @@ PAST_FRAMES = 6  # how far back a prompt for the past goes
 # Objects must be older than that when they are corrected there, and undoing reaches 30 images back.
 ACT_EVERY = (PAST_FRAMES // 2, 25)
 CLEAR_EVERY = 5  # rounds of actions
+MISUSE_EVERY = 3  # images
 SAMPLES = 200  # of a run, about
 
 
@@ -92,6 +100,8 @@ class Soak:
         self._camera = client.node.create_publisher(Image, "/image", reliable)
         self._stamps_ns: deque[int] = deque(maxlen=PAST_FRAMES)
         self._objects: deque[str] = deque()
+        self._labels: dict[str, int] = {}  # of the objects, with misuse
+        self._misuser: Misuser | None = None
         self._added = 0
         self._cpu_s = 0.0  # of the node, at the latest sample
 
@@ -104,7 +114,7 @@ class Soak:
         answers: list[Answer] = []
         start_s, progress = time.monotonic(), Progress("image")
         for frame in range(self._args.frames):
-            self._act(action_before(frame, self._args.act_every))
+            self._act_before(frame)
             answers.append(self._show(frame))
             if (frame + 1) % self._args.sample_every and frame + 1 < self._args.frames:
                 continue
@@ -116,7 +126,20 @@ class Soak:
             latest = samples[-1]
             progress(f"{latest.rss_kib / 1024:.1f} MiB resident", latest.frame, self._args.frames)
         progress.clear()
+        if self._misuser is not None:
+            self._misuser.finish()
         return samples
+
+    def be_misused(self, folder: Path) -> Report:
+        """Let somebody hostile act in place of the user; what comes of it, filled by ``run``."""
+        self._misuser = Misuser(self._client, (self._args.height, self._args.width), self._args.seed, folder)
+        return self._misuser.report
+
+    def _act_before(self, frame: int) -> None:
+        if self._misuser is None:
+            self._act(action_before(frame, self._args.act_every))
+        elif frame % MISUSE_EVERY == MISUSE_EVERY - 1:
+            self._misuser.act(self._objects[0])
 
     def _meet(self) -> None:
         """Show images until the first answer: before all have found each other, some get lost."""
@@ -146,7 +169,12 @@ class Soak:
             lambda: stamp_ns in self._client.answers, ANSWER_TIMEOUT_S, f"the answer to image {frame}"
         )
         answer = self._client.answers[stamp_ns]
-        if answer.object_count != len(self._objects):
+        if self._misuser is not None:
+            self._labels = self._labels or {object_id: answer.labels.get(object_id, 0) for object_id in self._objects}
+            self._misuser.tidy(answer.labels, self._labels)
+            if frame >= self._args.frames // 10:  # warm
+                self._misuser.report.latencies_ms.append(answer.latency_ms)
+        elif answer.object_count != len(self._objects):
             raise BenchmarkError(f"expected {len(self._objects)} objects at image {frame}, got {answer.object_count}")
         return answer
 
@@ -200,21 +228,25 @@ class Soak:
         self._client.call(RefineObject, f"{NODE}/refine_object", prompt=prompt)
 
 
-def soak(args: argparse.Namespace) -> list[Sample]:
-    """A run; its samples."""
-    parameters = {
+def soak(args: argparse.Namespace) -> tuple[list[Sample], Report | None]:
+    """A run; its samples, and with misuse what came of that."""
+    parameters: dict[str, object] = {
         "process_every_frame": True,
         "image_reliability": "reliable",
         "image_timeout_s": READY_TIMEOUT_S,
         "service_timeout_s": ANSWER_TIMEOUT_S / 2,
     }
+    if args.misuse:
+        parameters |= {"service_timeout_s": 5.0, "use_depth": True}
     with contextlib.ExitStack() as held:
         file = None
         if args.csv is not None:
             args.csv.parent.mkdir(parents=True, exist_ok=True)
             file = SampleFile(held.enter_context(args.csv.open("w", newline="", encoding="utf-8")))
         client = held.enter_context(node_at_work([node_program(args, **parameters)]))
-        return Soak(client, args).run(file)
+        run = Soak(client, args)
+        report = run.be_misused(Path(held.enter_context(tempfile.TemporaryDirectory()))) if args.misuse else None
+        return run.run(file), report
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -225,6 +257,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--width", type=positive, default=640, help="of the images, default 640")
     parser.add_argument("--height", type=positive, default=480, help="of the images, default 480")
     parser.add_argument("--act-every", type=positive, default=10, help="images between two actions, default 10")
+    parser.add_argument("--misuse", action="store_true", help="with somebody hostile beside the user")
+    parser.add_argument("--seed", type=int, default=0, help="of what is done with --misuse, default 0")
     parser.add_argument("--sample-every", type=positive, help="images between two samples; default: 200 samples")
     parser.add_argument("--warmup-frames", type=int, help="images before the drift is looked at; default: a tenth")
     parser.add_argument("--bound-percent", type=float, default=2.0, help="largest drift of the memory, default 2")
@@ -243,7 +277,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_arguments(argv)
     try:
-        samples = read_samples(args.judge) if args.judge is not None else soak(args)
+        samples, report = (read_samples(args.judge), None) if args.judge is not None else soak(args)
         frames = samples[-1].frame if samples else 0
         warmup_frames = args.warmup_frames if args.warmup_frames is not None else frames // 10
         if args.plot is not None:
@@ -261,8 +295,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"RSS {first.rss_kib / 1024:.1f} MiB at image {first.frame}, {last.rss_kib / 1024:.1f} MiB at the end")
     print(f"threads {first.threads} -> {last.threads}, open files {first.open_files} -> {last.open_files}")
     print(f"drift of the latency {verdict.latency_percent:.1f} %, of CPU time per image {verdict.cpu_percent:.1f} %")
+    wrong: list[str] = []
+    if report is not None:
+        print(summary(report))
+        wrong = failures(report, verdict)
+        print("\n".join(f"FAILED: {each}" for each in wrong) or "the node has stood it")
     print(verdict, flush=True)
-    return verdict.status
+    return verdict.status or int(bool(wrong))
 
 
 if __name__ == "__main__":
