@@ -90,6 +90,9 @@ class ModelConfig:
     max_conditioning_in_attention: int | None = None  # ``max_cond_frames_in_attn``, 2 or more; None = all kept ones
     pointer_time_encoding: bool = True  # 2.1: signed temporal encoding of object pointers
     no_object_memory_embed: bool = True  # 2.1: a learned embedding marks memories of absent objects
+    # A found object is reported as visible where its presence logit is above this. The network's own memory goes by 0
+    # as in the paper, so that an object that is doubtful for some frames is not forgotten.
+    visible_above_logit: float = 0.0
     fine_maps: bool = True  # the decoder uses strides 4 and 8 (``use_high_res_features_in_sam``)
     perceiver: PerceiverSpec | None = None  # None: memories are maps
     pooled_memory: PooledMemory | None = None  # used in training
@@ -151,6 +154,7 @@ _NANO = ModelConfig(
     max_pointers=8,
     # Trained on short clips: the age of an older pointer would be a position never seen in training.
     pointer_time_encoding=False,
+    visible_above_logit=2.0,  # chosen on held-out clips, see the model card
 )
 
 _EDGETAM = ModelConfig(

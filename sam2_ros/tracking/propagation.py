@@ -261,7 +261,11 @@ class Engine:
         """
         frame = view.frame
         predictions = {i: as_absent(found) if i in gone else found for i, found in view.predictions.items()}
-        visible = {i: is_visible(found, *frame.encoded_hw) for i, found in predictions.items()}
+        above_logit = self.model.config.visible_above_logit
+        visible = {  # what a user has just prompted is there, however sure the network is
+            i: is_visible(found, *frame.encoded_hw, 0.0 if view.applied.get(i) else above_logit)
+            for i, found in predictions.items()
+        }
         to_encode = {
             track.object_id: predictions[track.object_id]
             for track in view.tracks

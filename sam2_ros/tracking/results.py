@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sam2_ros.tracking.propagation import Advanced
 from sam2_ros.tracking.rules.quality import Calibration
+from sam2_ros.tracking.rules.sightings import presence_of
 from sam2_ros.tracking.state import StreamState, Track
 from sam2_ros.tracking.transforms import centroid_xy, label_image, tight_box_xyxy
 from sam2_ros.tracking.types import FrameResult, ObjectState, Scene, TrackedMask
@@ -24,6 +25,7 @@ def build_result(
     scene: Scene,
     started_s: float,
     calibration: Calibration,
+    above_logit: float,
 ) -> FrameResult:
     """The result of the newest frame: every object at the camera image's size, and the label image.
 
@@ -36,12 +38,14 @@ def build_result(
         scene: what the image is.
         started_s: when the work on this image began, by ``time.perf_counter``.
         calibration: of the quality of masks.
+        above_logit: the model's ``visible_above_logit``.
     """
     height, width = size_hw
     empty_hw = np.zeros(size_hw, np.bool_)
     empty_hw.flags.writeable = False
     objects = {
-        track.object_id: _without_mask(track, advanced, empty_hw, calibration) for track in state.tracks.values()
+        track.object_id: _without_mask(track, advanced, empty_hw, calibration, above_logit)
+        for track in state.tracks.values()
     }
     # Not an object that recovers while its visibility is not confirmed yet, nor one whose replay is not finished.
     shown = [
@@ -76,7 +80,7 @@ def _with_mask(tracked: TrackedMask, mask_hw: NDArray[np.bool_]) -> TrackedMask:
 
 
 def _without_mask(
-    track: Track, advanced: Advanced, empty_hw: NDArray[np.bool_], calibration: Calibration
+    track: Track, advanced: Advanced, empty_hw: NDArray[np.bool_], calibration: Calibration, above_logit: float
 ) -> TrackedMask:
     prediction = advanced.predictions.get(track.object_id)
     window = advanced.windows.get(track.object_id)
@@ -84,7 +88,7 @@ def _without_mask(
         object_id=track.object_id,
         label=track.label,
         state=track.state,
-        score=0.0 if prediction is None else float(prediction.object_score_logits_b1.sigmoid()),
+        score=0.0 if prediction is None else presence_of(prediction, above_logit),
         mask_quality=0.0 if prediction is None else calibration(float(prediction.iou_b)),
         mask=empty_hw,
         area_px=0,

@@ -333,7 +333,8 @@ class Tracker:
             state.watch, scene = state.watch.observe(image_rgb, stamp_s)
             when = When(stamp_s, scene)
         advanced = propagate(self._engine, state, image, when, self._buffer_frames)
-        result = build_result(state, advanced, (height, width), when.scene, started, self._calibration)
+        above_logit = self._engine.model.config.visible_above_logit
+        result = build_result(state, advanced, (height, width), when.scene, started, self._calibration, above_logit)
         state.rejected = state.notes = ()
         self._state = state
         return result

@@ -14,7 +14,7 @@ from sam2_ros.model.sam2 import SAM2, MaskPrediction
 from sam2_ros.tracking import results
 from sam2_ros.tracking.rules.sightings import is_visible
 from sam2_ros.tracking.tracker import Tracker
-from sam2_ros.tracking.types import ObjectState, PromptError
+from sam2_ros.tracking.types import FrameResult, ObjectState, PromptError
 
 pytestmark = pytest.mark.numeric
 
@@ -194,6 +194,26 @@ def test_a_pixel_that_the_images_size_loses_is_an_empty_mask() -> None:
     prediction = MaskPrediction(logits_b1hw, one, score, one[0], logits_b1hw, one)
     assert is_visible(prediction, 16, 16)
     assert not is_visible(prediction, 64, 64)
+
+
+def test_a_doubtful_object_is_not_shown_and_not_forgotten(
+    tracker: Tracker, model: SAM2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the model's ``visible_above_logit`` keeps back is OCCLUDED; its memories are the network's own."""
+    plain = [result["mug"] for result in _steps(tracker)]
+    tracker.reset()
+    assert all(each.state is ObjectState.TRACKED for each in plain)
+    monkeypatch.setattr(model, "config", replace(model.config, visible_above_logit=1e6))
+    doubtful = [result["mug"] for result in _steps(tracker)]
+    assert doubtful[0].state is ObjectState.TRACKED  # the user has just prompted it
+    for seen, hidden in zip(plain[1:], doubtful[1:], strict=True):
+        assert hidden.state is not ObjectState.TRACKED and hidden.score < 0.5 and not hidden.mask.any()
+        np.testing.assert_allclose(hidden.low_res_logits, seen.low_res_logits, atol=1e-4)
+
+
+def _steps(tracker: Tracker) -> list[FrameResult]:
+    tracker.add_prompt("mug", **CLICK)
+    return [tracker.step(frame) for frame in FRAMES[:4]]
 
 
 def test_size_of_the_image_may_change_in_the_stream(tracker: Tracker) -> None:

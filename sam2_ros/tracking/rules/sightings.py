@@ -13,20 +13,31 @@ from sam2_ros.tracking.memory_bank import FrameScore
 from sam2_ros.tracking.transforms import logits_to_image_size
 
 
-def is_visible(prediction: MaskPrediction, height: int, width: int) -> bool:
+def is_visible(prediction: MaskPrediction, height: int, width: int, above_logit: float = 0.0) -> bool:
     """Whether the model finds the object and its mask is not empty: an empty mask is not visible, whatever the score.
 
     Args:
         prediction: of one object (B = 1).
         height, width: of the part of the image that was seen, px. Scaled to it, a small mask can become empty.
+        above_logit: the model's ``visible_above_logit``.
     """
     logits_1hw = prediction.logits_b1hw[:, 0]
-    if not bool(prediction.object_score_logits_b1 > 0):
+    if not bool(prediction.object_score_logits_b1 > above_logit):
         return False
     pixels = int((logits_1hw > 0).sum())
     if 0 < pixels < logits_1hw.numel() // 64:
         return bool((logits_to_image_size(logits_1hw, height, width) > 0).any())
     return pixels > 0
+
+
+def presence_of(prediction: MaskPrediction, above_logit: float = 0.0) -> float:
+    """Certainty that one object (B = 1) is there, 0..1; above 0.5 where it is visible, if its mask is not empty.
+
+    Args:
+        prediction: of one object.
+        above_logit: the model's ``visible_above_logit``.
+    """
+    return float((prediction.object_score_logits_b1 - above_logit).sigmoid())
 
 
 def score_of(prediction: MaskPrediction, visible: bool, is_prompted: bool) -> FrameScore:
