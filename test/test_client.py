@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 import runpy
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 import rclpy
 from fake_tracker import DEADLINE_S
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.executors import MultiThreadedExecutor, SingleThreadedExecutor
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
@@ -173,22 +174,37 @@ def test_a_stamp_is_given_as_a_stamp_a_header_or_nanoseconds(stamp: Any) -> None
     assert (message.header.stamp.sec, message.header.stamp.nanosec) == (2, 500_000_000)
 
 
-def test_calls_that_wait_are_safe_in_a_callback_of_a_single_threaded_executor(robot: Robot) -> None:
+@pytest.mark.parametrize(
+    "make_executor", [SingleThreadedExecutor, functools.partial(MultiThreadedExecutor, 2)], ids=["one thread", "two"]
+)
+def test_calls_that_wait_are_safe_in_an_image_callback(robot: Robot, make_executor: Callable[..., Any]) -> None:
     context = rclpy.Context()
     rclpy.init(args=[], context=context, domain_id=robot.rig.context.get_domain_id())
     mine = rclpy.create_node("mine", context=context)
-    executor = SingleThreadedExecutor(context=context)
+    executor = make_executor(context=context)
     executor.add_node(mine)
     answers: list[Any] = []
-    with Sam2Client(mine, timeout_s=DEADLINE_S) as sam2:
-        mine.create_timer(0.01, lambda: answers.append(sam2.list().objects))
+
+    def on_image(message: Image) -> None:
+        """What a user's node does with the first image: it asks for masks in it, and has an object followed."""
+        if answers:
+            return
+        image_rgb = np.frombuffer(message.data, np.uint8).reshape(message.height, message.width, 3)
+        answers.append(sam2.segment(image_rgb, points=(4, 3)))
+        answers.append(sam2.add("mug", points=(4, 3)))  # waits for an image that comes after this one
+        answers.append(sam2.list())
+
+    with Sam2Client(mine, timeout_s=DEADLINE_S) as sam2, Film(robot):
+        mine.create_subscription(Image, "image", on_image, qos_profile_sensor_data)
         end_s = time.monotonic() + DEADLINE_S
-        while not answers and time.monotonic() < end_s:
+        while len(answers) < 3 and time.monotonic() < end_s:
             executor.spin_once(timeout_sec=0.05)
     executor.shutdown()
     mine.destroy_node()
     context.try_shutdown()
-    assert answers and answers[0] == ()
+    (mask,), added, listed = answers
+    assert mask.mask.shape == (8, 10) and added.state is ObjectState.TRACKED
+    assert [each.object_id for each in listed] == ["mug"]
 
 
 def test_futures_come_at_once_and_a_callback_of_theirs_must_not_wait(robot: Robot, sam2: Sam2Client) -> None:

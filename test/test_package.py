@@ -196,6 +196,7 @@ SUBJECTS = {
     "node.clicks": "what clicks mean, tested with a stand-in for TF",
     "node.loading": "the model's thread as the node sees it, beside the executor",
     "node.graph": "what is wrong with neighbours in the ROS graph, tested with nodes of its own",
+    "node.other_encodings": "cv_bridge, which not every installation has",
     "node.rclpy_support": "workarounds for rclpy, which go when it is mended",
     "node.ros_parameters": "one side of the node, which sam2_node wires",
     "node.services": "one side of the node, which sam2_node wires",
@@ -205,7 +206,6 @@ SUBJECTS = {
     "tracking.free_cores": "what other processes leave free, tested without a network",
     "tracking.rules.rivals": "a rule of its own, on plain arrays",
     "tracking.results": "what callers see",
-    "tracking.rules.sightings": "what the rules judge a frame by",
 }
 
 

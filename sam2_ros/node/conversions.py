@@ -21,6 +21,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 from sam2_ros.image_io.compressed import JPEG_QUALITY, compressed_to_rgb, encode_rgb
 from sam2_ros.image_io.encodings import ImageError, check_pixels, image_to_rgb, read_pixels
 from sam2_ros.msg import Prompt, PromptResult, TrackedObject, TrackedObjectArray
+from sam2_ros.node.other_encodings import OtherEncodings
 from sam2_ros.perception.object_geometry import ObjectGeometry
 from sam2_ros.session.objects import ObjectView, PromptAction, PromptOutcome, PromptRequest, TrackingView
 from sam2_ros.tracking.types import PromptError
@@ -349,21 +350,12 @@ def _color(color_rgb: tuple[int, int, int], opacity: float) -> ColorRGBA:
     return ColorRGBA(r=red, g=green, b=blue, a=opacity)
 
 
+read_other = OtherEncodings()
+
+
 def decode_image(message: Image | CompressedImage, max_pixels: int) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 RGB; ImageError when it cannot be read or has more than ``max_pixels``."""
     if isinstance(message, CompressedImage):
         return compressed_to_rgb(message, max_pixels)
     check_pixels(message, max_pixels)
-    return image_to_rgb(message, read_with_cv_bridge)
-
-
-def read_with_cv_bridge(message: Any) -> NDArray[np.uint8] | str:
-    """A ``sensor_msgs/Image`` of any encoding as (H, W, 3) uint8 RGB, or the reason why cv_bridge could not."""
-    try:
-        from cv_bridge import CvBridge
-    except Exception as error:  # an ImportError, or what a build against another NumPy raises
-        return f"cv_bridge, which reads more encodings, is not usable here ({type(error).__name__}: {error})"
-    try:
-        return np.ascontiguousarray(CvBridge().imgmsg_to_cv2(message, desired_encoding="rgb8"))
-    except Exception as error:
-        return f"cv_bridge could not convert it either ({error})"
+    return image_to_rgb(message, read_other)

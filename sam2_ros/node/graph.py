@@ -101,6 +101,11 @@ class IdleWatch:
         if not self._node.count_publishers(topic):
             return ""
         self._said = True
+        advice = self._advice(state, topic)
+        self._node.get_logger().warning(advice)
+        return advice
+
+    def _advice(self, state: str, topic: str) -> str:
         command = f"ros2 lifecycle set {self._node.get_fully_qualified_name()}"
         activate = f"{command} activate"
         return (

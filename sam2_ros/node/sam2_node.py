@@ -29,6 +29,7 @@ from sam2_ros.node.conversions import decode_image
 from sam2_ros.node.diagnostics import DiagnosticsReporter, TopicMonitor, image_topic_names, inspect_image_topic
 from sam2_ros.node.graph import GraphWatch, IdleWatch
 from sam2_ros.node.loading import ModelLoader, start
+from sam2_ros.node.pairing import ImagePairing
 from sam2_ros.node.publishers import EventPublisher, Publishers
 from sam2_ros.node.rclpy_support import (
     CONFIGURE,
@@ -146,14 +147,15 @@ class Sam2Node(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         assert self._session is not None and self._outputs is not None, "only a configured node can be activated"
         self._watch = TopicMonitor()
+        parameters = self._guard.current
+        pairing = ImagePairing(self._depth.put_pair, self._current_parameters) if parameters.use_depth else None
         self._outputs.show_markers(True)
         outputs = self._outputs
         self._inputs = Subscriptions(
-            self, self._session, self._watch, self._current_parameters, lambda: outputs.overlay_ns, self._depth
+            self, self._session, self._watch, self._current_parameters, lambda: outputs.overlay_ns, self._depth, pairing
         )
-        parameters = self._guard.current
         self._spatial_inputs = SpatialSubscriptions(
-            self, self._session, self._depth, self._transforms, parameters, self._inputs.click
+            self, self._session, self._depth, self._transforms, parameters, self._inputs.click, pairing
         )
         self._detections = make_detection_subscription(self, self._session, self._current_parameters)
         image, prompt, click = self._inputs.topic_names()
@@ -315,8 +317,7 @@ class Sam2Node(LifecycleNode):
             state = "loading the model"
         if not self.trouble and not self._model.is_loading:  # else the log has its reason already
             topic = image_topic_names(self)[self._guard.current.image_transport]
-            if advice := self._idle.look(state, topic, timeout_s):
-                self.get_logger().warning(advice)
+            self._idle.look(state, topic, timeout_s)
         missed, depth = self._watch.missed if self._watch is not None else 0, self._depth.trouble
         status = self._reporter.report(
             self._session, state=state, trouble=self.trouble, silent=silent, depth_trouble=depth, missed=missed

@@ -19,6 +19,7 @@ from sam2_ros.msg import Prompt
 from sam2_ros.node.clicks import ClickedPoints, click_to_prompt
 from sam2_ros.node.conversions import read_prompt, reject_integer_bits, stamp_to_ns
 from sam2_ros.node.diagnostics import TopicMonitor
+from sam2_ros.node.pairing import ImagePairing
 from sam2_ros.node.publishers import make_qos
 from sam2_ros.node.tf import Transforms
 from sam2_ros.perception.depth import DepthSource, StampedBuffer
@@ -59,12 +60,14 @@ class Subscriptions:
         parameters: Callable[[], NodeParameters],
         overlay_ns: Callable[[], int],
         depth: DepthSource,
+        pairing: ImagePairing | None = None,
     ) -> None:
         self._depth = depth
         self._overlay_ns = overlay_ns
         self._node = node
         self._session = session
         self._watch = watch
+        self._pairing = pairing
         self._parameters = parameters
         self._seen_image = False
         self._subscriptions = [
@@ -108,6 +111,8 @@ class Subscriptions:
                 kind = f"{message.width} x {message.height}, {message.encoding!r}"
             self._node.get_logger().info(f"first image: {kind}, {frame_id}")
         self._session.offer(message, stamp_ns)
+        if self._pairing is not None:
+            self._pairing.add_image(message)
 
     def _on_prompt(self, message: Prompt) -> None:
         try:
@@ -175,14 +180,16 @@ class SpatialSubscriptions:
         transforms: Transforms,
         parameters: NodeParameters,
         on_click: Callable[[float, float, int], None],
+        pairing: ImagePairing | None = None,
     ) -> None:
         self._node = node
         self._depth = depth
         self._latched_info: Any = None  # a second subscription to camera_info, once it is needed
         self._clicked = ClickedPoints(node, session, depth, transforms, on_click)
+        self._pairing = pairing
         sensor = qos_profile_sensor_data  # best effort, depth 5
         self._subscriptions = [
-            node.create_subscription(CameraInfo, "camera_info", depth.put_camera_info, sensor),
+            node.create_subscription(CameraInfo, "camera_info", self._on_camera_info, sensor),
             node.create_subscription(PointStamped, "clicked_point", self._clicked.put, 10),
         ]
         if parameters.use_depth:
@@ -216,8 +223,15 @@ class SpatialSubscriptions:
             self._node.destroy_subscription(subscription)
         self._clicked.destroy()
 
+    def _on_camera_info(self, message: CameraInfo) -> None:
+        self._depth.put_camera_info(message)
+        if self._pairing is not None:
+            self._pairing.add_camera_info(message)
+
     def _on_depth(self, message: Image) -> None:
         self._depth.put_depth(stamp_to_ns(message.header.stamp), message)
+        if self._pairing is not None:
+            self._pairing.add_depth(message)
 
 
 def make_detection_subscription(

@@ -90,8 +90,7 @@ class StampedBuffer(Generic[Item]):
 
     In addition it keeps the item nearest to each stamp that will still be asked for.
 
-    An image never waits for its depth: it is processed with the depth received by then, or without. (message_filters
-    would hold back both until they pair up, and runs the callback while it holds its lock.)
+    An image never waits for its depth: it is processed with the depth received by then, or without.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -242,6 +241,7 @@ class DepthSource:
         self._waiting_ns = waiting_ns
         self._camera_info: Any = None
         self._depth: StampedBuffer[Any] = StampedBuffer(DEPTH_IMAGES_KEPT)
+        self._pairs: StampedBuffer[tuple[Any, Any]] = StampedBuffer(DEPTH_IMAGES_KEPT)  # by the camera image's stamp
         self._time_jumps = TimeJumpDetector("depth image")
         self._offset = StampOffset()
         self._newest_ns = 0
@@ -251,6 +251,7 @@ class DepthSource:
     def forget(self) -> None:
         """Drop the depth images received so far. The calibration stays: the camera may send it only once."""
         self._depth.clear()
+        self._pairs.clear()
         self._time_jumps.forget()
         self._offset = StampOffset()
         self._newest_ns = 0
@@ -264,9 +265,14 @@ class DepthSource:
     def put_depth(self, stamp_ns: int, message: Any) -> None:
         self._offset.note_depth(stamp_ns, self._clock())
         if self._time_jumps.observe(stamp_ns, self._clock()).back_s:
-            self._depth.discard_after(stamp_ns)  # those of before the jump, whose stamps will occur again
+            for buffer in (self._depth, self._pairs):
+                buffer.discard_after(stamp_ns)  # those of before the jump, whose stamps will occur again
         self._newest_ns = stamp_ns
         self._depth.put(stamp_ns, message, self._waiting_ns())
+
+    def put_pair(self, image_ns: int, depth: Any, camera_info: CameraInfoMessage) -> None:
+        """What message_filters has found for the camera image of this stamp; both were also put in by themselves."""
+        self._pairs.put(image_ns, (depth, camera_info), self._waiting_ns())
 
     def put_camera_info(self, message: CameraInfoMessage) -> None:
         self._camera_info = message
@@ -281,11 +287,15 @@ class DepthSource:
         """Why the latest image had no depth; empty when it had depth, and without ``use_depth``."""
         return self._trouble
 
-    def intrinsics(self, width: int, height: int) -> Intrinsics:
-        """The calibration for images of this size; GeometryError when there is none that fits."""
-        if self._camera_info is None:
+    def intrinsics(self, width: int, height: int, paired: CameraInfoMessage | None = None) -> Intrinsics:
+        """The calibration for images of this size; GeometryError when there is none that fits.
+
+        ``paired``: the calibration of just this image; None = the newest one.
+        """
+        camera_info = self._camera_info if paired is None else paired
+        if camera_info is None:
             raise GeometryError("no camera_info came yet: remap camera_info to the topic of the camera's calibration")
-        return read_intrinsics(self._camera_info, width, height, rectified=self._parameters().rectified)
+        return read_intrinsics(camera_info, width, height, rectified=self._parameters().rectified)
 
     def measure(self, view: TrackingView) -> Scene:
         """The objects of an image in space. A problem is logged once; ``trouble`` names it as long as it lasts."""
@@ -308,7 +318,9 @@ class DepthSource:
         offset_s = self._offset.seconds
         if offset_s is not None and abs(offset_s) > parameters.depth_slop_s + ARRIVAL_SLACK_S:
             raise NoDepthError(describe_offset(offset_s, parameters.depth_slop_s))
-        message = self._depth.nearest(view.stamp_ns, round(parameters.depth_slop_s * 1e9))
+        slop_ns = round(parameters.depth_slop_s * 1e9)
+        paired = self._pairs.nearest(view.stamp_ns, 0)
+        message, camera_info = paired or (self._depth.nearest(view.stamp_ns, slop_ns), None)  # None: the newest one
         if message is None:
             raise NoDepthError(self._why_none(view.stamp_ns, parameters.depth_slop_s))
         depth_frame, image_frame = message.header.frame_id, view.header.frame_id
@@ -322,7 +334,7 @@ class DepthSource:
         if why := implausible_unit(depth_m, message.encoding):
             raise NoDepthError(why)
         depth_m = on_image_grid(depth_m, height, width)
-        return SceneDepth(depth_m, self.intrinsics(width, height))
+        return SceneDepth(depth_m, self.intrinsics(width, height, camera_info))
 
     def _why_none(self, stamp_ns: int, slop_s: float) -> str:
         offset_ns = self._depth.offset_ns(stamp_ns)

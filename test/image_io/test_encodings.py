@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import pytest
 from image_messages import image_message
 
 from sam2_ros.image_io.encodings import DECODERS, ImageError, image_to_rgb
-from sam2_ros.node.conversions import read_with_cv_bridge
 
 RGB = np.array([[[1, 2, 3], [4, 5, 6]], [[7, 8, 9], [10, 11, 12]]], dtype=np.uint8)  # 2 x 2 pixels
 GRAY = np.array([[10, 20], [30, 40]], dtype=np.uint8)
@@ -224,8 +221,3 @@ def test_other_encodings_are_refused_by_name() -> None:
 
 def test_other_encodings_go_through_what_is_handed_in() -> None:
     np.testing.assert_array_equal(image_to_rgb(image_message(GRAY, "nv24"), lambda message: RGB), RGB)
-
-
-def test_without_cv_bridge_the_reason_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "cv_bridge", None)  # makes its import fail
-    assert "cv_bridge" in read_with_cv_bridge(image_message(GRAY, "nv24"))
