@@ -38,7 +38,7 @@ def draw_scene(scene: VideoSequence, checkpoint: Path | None) -> NDArray[np.uint
         image_rgb = scene.frame_rgb(number)
         result = tracker.step(image_rgb)
         if number in (0, last // 2, last):
-            overlay = draw_overlay(image_rgb, result, with_tags=False)
+            overlay = draw_overlay(image_rgb, result, tag=None)
             height_px = round(WIDTH_PX * overlay.shape[0] / overlay.shape[1])
             shown.append(cv2.resize(overlay, (WIDTH_PX, height_px), interpolation=cv2.INTER_AREA))
     return np.hstack(shown)

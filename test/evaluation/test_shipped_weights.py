@@ -18,7 +18,7 @@ from sam2_ros.evaluation.metrics import region_similarity
 from sam2_ros.tracking.types import ObjectState
 
 REAL = Path(__file__).parent.parent / "fixtures" / "real"
-ONE_CLICK, FIVE_CLICKS, TRACKED_J = 0.47, 0.64, 0.80  # measured: 0.512, 0.696, 0.835
+ONE_CLICK, FIVE_CLICKS, TRACKED_J = 0.47, 0.70, 0.85  # measured: 0.515, 0.746, 0.881
 
 
 def test_clicks_on_photographs() -> None:
@@ -44,4 +44,4 @@ def test_objects_on_a_table_are_followed_and_missed_when_they_are_gone() -> None
     elsewhere = [read_image_rgb(path) for path in list_images(REAL / "photographs" / "images")]
     states = [track.state for image in elsewhere for track in tracker.step(image).objects]
     assert len(states) == 3 * len(elsewhere)
-    assert sum(state is ObjectState.TRACKED for state in states) <= len(states) // 2, states  # measured: 5 of 12
+    assert sum(state is ObjectState.TRACKED for state in states) <= len(states) // 3, states  # measured: 1 of 12

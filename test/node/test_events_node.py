@@ -233,7 +233,7 @@ def test_out_of_memory_is_an_event_and_in_the_diagnostics(ros_rig: Any) -> None:
     ros_rig.peer.create_subscription(DiagnosticArray, "/diagnostics", statuses.append, 10)
     camera = Camera(ros_rig)
     ros_rig.call(AddObjects, "add_objects", prompts=[click("old"), click("new")])
-    ros_rig.tracker.fail_next = [MemoryError()]
+    ros_rig.tracker.fail_next = [MemoryError(), MemoryError()]  # also once unused memory has been freed
     ros_rig.publisher(Image, "image", qos_profile_sensor_data).publish(an_image(1.0))
     ros_rig.spin_until(lambda: len(events) == 3, "the event comes")
     assert (events[2].type, events[2].object_id, events[2].label) == (TrackEvent.REMOVED, "new", 2)
