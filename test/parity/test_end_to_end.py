@@ -138,12 +138,12 @@ class CorrectionsForgotten(BankPolicy):
 
 
 @pytest.mark.parametrize("wrong", [OnePointerLess, SlotsSwapped, CorrectionsForgotten])
-def test_comparison_above_would_notice_a_wrong_memory(monkeypatch: pytest.MonkeyPatch, wrong: type) -> None:
+def test_comparison_above_would_notice_a_wrong_memory(monkeypatch: pytest.MonkeyPatch, wrong: type[BankPolicy]) -> None:
     setting = Setting("sam2.1_hiera_tiny", SMALL_PX, True)
     case, frames = BY_NAME["positive correction"], clip(SMALL_PX, setting.model)
     _, ours = pair(setting, built_alike(case))
     right = play_ours(ours, setting, case, frames)
-    monkeypatch.setattr("sam2_ros.tracking.tracker.BankPolicy", wrong)
+    monkeypatch.setattr("sam2_ros.tracking.tracker.bank_policy", lambda config, selection: wrong.of(config))
     worst = max(
         abs(a.objects[1].low_res_hw - b.objects[1].low_res_hw).max()
         for a, b in zip(play_ours(ours, setting, case, frames), right, strict=True)

@@ -175,7 +175,7 @@ def test_a_session_goes_on_in_another_one(make_rig: Callable[..., SessionRig]) -
     ]
     assert same_masks(show(second, 4, 6), show(first, 4, 6))
     assert [event.type for event in second.events] == [EventType.SESSION_LOADED]  # they have entered before
-    with pytest.raises(ValueError, match="expected format"):
+    with pytest.raises(ValueError, match="does not fit: session: missing"):
         second.session.load({}, "empty.pt").result(DEADLINE_S)
     assert len(second.session.view.objects) == 2
 
