@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sam2_ros.tracking.transforms import tight_box_xyxy
+
 
 def rival_box_iou(mask_hw: NDArray[np.bool_], candidates_mhw: NDArray[np.bool_]) -> float:
     """How much of the box round an object and its rival the object's own box fills; 1 without a rival.
@@ -16,13 +18,12 @@ def rival_box_iou(mask_hw: NDArray[np.bool_], candidates_mhw: NDArray[np.bool_])
         mask_hw: of the object, (H, W); not empty.
         candidates_mhw: (M, H, W) the masks that the decoder offered, the chosen one may be among them.
     """
-    own = _box_xyxy(mask_hw)
+    own_area = _box_area(mask_hw)
     ious = [1.0]
     for candidate_hw in candidates_mhw:
         rival_hw = _largest_part(candidate_hw & ~mask_hw)
         if rival_hw is not None:
-            both = _box_xyxy(mask_hw | rival_hw)
-            ious.append(_area(own) / _area(both))  # the larger box holds the smaller one
+            ious.append(own_area / _box_area(mask_hw | rival_hw))  # the larger box holds the smaller one
     return min(ious)
 
 
@@ -34,10 +35,6 @@ def _largest_part(mask_hw: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
     return np.asarray(labels_hw == largest)
 
 
-def _box_xyxy(mask_hw: NDArray[np.bool_]) -> tuple[int, int, int, int]:
-    rows, columns = np.flatnonzero(mask_hw.any(1)), np.flatnonzero(mask_hw.any(0))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
-
-
-def _area(box_xyxy: tuple[int, int, int, int]) -> int:
-    return (box_xyxy[2] - box_xyxy[0]) * (box_xyxy[3] - box_xyxy[1])
+def _box_area(mask_hw: NDArray[np.bool_]) -> int:
+    x0, y0, x1, y1 = tight_box_xyxy(mask_hw) or (0, 0, 0, 0)
+    return (x1 - x0) * (y1 - y0)
