@@ -17,9 +17,14 @@ from sam2_ros.evaluation.latency import Contender, Masks
 from sam2_ros.evaluation.official import OfficialStream, build_official, randomise
 from sam2_ros.model.config import ModelConfig
 from sam2_ros.model.sam2 import SAM2
-from sam2_ros.tracking.compiled import compile_network
-from sam2_ros.tracking.encoder_engine import ENCODER_ENGINES, choose_encoder_engine, is_installed, use_encoder_engine
 from sam2_ros.tracking.loading import Precision, choose_precision, load_network
+from sam2_ros.tracking.runtime.compiled import compile_network
+from sam2_ros.tracking.runtime.encoder_engine import (
+    ENCODER_ENGINES,
+    choose_encoder_engine,
+    is_installed,
+    use_encoder_engine,
+)
 from sam2_ros.tracking.tracker import Tracker
 
 SHORT_NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}

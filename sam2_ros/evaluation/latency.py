@@ -20,7 +20,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from sam2_ros.evaluation.metrics import region_similarity
-from sam2_ros.tracking.encoder_engine import plain_encoders
+from sam2_ros.tracking.runtime.encoder_engine import plain_encoders
 
 STAGES = ("image_encoder", "memory_attention", "sam_mask_decoder", "memory_encoder")
 

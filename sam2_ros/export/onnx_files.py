@@ -22,8 +22,8 @@ from sam2_ros.export.graphs import (
     Slots,
 )
 from sam2_ros.model.sam2 import SAM2
-from sam2_ros.tracking.encoder_engine import write_onnx
 from sam2_ros.tracking.memory_bank import BankPolicy
+from sam2_ros.tracking.runtime.encoder_engine import write_onnx
 from sam2_ros.tracking.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 DESCRIPTION = "model.json"

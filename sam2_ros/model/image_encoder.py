@@ -56,7 +56,7 @@ Maps = tuple[Tensor, Tensor, Tensor]
 
 
 class ImageEncoder(nn.Module):
-    # Set from outside (``sam2_ros.tracking.encoder_engine``): called with this module, images and laterals, it makes
+    # Set from outside (``tracking/runtime/encoder_engine.py``): called with this module, images and laterals, it makes
     # the maps in PyTorch's place, or says None to leave them to it. Not called where something is trained or traced.
     engine: Callable[..., Maps | None] | None = None
 

@@ -15,7 +15,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode
 
 from sam2_ros.node.conversions import reject_integer_bits
-from sam2_ros.node.tf import Transforms
+from sam2_ros.node.optional.tf import Transforms
 from sam2_ros.perception.camera import GeometryError
 from sam2_ros.perception.depth import DepthSource
 from sam2_ros.session.objects import PromptAction, PromptRequest, TrackingView

@@ -21,7 +21,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 from sam2_ros.image_io.compressed import JPEG_QUALITY, compressed_to_rgb, encode_rgb
 from sam2_ros.image_io.encodings import ImageError, check_pixels, image_to_rgb, read_pixels
 from sam2_ros.msg import Prompt, PromptResult, TrackedObject, TrackedObjectArray
-from sam2_ros.node.other_encodings import OtherEncodings
+from sam2_ros.node.optional.other_encodings import OtherEncodings
 from sam2_ros.perception.object_geometry import ObjectGeometry
 from sam2_ros.session.objects import ObjectView, PromptAction, PromptOutcome, PromptRequest, TrackingView
 from sam2_ros.tracking.types import PromptError

@@ -23,6 +23,7 @@ from std_srvs.srv import SetBool
 from sam2_ros.image_io.encodings import ImageError
 from sam2_ros.image_io.integrity import MAX_PIXELS
 from sam2_ros.msg import Prompt, SegmentedMask, TrackedObjectArray
+from sam2_ros.node.background import NoAnswerError, Waiting
 from sam2_ros.node.conversions import (
     SERVICE_QOS,
     array_to_image,
@@ -31,7 +32,6 @@ from sam2_ros.node.conversions import (
     read_prompt,
     view_to_message,
 )
-from sam2_ros.node.waiting import NoAnswerError, Waiting
 from sam2_ros.session.objects import PromptAction, PromptOutcome, PromptRequest, TrackingView
 from sam2_ros.session.parameters import NodeParameters
 from sam2_ros.session.persistence import SessionFileError, read_session, session_path, write_session

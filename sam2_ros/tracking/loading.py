@@ -17,10 +17,10 @@ from sam2_ros.model.config import MODELS, Approximations, HieraSpec, ModelConfig
 from sam2_ros.model.mask_decoder import StabilityFallback
 from sam2_ros.model.official_weights import OFFICIAL_FILES, fetch_official_file, forget_official_file
 from sam2_ros.model.sam2 import SAM2
-from sam2_ros.tracking.compiled import compile_network
-from sam2_ros.tracking.encoder_engine import ENCODER_ENGINES, choose_encoder_engine, use_encoder_engine
 from sam2_ros.tracking.image_predictor import ImagePredictor
 from sam2_ros.tracking.rules.quality import Calibration, calibration_file, read_calibration
+from sam2_ros.tracking.runtime.compiled import compile_network
+from sam2_ros.tracking.runtime.encoder_engine import ENCODER_ENGINES, choose_encoder_engine, use_encoder_engine
 from sam2_ros.tracking.state import STAMP_SLOP_S
 from sam2_ros.tracking.state_io import fingerprint
 from sam2_ros.tracking.tracker import Tracker
@@ -211,9 +211,9 @@ def load_network(
         precision: of the image encoder and the memory attention: "float32", "bfloat16", or "auto", see
             ``choose_precision``.
         approximations: of the memory; None is exact.
-        compiled: with ``torch.compile``, for streams; takes minutes. See ``sam2_ros.tracking.compiled``.
+        compiled: with ``torch.compile``, for streams; takes minutes. See ``sam2_ros.tracking.runtime.compiled``.
         encoder_engine: what encodes images: "torch", "onnxruntime", "openvino" (each an extra), or "auto", which is
-            PyTorch for a compiled network and for random weights; see ``sam2_ros.tracking.encoder_engine``.
+            PyTorch for a compiled network and for random weights; see ``sam2_ros.tracking.runtime.encoder_engine``.
 
     Raises:
         ValueError: unknown model, size, precision, engine or kind of weights, no such device, contradicting arguments,

@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from sam2_ros.model.sam2 import SAM2
 from sam2_ros.tracking.frames import PrefetchedImage, RawFrame, When
-from sam2_ros.tracking.free_cores import FOLLOWER
 from sam2_ros.tracking.image_predictor import ImagePredictor
 from sam2_ros.tracking.prompts import make_prompt
 from sam2_ros.tracking.propagation import Engine, encode
@@ -30,6 +29,7 @@ from sam2_ros.tracking.replay import (
 from sam2_ros.tracking.results import build_result
 from sam2_ros.tracking.rules.memory_selection import bank_policy
 from sam2_ros.tracking.rules.quality import Calibration
+from sam2_ros.tracking.runtime.free_cores import FOLLOWER
 from sam2_ros.tracking.state import STAMP_SLOP_S, StreamState, Track
 from sam2_ros.tracking.state_io import from_plain, to_plain
 from sam2_ros.tracking.types import FrameResult, PromptAction, PromptError, check_image

@@ -14,7 +14,7 @@ from sam2_ros.cli import main
 from sam2_ros.evaluation import compare_latency, contenders
 from sam2_ros.evaluation.official import import_official_builder
 from sam2_ros.tracking import loading
-from sam2_ros.tracking.compiled import compile_network
+from sam2_ros.tracking.runtime.compiled import compile_network
 
 SMALL = ["--image-size", "64", "--width", "96", "--height", "64", "--frames", "1", "--threads", "1"]
 SMALL += ["--encoder-engine", "torch"]

@@ -15,8 +15,8 @@ from sam2_ros.evaluation.latency import ious
 from sam2_ros.evaluation.official_process import OfficialProcess
 from sam2_ros.evaluation.official_relatives import environment
 from sam2_ros.model.config import model_config
-from sam2_ros.tracking.free_cores import read_usage
 from sam2_ros.tracking.loading import Precision
+from sam2_ros.tracking.runtime.free_cores import read_usage
 
 CPU, FLOAT32 = torch.device("cpu"), torch.float32
 

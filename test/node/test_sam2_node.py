@@ -18,8 +18,8 @@ from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 
 from sam2_ros.msg import Prompt, TrackedObject, TrackedObjectArray
+from sam2_ros.node.background import MAX_FILE_ACCESSES
 from sam2_ros.node.conversions import array_to_image, ns_to_stamp
-from sam2_ros.node.waiting import MAX_FILE_ACCESSES
 from sam2_ros.srv import AddObjects, Clear, ListObjects, LoadSession, RemoveObjects, Reset, SaveSession
 
 SECOND = 1_000_000_000
@@ -154,7 +154,7 @@ def test_what_frees_the_model_is_carried_out_however_long_it_is_busy(
 def test_what_frees_a_model_that_hangs_stays_queued_and_says_so(
     make_ros_rig: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sam2_ros.node.waiting.BEGUN_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("sam2_ros.node.background.BEGUN_TIMEOUT_S", 0.05)
     rig = make_ros_rig(service_timeout_s=0.05)
     rig.start()
     assert add(rig, click("mug")).success
@@ -170,7 +170,7 @@ def test_what_frees_a_model_that_hangs_stays_queued_and_says_so(
 def test_a_command_that_has_begun_and_never_ends_is_answered(
     make_ros_rig: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sam2_ros.node.waiting.BEGUN_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("sam2_ros.node.background.BEGUN_TIMEOUT_S", 0.05)
     rig = make_ros_rig(service_timeout_s=0.05)
     rig.start()
     released = threading.Event()
@@ -186,7 +186,7 @@ def test_files_on_a_disk_that_does_not_answer_do_not_pile_up(
     make_ros_rig: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     released = threading.Event()
-    monkeypatch.setattr("sam2_ros.node.waiting.FILE_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("sam2_ros.node.background.FILE_TIMEOUT_S", 0.05)
     monkeypatch.setattr("sam2_ros.node.services.read_session", lambda path: released.wait(DEADLINE_S))
     rig = make_ros_rig()
     rig.start()

@@ -24,7 +24,7 @@ from sam2_ros.demo.stream import StreamFrame, StreamInfo
 from sam2_ros.demo.tabletop.scene import Tabletop
 from sam2_ros.msg import Prompt, TrackedObject, TrackedObjectArray
 from sam2_ros.node.conversions import array_to_image, ns_to_stamp
-from sam2_ros.node.subscriptions import DetectionSubscription
+from sam2_ros.node.optional.detections import DetectionSubscription
 from sam2_ros.perception.depth import DEPTH_IMAGES_KEPT
 from sam2_ros.perception.object_geometry import POINT_DTYPE
 from sam2_ros.srv import AddObjects, Reset

@@ -17,7 +17,7 @@ from session_rig import SessionRig, click
 from std_msgs.msg import Header
 
 from sam2_ros.node.conversions import array_to_image, ns_to_stamp
-from sam2_ros.node.subscriptions import DetectionSubscription, make_detection_subscription, read_detections
+from sam2_ros.node.optional.detections import DetectionSubscription, make_detection_subscription, read_detections
 from sam2_ros.perception.detections import Box, Detection, box_iou, boxes_of, prompts_for
 from sam2_ros.session.objects import ObjectView, PromptAction, PromptRequest, TrackingView
 from sam2_ros.session.parameters import parse

@@ -15,8 +15,8 @@ from sam2_ros.model.config import MODELS, Approximations, ModelConfig
 from sam2_ros.session import model_loading
 from sam2_ros.session.model_loading import SharedNetworks, describe_model, load_configured_tracker
 from sam2_ros.session.parameters import parse
-from sam2_ros.tracking.compiled import CompiledNetwork
 from sam2_ros.tracking.rules.memory_selection import MEMORY_SELECTIONS
+from sam2_ros.tracking.runtime.compiled import CompiledNetwork
 
 
 @pytest.fixture

@@ -20,10 +20,10 @@ from tiny_model import (
 from sam2_ros.model.config import MODELS, ModelConfig
 from sam2_ros.model.inference import is_cpu_inference
 from sam2_ros.model.sam2 import SAM2
-from sam2_ros.tracking.compiled import compile_network
 from sam2_ros.tracking.image_predictor import ImagePredictor
 from sam2_ros.tracking.loading import load_network
 from sam2_ros.tracking.mask_generator import AutomaticMaskGenerator, GeneratorSettings
+from sam2_ros.tracking.runtime.compiled import compile_network
 from sam2_ros.tracking.tracker import Tracker
 
 pytestmark = pytest.mark.numeric

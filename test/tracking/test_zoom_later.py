@@ -14,8 +14,8 @@ from tiny_model import assert_other_logits, assert_same_logits, assert_same_resu
 
 from sam2_ros.saved_values import SavedStateError
 from sam2_ros.tracking import propagation
-from sam2_ros.tracking.compiled import compile_network
 from sam2_ros.tracking.concurrency import prefetch_images
+from sam2_ros.tracking.runtime.compiled import compile_network
 from sam2_ros.tracking.tracker import Tracker
 from sam2_ros.tracking.types import FrameResult, PromptAction
 from sam2_ros.tracking.zoom.window import Window

@@ -13,7 +13,7 @@ import pytest
 from image_messages import image_message
 
 from sam2_ros.image_io.encodings import ImageError, image_to_rgb
-from sam2_ros.node.other_encodings import OtherEncodings
+from sam2_ros.node.optional.other_encodings import OtherEncodings
 
 GRAY = np.arange(24, dtype=np.uint8).reshape(4, 6)
 RGB = np.stack([GRAY, GRAY + 1, GRAY + 2], axis=2)

@@ -14,15 +14,15 @@ from tiny_model import TINY_EDGETAM, noise_frames, tiny_model
 
 from sam2_ros.model.config import MODELS, ModelConfig
 from sam2_ros.model.sam2 import SAM2
-from sam2_ros.tracking import encoder_engine
-from sam2_ros.tracking.encoder_engine import (
+from sam2_ros.tracking.loading import load_network
+from sam2_ros.tracking.runtime import encoder_engine
+from sam2_ros.tracking.runtime.encoder_engine import (
     cache_folder,
     choose_encoder_engine,
     is_installed,
     plain_encoders,
     use_encoder_engine,
 )
-from sam2_ros.tracking.loading import load_network
 from sam2_ros.tracking.tracker import Tracker
 
 CPU, FLOAT32, BFLOAT16 = torch.device("cpu"), torch.float32, torch.bfloat16

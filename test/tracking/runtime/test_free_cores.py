@@ -9,9 +9,10 @@ import pytest
 import torch
 from tiny_model import TINY, noise_frames, tiny_model
 
-from sam2_ros.tracking import free_cores, tracker
+from sam2_ros.tracking import tracker
 from sam2_ros.tracking.concurrency import prefetch_images
-from sam2_ros.tracking.free_cores import FreeCores, ThreadFollower, Usage, read_usage
+from sam2_ros.tracking.runtime import free_cores
+from sam2_ros.tracking.runtime.free_cores import FreeCores, ThreadFollower, Usage, read_usage
 from sam2_ros.tracking.tracker import Tracker
 
 

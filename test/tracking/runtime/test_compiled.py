@@ -15,9 +15,9 @@ import torch
 from tiny_model import TINY, noise_frames, tiny_model
 
 from sam2_ros.model.sam2 import SAM2, MemoryTokens
-from sam2_ros.tracking.compiled import CompiledNetwork, compile_network, fill_slots
 from sam2_ros.tracking.concurrency import prefetch_images
 from sam2_ros.tracking.loading import load_network
+from sam2_ros.tracking.runtime.compiled import CompiledNetwork, compile_network, fill_slots
 from sam2_ros.tracking.tracker import Tracker
 
 pytestmark = pytest.mark.numeric

@@ -14,8 +14,9 @@ from rclpy.clock import Clock
 from std_msgs.msg import Header
 
 from sam2_ros.node.conversions import object_pose
-from sam2_ros.node.publishers import SpatialPublishers, make_qos, make_vision_publishers
-from sam2_ros.node.tf import Transforms, rotate
+from sam2_ros.node.optional.detections import make_vision_publishers
+from sam2_ros.node.optional.tf import Transforms, rotate
+from sam2_ros.node.publishers import SpatialPublishers, make_qos
 from sam2_ros.perception.camera import Intrinsics
 from sam2_ros.perception.depth import Scene, SceneDepth
 from sam2_ros.perception.object_geometry import ObjectGeometry

@@ -17,7 +17,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from sam2_ros.node.conversions import array_to_image, ns_to_stamp, stamp_to_ns
-from sam2_ros.node.pairing import QUEUED, ImagePairing
+from sam2_ros.node.optional.pairing import QUEUED, ImagePairing
 from sam2_ros.session.parameters import parse
 
 MS = 1_000_000
