@@ -67,11 +67,9 @@ def section_names(heading: str) -> set[str]:
 
 
 def names_in_code(*methods: str) -> set[str]:
-    """Second arguments, where they are texts, of the calls of these methods in ``node/``, the demo's programs aside."""
+    """Second arguments, where they are texts, of the calls of these methods in ``node/``."""
     names = set()
-    for path in NODE.glob("*.py"):
-        if path.name.startswith("demo_"):
-            continue
+    for path in NODE.rglob("*.py"):
         for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in methods:
                 second = call.args[1] if len(call.args) > 1 else None

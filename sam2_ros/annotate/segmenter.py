@@ -25,12 +25,12 @@ from sam2_ros.annotate.masklets import FramePrompt, Masklet, MaskletFrame, MaskS
 from sam2_ros.annotate.recordings import Recording
 from sam2_ros.data.files.masks import encode_rle
 from sam2_ros.model.sam2 import SAM2, MaskPrediction
-from sam2_ros.tracking.frames import Frame, RawFrame
 from sam2_ros.tracking.image_predictor import EncodedImage, decode, logits_of_mask
 from sam2_ros.tracking.memory_bank import BankPolicy, FrameMemory
+from sam2_ros.tracking.prediction import apply_prompts, encode, track_from_memory
 from sam2_ros.tracking.prompts import AcceptedPrompt, Prompt, fit_to_image, make_prompt
-from sam2_ros.tracking.propagation import Engine, apply_prompts, encode, track_from_memory
-from sam2_ros.tracking.state import Track
+from sam2_ros.tracking.propagation import Engine
+from sam2_ros.tracking.state import Frame, RawFrame, Track
 from sam2_ros.tracking.transforms import logits_to_image_size, mask_to_input
 from sam2_ros.tracking.types import ObjectState, PromptAction, PromptError
 

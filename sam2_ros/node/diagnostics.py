@@ -1,4 +1,4 @@
-"""``/diagnostics`` once a second, and what is probably wrong when no images arrive (``TopicMonitor``)."""
+"""``/diagnostics`` once a second, and what is probably wrong when no images arrive."""
 
 from __future__ import annotations
 
@@ -19,15 +19,10 @@ from sam2_ros.image_io.compressed import COMPRESSED_SUFFIX
 from sam2_ros.resources import share_path
 from sam2_ros.session.parameters import NodeParameters
 from sam2_ros.session.session import Session
-from sam2_ros.session.stamps import GapCounter
 from sam2_ros.session.stats import TOO_OLD_S, SessionStats, describe_too_old
 from sam2_ros.tracking.types import ObjectState
 
 PERCENTILES = (50, 95)
-REPEAT_WARNING_S = 30.0
-LOSS_WINDOW_S = 5.0
-LEAST_LOST = 5  # per window; fewer are not reported
-LOST_SHARE = 0.1
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 IMAGE_TYPES = {"raw": "sensor_msgs/msg/Image", "compressed": "sensor_msgs/msg/CompressedImage"}
 RELIABILITY = {ReliabilityPolicy.RELIABLE: "reliable", ReliabilityPolicy.BEST_EFFORT: "best_effort"}
@@ -182,65 +177,6 @@ class ImageTopic:
     other_transport: str = ""  # raw or compressed: how the topic is published, if the node subscribes to the other
     other_types: tuple[tuple[str, str], ...] = ()  # (node name, type) of publishers here whose type is not ours
     type: str = IMAGE_TYPES["raw"]  # of our subscription
-
-
-class TopicMonitor:
-    """Counts the images that arrived and those that the middleware reports as lost."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._latest_s = self._window_start_s = clock()
-        self._received = self._lost = 0
-        self._window_start = (0, 0)  # received and lost by then
-        self._gaps = GapCounter()
-        self._warned_s, self._warned_kind = clock(), ""
-
-    def note_image(self, sequence: int | None = None, stamp_ns: int = 0) -> None:
-        """An image has arrived. ``sequence``: its number at its publisher, where the middleware tells."""
-        self._latest_s = self._clock()
-        self._received += 1
-        self._gaps.observe(sequence, stamp_ns)
-
-    @property
-    def missed(self) -> int:
-        """Images that were published since the first one that arrived and did not arrive: lost, or replaced in the
-        middleware's queue by a newer one before the node had time to take them."""
-        return self._gaps.missed
-
-    def note_lost(self, count: int) -> None:
-        """``count`` images were lost on the way. (Those that the queue of depth 1 replaces do not count.)"""
-        self._lost += count
-
-    @property
-    def silent_s(self) -> float:
-        """Time since the latest image, or since the monitor was made."""
-        return self._clock() - self._latest_s
-
-    def diagnose(self, timeout_s: float, ask: Callable[[], ImageTopic]) -> str:
-        """What is wrong with the images and what to do; empty when nothing is, or when the same was said recently."""
-        silent_s = self.silent_s
-        lost_share = self._lost_share()
-        if silent_s < timeout_s and lost_share < LOST_SHARE:
-            return ""
-        topic = ask()
-        if silent_s >= timeout_s:
-            kind, text = f"silence {topic.publishers} {topic.other_types}", explain_silence(topic, silent_s, self._lost)
-        else:
-            text = f"{lost_share:.0%} of the images on {topic.name} are lost on the way. {profile_advice()}"
-            kind = "losses"
-        now_s = self._clock()
-        if kind == self._warned_kind and now_s - self._warned_s < REPEAT_WARNING_S:
-            return ""
-        self._warned_kind, self._warned_s = kind, now_s
-        return text
-
-    def _lost_share(self) -> float:
-        """Share (0..1) lost in a window that has just ended; 0 in between, and for a few."""
-        if self._clock() - self._window_start_s < LOSS_WINDOW_S:
-            return 0.0
-        received, lost = self._received - self._window_start[0], self._lost - self._window_start[1]
-        self._window_start_s, self._window_start = self._clock(), (self._received, self._lost)
-        return lost / (received + lost) if lost >= LEAST_LOST else 0.0
 
 
 def explain_silence(topic: ImageTopic, silent_s: float, lost: int = 0) -> str:

@@ -27,7 +27,7 @@ from sam2_ros.heap import keep_heap
 from sam2_ros.node import ros_parameters
 from sam2_ros.node.background import ModelLoader, done_within, in_thread, start
 from sam2_ros.node.conversions import decode_image
-from sam2_ros.node.diagnostics import DiagnosticsReporter, TopicMonitor, image_topic_names, inspect_image_topic
+from sam2_ros.node.diagnostics import DiagnosticsReporter, image_topic_names, inspect_image_topic
 from sam2_ros.node.graph import GraphWatch, IdleWatch
 from sam2_ros.node.optional.detections import DetectionSubscription, make_detection_subscription
 from sam2_ros.node.optional.pairing import ImagePairing
@@ -41,7 +41,7 @@ from sam2_ros.node.rclpy_support import (
     logs_exceptions,
 )
 from sam2_ros.node.services import Services
-from sam2_ros.node.subscriptions import SpatialSubscriptions, Subscriptions
+from sam2_ros.node.subscriptions import SpatialSubscriptions, Subscriptions, TopicMonitor
 from sam2_ros.perception.depth import DepthSource
 from sam2_ros.session.events import Event, EventType
 from sam2_ros.session.model_loading import SharedNetworks, describe_model, load_configured_tracker

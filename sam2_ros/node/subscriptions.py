@@ -1,8 +1,9 @@
-"""What the node subscribes to while it is active: images, prompts, clicks, depth, detections. No callback blocks."""
+"""What the node subscribes to while it is active: images, prompts, clicks, depth. No callback blocks."""
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
@@ -17,7 +18,7 @@ from sam2_ros.image_io.compressed import COMPRESSED_SUFFIX
 from sam2_ros.msg import Prompt
 from sam2_ros.node.clicks import ClickedPoints, click_to_prompt
 from sam2_ros.node.conversions import read_prompt, reject_integer_bits, stamp_to_ns
-from sam2_ros.node.diagnostics import TopicMonitor
+from sam2_ros.node.diagnostics import ImageTopic, explain_silence, profile_advice
 from sam2_ros.node.optional.pairing import ImagePairing
 from sam2_ros.node.optional.tf import Transforms
 from sam2_ros.node.publishers import make_qos
@@ -25,6 +26,7 @@ from sam2_ros.perception.depth import DepthSource
 from sam2_ros.session.objects import PromptOutcome, PromptRequest
 from sam2_ros.session.parameters import NodeParameters
 from sam2_ros.session.session import Session
+from sam2_ros.session.stamps import GapCounter
 from sam2_ros.session.work_queue import QUEUED_IMAGES
 from sam2_ros.tracking.types import PromptError
 
@@ -32,12 +34,75 @@ try:
     from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
 except ImportError:  # its name in Humble
     from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
+REPEAT_WARNING_S = 30.0
+LOSS_WINDOW_S = 5.0
+LEAST_LOST = 5  # per window; fewer are not reported
+LOST_SHARE = 0.1
 LATCHED = QoSProfile(
     history=HistoryPolicy.KEEP_LAST,
     depth=1,
     reliability=ReliabilityPolicy.RELIABLE,
     durability=DurabilityPolicy.TRANSIENT_LOCAL,
 )
+
+
+class TopicMonitor:
+    """Counts the images that arrived and those that the middleware reports as lost."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._latest_s = self._window_start_s = clock()
+        self._received = self._lost = 0
+        self._window_start = (0, 0)  # received and lost by then
+        self._gaps = GapCounter()
+        self._warned_s, self._warned_kind = clock(), ""
+
+    def note_image(self, sequence: int | None = None, stamp_ns: int = 0) -> None:
+        """An image has arrived. ``sequence``: its number at its publisher, where the middleware tells."""
+        self._latest_s = self._clock()
+        self._received += 1
+        self._gaps.observe(sequence, stamp_ns)
+
+    @property
+    def missed(self) -> int:
+        """Images that were published since the first one that arrived and did not arrive: lost, or replaced in the
+        middleware's queue by a newer one before the node had time to take them."""
+        return self._gaps.missed
+
+    def note_lost(self, count: int) -> None:
+        """``count`` images were lost on the way. (Those that the queue of depth 1 replaces do not count.)"""
+        self._lost += count
+
+    @property
+    def silent_s(self) -> float:
+        """Time since the latest image, or since the monitor was made."""
+        return self._clock() - self._latest_s
+
+    def diagnose(self, timeout_s: float, ask: Callable[[], ImageTopic]) -> str:
+        """What is wrong with the images and what to do; empty when nothing is, or when the same was said recently."""
+        silent_s = self.silent_s
+        lost_share = self._lost_share()
+        if silent_s < timeout_s and lost_share < LOST_SHARE:
+            return ""
+        topic = ask()
+        if silent_s >= timeout_s:
+            kind, text = f"silence {topic.publishers} {topic.other_types}", explain_silence(topic, silent_s, self._lost)
+        else:
+            text = f"{lost_share:.0%} of the images on {topic.name} are lost on the way. {profile_advice()}"
+            kind = "losses"
+        now_s = self._clock()
+        if kind == self._warned_kind and now_s - self._warned_s < REPEAT_WARNING_S:
+            return ""
+        self._warned_kind, self._warned_s = kind, now_s
+        return text
+
+    def _lost_share(self) -> float:
+        """Share (0..1) lost in a window that has just ended; 0 in between, and for a few."""
+        if self._clock() - self._window_start_s < LOSS_WINDOW_S:
+            return 0.0
+        received, lost = self._received - self._window_start[0], self._lost - self._window_start[1]
+        self._window_start_s, self._window_start = self._clock(), (self._received, self._lost)
+        return lost / (received + lost) if lost >= LEAST_LOST else 0.0
 
 
 class Subscriptions:

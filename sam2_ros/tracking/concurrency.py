@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from sam2_ros.tracking.frames import PrefetchedImage
+    from sam2_ros.tracking.state import PrefetchedImage
     from sam2_ros.tracking.tracker import Tracker
 
 T = TypeVar("T")

@@ -1,150 +1,45 @@
-"""One frame for several objects: track them from memory, apply prompts, encode new memories.
+"""One frame of the stream for all objects: what is seen of each, and what that changes in the state.
 
-Objects are tracked in batches of those whose memories have the same length; prompts are applied object by object. With
-zoom an object has an encoding of its own, of a window of the image, and all of this happens in that window.
-``zoom/advance.py`` brings the windows of a frame together.
+The same code serves the newest frame (``propagate``) and past frames that are replayed (``replay.catch_up``). With zoom
+an object has an encoding of its own, of a window of the image, and all of this happens in that window.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import TypeVar
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from sam2_ros.heap import retried_out_of_memory
-from sam2_ros.model.sam2 import SAM2, MaskPrediction, MemoryTokens
-from sam2_ros.tracking.frames import Frame, InputFrame, RawFrame
-from sam2_ros.tracking.memory_bank import BankPolicy, FrameMemory, gather_tokens, stack_tokens
-from sam2_ros.tracking.prompts import AcceptedPrompt, Prompt, since_replaced, to_model_points
-from sam2_ros.tracking.rules.crowds import Sighting, in_whole_image
+from sam2_ros.model.sam2 import SAM2, MaskPrediction
+from sam2_ros.tracking.memory_bank import BankPolicy, FrameMemory
+from sam2_ros.tracking.prediction import (
+    apply_prompts,
+    area_px,
+    as_absent,
+    encode,
+    encode_memories,
+    input_of,
+    is_visible,
+    score_of,
+    shown_mask,
+    track_from_memory,
+)
+from sam2_ros.tracking.prompts import AcceptedPrompt, since_replaced
+from sam2_ros.tracking.rules.crowds import Sighting, in_whole_image, yielding
 from sam2_ros.tracking.rules.memory_selection import AREAS_KEPT
 from sam2_ros.tracking.rules.rivals import rival_box_iou
-from sam2_ros.tracking.rules.sightings import area_px, as_absent, is_visible, score_of, shown_mask
-from sam2_ros.tracking.state import Track
-from sam2_ros.tracking.transforms import image_to_input, mask_to_input
+from sam2_ros.tracking.state import Frame, InputFrame, PastFrame, PrefetchedImage, RawFrame, StreamState, Track, When
 from sam2_ros.tracking.types import ObjectState, PromptAction, Scene
-from sam2_ros.tracking.zoom.views import through_window, window_after
+from sam2_ros.tracking.zoom.views import window_after, window_in_frame
 from sam2_ros.tracking.zoom.window import Window
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-_REFINE_CLAMP_LOGITS = 32.0  # earlier logits fed back with a correction are clamped to this (official code)
-_MAX_BATCH = 16  # objects in one batch, so that the peak memory of a step does not grow with their number
-_MULTIMASK_MAX_POINTS = 1  # more points, or a box, count as unambiguous
-
-
-def encode(model: SAM2, frame: RawFrame | InputFrame, window: Window | None = None) -> Frame:
-    """Encode an image, or the part of it in a window."""
-    inputs = frame.inputs_13ss if isinstance(frame, InputFrame) else input_of(model, frame, window)
-    return Frame(frame.index, model.encode_image(inputs), frame.height, frame.width, window, when=frame.when)
-
-
-def input_of(model: SAM2, raw: RawFrame, window: Window | None = None) -> Tensor:
-    image_rgb = raw.image_rgb if window is None else raw.image_rgb[window.slices]
-    return image_to_input(image_rgb, model.config.image_size, model.no_mem_embed.device)
-
-
-def track_from_memory(
-    model: SAM2, frame: Frame, tracks: Sequence[Track], policy: BankPolicy
-) -> dict[str, MaskPrediction]:
-    """Predict every object in this frame from its memory; all tracks must have one."""
-    groups: dict[tuple[int, int], list[tuple[Track, MemoryTokens]]] = defaultdict(list)
-    for track in tracks:
-        selection = track.select(policy, frame.index)
-        tokens = gather_tokens(model, selection, track.frames)
-        groups[len(selection.spatial), len(selection.pointers)].append((track, tokens))
-    predictions: dict[str, MaskPrediction] = {}
-    for group in _chunks(groups.values()):
-        conditioned = model.attend_to_memory(frame.features, stack_tokens([tokens for _, tokens in group]))
-        batch = model.decode_masks(conditioned, frame.features.expand(len(group)))
-        for row, (track, _) in enumerate(group):
-            predictions[track.object_id] = _row(batch, row)
-    return predictions
-
-
-def apply_prompts(
-    model: SAM2,
-    frame: Frame,
-    track: Track,
-    given: Sequence[AcceptedPrompt],
-    policy: BankPolicy,
-    tracked: MaskPrediction | None,
-) -> tuple[MaskPrediction, FrameMemory]:
-    """Segment one object from its prompts for this frame; its prediction and its memory of the frame.
-
-    Points accumulate: each prompt is decoded with all points before it and with the mask that they gave, as when a user
-    corrects one frame step by step (``add_new_points_or_box`` with ``clear_old_points=False``; a box discards the
-    points before it).
-
-    Args:
-        model, frame, policy: as in ``Engine``.
-        track: as of before this frame.
-        given: in the order of acceptance; a REPLACE can only be the first.
-        tracked: the object's prediction from memory, which the prompts correct; None without memory or with REPLACE.
-    """
-    device, features = frame.features.top_bchw.device, frame.features
-    prediction = tracked
-    clicks: Prompt | None = None
-    conditioned = None
-    for prompt in (through_window(each.prompt, frame.window) for each in given):
-        if prompt.mask is not None:
-            prediction = model.adopt_mask(features, mask_to_input(prompt.mask, model.config.image_size, device))
-            clicks = None
-            continue
-        if conditioned is None:
-            conditioned = _conditioned(model, frame, track if tracked is not None else None, policy)
-        clicks = prompt if clicks is None else clicks.followed_by(prompt)
-        points = to_model_points(clicks, *frame.encoded_hw, model.config.image_size, device)
-        earlier = None
-        if prediction is not None:
-            earlier = prediction.logits_b1hw.clamp(-_REFINE_CLAMP_LOGITS, _REFINE_CLAMP_LOGITS)
-        multimask = clicks.num_tokens <= _MULTIMASK_MAX_POINTS
-        prediction = model.decode_masks(conditioned, features, points, earlier, multimask)
-    assert prediction is not None, "apply_prompts needs at least one prompt"
-    return prediction, _encode(model, frame, [prediction], prompted=True)[0]
-
-
-def _conditioned(model: SAM2, frame: Frame, track: Track | None, policy: BankPolicy) -> Tensor:
-    """(1, d_model, h, w): the top features conditioned on the track's memory; without a track, on no memory."""
-    if track is None:
-        return model.without_memory(frame.features)
-    return model.attend_to_memory(frame.features, gather_tokens(model, track.select(policy, frame.index), track.frames))
-
-
-def encode_memories(model: SAM2, frame: Frame, tracked: Mapping[str, MaskPrediction]) -> dict[str, FrameMemory]:
-    """The memory of this frame for every object that was tracked into it without a prompt."""
-    memories: dict[str, FrameMemory] = {}
-    for ids in _chunks([list(tracked)]):
-        memories.update(zip(ids, _encode(model, frame, [tracked[i] for i in ids], prompted=False), strict=True))
-    return memories
-
-
-def _encode(model: SAM2, frame: Frame, predictions: Sequence[MaskPrediction], prompted: bool) -> list[FrameMemory]:
-    spatial = model.encode_memory(
-        frame.features.expand(len(predictions)),
-        torch.cat([p.logits_b1hw for p in predictions]),
-        torch.cat([p.object_score_logits_b1 for p in predictions]),
-        prompted,
-    )
-    return [FrameMemory(spatial[row : row + 1], p.pointer_bc) for row, p in enumerate(predictions)]
-
-
-def _chunks(groups: Iterable[list[T]]) -> Iterator[list[T]]:
-    for group in groups:
-        for start in range(0, len(group), _MAX_BATCH):
-            yield group[start : start + _MAX_BATCH]
-
-
-def _row(batch: MaskPrediction, row: int) -> MaskPrediction:
-    return MaskPrediction(**{f.name: getattr(batch, f.name)[row : row + 1] for f in fields(batch)})
 
 
 @dataclass(frozen=True)
@@ -354,3 +249,127 @@ class Engine:
 
 def replaces(given: Sequence[AcceptedPrompt]) -> bool:
     return bool(given) and given[0].action is PromptAction.REPLACE
+
+
+def advance_in_windows(
+    engine: Engine,
+    frame: Frame | RawFrame | InputFrame,
+    tracks: Sequence[Track],
+    prompts: Mapping[str, tuple[AcceptedPrompt, ...]],
+    num_objects: int,
+    others: Mapping[str, Sighting] | None = None,
+) -> tuple[Frame | RawFrame | InputFrame, Advanced]:
+    """Track each object in its window, and those without one together in the whole image.
+
+    An object that starts in this frame is looked for in the whole image, and once more in the window round what was
+    found: otherwise its first memory would show it at another scale than every later frame.
+
+    Args:
+        engine, tracks, prompts: see ``Engine.look``.
+        frame: the whole image, encoded already or not.
+        num_objects: that are tracked in this frame.
+        others: objects that are not among ``tracks`` and keep their masks, for those that overlap them.
+
+    Returns:
+        The whole frame, encoded if an object needed it, and the outcome.
+    """
+    if frame.when.scene is Scene.CUT:
+        tracks = [track.after_cut() for track in tracks]
+    given = {track.object_id: since_replaced(prompts.get(track.object_id, ())) for track in tracks}
+    starting = [t.object_id for t in tracks if not t.has_memory or replaces(given[t.object_id])]
+
+    def window_of(track: Track) -> Window | None:
+        if not engine.zoom:
+            return None
+        return window_in_frame(track.window, frame.size_hw, given[track.object_id], num_objects)
+
+    windows = {t.object_id: None if t.object_id in starting else window_of(t) for t in tracks}
+    image_rgb = frame.image_rgb
+    views: list[tuple[View, bool]] = []  # and whether it is the second one, of an object that starts
+    whole = [track for track in tracks if windows[track.object_id] is None]
+    if whole:
+        if not isinstance(frame, Frame):
+            frame = replace(encode(engine.model, frame), image_rgb=image_rgb if engine.zoom else None)
+        views.append((engine.look(frame, whole, prompts), False))
+        if engine.zoom and starting:
+            begun = engine.settle(views[0][0])
+            windows |= {i: window_of(begun.tracks[i]) for i in starting if i in begun.tracks}
+    for track in tracks:
+        if (window := windows[track.object_id]) is not None:
+            assert image_rgb is not None, "with zoom the image is kept"
+            part = encode(engine.model, RawFrame(frame.index, image_rgb, frame.when), window)
+            views.append((engine.look(part, [track], prompts), track.object_id in starting))
+    sightings: dict[str, Sighting] = {}
+    gone: set[str] = set()
+    if engine.crowd_suppression:
+        for view, _ in views:
+            sightings |= view.sightings(engine.zoom)
+        gone = yielding({**(others or {}), **sightings})
+    advanced = replace(NOTHING_ADVANCED, sightings={i: s for i, s in sightings.items() if i not in gone})
+    for view, is_second in views:
+        seen = engine.settle(view, gone)
+        if not is_second or seen.shows_all:
+            advanced = advanced.and_also(seen)
+    return frame, advanced
+
+
+def propagate(
+    engine: Engine,
+    state: StreamState,
+    image: NDArray[np.uint8] | PrefetchedImage,
+    when: When,
+    buffer_frames: int,
+) -> Advanced:
+    """Track the objects into the newest image, apply the waiting prompts and add the frame to the buffer.
+
+    A new object whose first prompt is for a past frame has no memory until its replay is finished: it gets no
+    prediction, and its prompts for this frame stay in the buffer until the replay arrives here.
+
+    Args:
+        engine: network and rules.
+        state: changed.
+        image: the newest image, (H, W, 3) uint8 RGB, encoded already or not.
+        when: what it is in the stream.
+        buffer_frames: number of past frames to keep.
+
+    Returns:
+        The outcome.
+    """
+    index = state.next_frame
+    frame: Frame | RawFrame | InputFrame = (
+        image.as_frame(index, when) if isinstance(image, PrefetchedImage) else RawFrame(index, image, when)
+    )
+    before = dict(state.tracks)
+    tracks = [track for track in before.values() if track.has_memory or track.object_id not in state.replays]
+    advanced = NOTHING_ADVANCED
+    if tracks:
+        ids = {track.object_id for track in tracks}
+        prompts = {object_id: given for object_id, given in state.waiting.items() if object_id in ids}
+        frame, advanced = advance_in_windows(engine, frame, tracks, prompts, len(before))
+    if buffer_frames:
+        frame = for_buffer(engine, frame)
+    for object_id, why in advanced.failed.items():
+        state.reject_prompts(object_id, why)
+    state.tracks.update(advanced.tracks)
+    kept = {object_id: track for object_id, track in before.items() if object_id in state.tracks}
+    state.next_frame += 1
+    past = PastFrame(frame, when.stamp_s, kept, state.waiting, state.cleared, len(before), advanced.sightings)
+    state.keep(past, buffer_frames)
+    state.waiting, state.cleared = {}, {}
+    state.frame_size, state.latest_s = (frame.height, frame.width), when.stamp_s
+    return advanced
+
+
+def for_buffer(engine: Engine, frame: Frame | RawFrame | InputFrame) -> Frame | RawFrame | InputFrame:
+    """The frame as the buffer keeps it: an unencoded image as the model's input, unless the image takes less memory.
+
+    So a replayed frame is, bit for bit, what it would have been in time. With zoom the image itself is kept.
+    """
+    if isinstance(frame, Frame):
+        return frame.kept(with_image=engine.zoom)
+    if isinstance(frame, InputFrame):
+        return frame
+    input_bytes = 3 * engine.model.config.image_size**2 * torch.float32.itemsize
+    if engine.zoom or frame.image_rgb.nbytes <= input_bytes:
+        return frame.kept()
+    return InputFrame(frame.index, input_of(engine.model, frame), frame.height, frame.width, frame.when)

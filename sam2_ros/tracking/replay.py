@@ -9,28 +9,21 @@ tracked together went through the network in one batch, whose rounding differs i
 from __future__ import annotations
 
 import logging
+import math
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
 from sam2_ros.heap import retried_out_of_memory
-from sam2_ros.tracking.prompts import AcceptedPrompt, Prompt, fit_to_image
-from sam2_ros.tracking.propagation import Engine
-from sam2_ros.tracking.state import (
-    KEEP_MORE,
-    Replay,
-    StreamState,
-    Track,
-    check_slop,
-    frame_of_index,
-    frame_of_stamp,
-    note_clipping,
-    reach,
-)
+from sam2_ros.tracking.prompts import AcceptedPrompt, Prompt, clipping_note, fit_to_image
+from sam2_ros.tracking.propagation import Engine, advance_in_windows
+from sam2_ros.tracking.state import PastFrame, Replay, StreamState, Track
 from sam2_ros.tracking.types import PromptAction, PromptError
-from sam2_ros.tracking.zoom.advance import advance_in_windows
 
 logger = logging.getLogger(__name__)
 
+STAMP_SLOP_S = 0.5  # an object may be elsewhere in an image that was taken so much earlier or later
+KEEP_MORE = "keep more images (prompt_buffer_s of the node, buffer_frames of load_tracker)"
 MAX_LABEL = 65535  # largest value of a 16-bit label image
 _MAX_PROMPTS = 64  # of one object for one frame, because one step applies them all
 
@@ -76,6 +69,79 @@ def resolve_frame(state: StreamState, frame_index: int | None, stamp_s: float | 
     if stamp_s is not None:
         return frame_of_stamp(state.past, state.next_frame, state.latest_s, stamp_s, slop_s)
     return state.next_frame
+
+
+def note_clipping(state: StreamState, object_id: str, given: Prompt, fitted: Prompt) -> None:
+    """Report it with the next result, and log it, when a box was clipped."""
+    if note := clipping_note(given, fitted):
+        state.notes += ((object_id, note),)
+        logger.info("%s: %s", object_id, note)
+
+
+def frame_of_index(past: Mapping[int, PastFrame], next_frame: int, frame_index: int) -> int:
+    """``frame_index``, if a prompt can be applied to it: the next frame or one in the buffer.
+
+    Raises:
+        PromptError: it is not in the buffer; the message says how old it is and how far back the buffer reaches.
+    """
+    if isinstance(frame_index, bool) or not isinstance(frame_index, int) or not 0 <= frame_index <= next_frame:
+        raise PromptError(f"frame_index: expected a frame from 0 to {next_frame} (the next), got {frame_index!r}")
+    if frame_index == next_frame or frame_index in past:
+        return frame_index
+    latest = next_frame - 1
+    raise PromptError(
+        f"frame {frame_index} is too old: it came {latest - frame_index} frames before the latest ({latest}), and "
+        f"{reach(past)}; prompt a later frame, or {KEEP_MORE}"
+    )
+
+
+def frame_of_stamp(
+    past: Mapping[int, PastFrame], next_frame: int, latest_s: float | None, stamp_s: float, slop_s: float
+) -> int:
+    """The frame that a prompt with this stamp is for: the nearest one in the buffer, or the next for a later time.
+
+    Raises:
+        PromptError: the stamp is older than the buffer, or more than ``slop_s`` away from every image; the message says
+            by how much, and how far back the buffer reaches.
+    """
+    if not math.isfinite(stamp_s):
+        raise PromptError(f"stamp: expected a finite time in seconds, got {stamp_s}")
+    if next_frame == 0:
+        return next_frame
+    if latest_s is None:
+        raise PromptError(f"stamp: the latest image came without one, so no image can be found for {stamp_s:.3f} s")
+    times_s = {index: each.stamp_s for index, each in past.items() if each.stamp_s is not None}
+    # Not the latest stamp alone: with two clocks in turn it may be of another time than the image that is meant.
+    if stamp_s > latest_s and not any(0 <= each_s - stamp_s <= slop_s for each_s in times_s.values()):
+        return next_frame
+    if not times_s or stamp_s < min(times_s.values()):
+        seconds = f", {latest_s - min(times_s.values()):.2f} s" if times_s else ""
+        raise PromptError(
+            f"the image is too old: taken {latest_s - stamp_s:.2f} s before the latest, and {reach(past)}{seconds}; "
+            f"prompt a newer image, or {KEEP_MORE}"
+        )
+    nearest = min(times_s, key=lambda index: abs(times_s[index] - stamp_s))
+    check_slop(stamp_s, times_s[nearest], slop_s, "the nearest image")
+    return nearest
+
+
+def check_slop(meant_s: float, image_s: float, slop_s: float, which: str) -> None:
+    """PromptError when a prompt for the image of one time would be applied to that of another."""
+    off_s = image_s - meant_s
+    if abs(off_s) > slop_s:
+        side = "later" if off_s > 0 else "earlier"
+        raise PromptError(
+            f"stamp: {which} was taken {abs(off_s):.2f} s {side} than the one it names, at most {slop_s:g} s are "
+            "allowed; give the stamp of an image that was processed, such as that of an output, or allow more "
+            "(stamp_slop_s; prompt_slop_s of the node)"
+        )
+
+
+def reach(past: Mapping[int, PastFrame]) -> str:
+    """How far back the buffer reaches, for error messages."""
+    if not past:
+        return "no past frames are kept"
+    return f"what is kept reaches back {len(past) - 1} frames, to frame {min(past)}"
 
 
 def accept_prompt(

@@ -6,34 +6,123 @@ the tracker unchanged.
 
 from __future__ import annotations
 
-import logging
-import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
-from sam2_ros.tracking.frames import Frame, InputFrame, RawFrame
+from sam2_ros.model.sam2 import SAM2, ImageFeatures
 from sam2_ros.tracking.memory_bank import BankPolicy, FrameMemory, FrameScore, MemorySelection
-from sam2_ros.tracking.prompts import AcceptedPrompt, Prompt, clipping_note
+from sam2_ros.tracking.prompts import AcceptedPrompt
 from sam2_ros.tracking.rules.crowds import Sighting
 from sam2_ros.tracking.rules.scene_changes import SceneWatch
-from sam2_ros.tracking.types import ObjectState, PromptError
+from sam2_ros.tracking.types import ObjectState, Scene
 from sam2_ros.tracking.zoom.window import Window
 
-logger = logging.getLogger(__name__)
-
 T = TypeVar("T")
-STAMP_SLOP_S = 0.5  # an object may be elsewhere in an image that was taken so much earlier or later
 
-KEEP_MORE = "keep more images (prompt_buffer_s of the node, buffer_frames of load_tracker)"
 _GOOD = FrameScore()
 
 
 def scores_of(frames: Mapping[int, FrameMemory]) -> dict[int, FrameScore]:
     """What a policy decides by; a frame without a score is a good one."""
     return {frame: memory.score or _GOOD for frame, memory in frames.items()}
+
+
+@dataclass(frozen=True)
+class When:
+    """What an image is in its stream."""
+
+    stamp_s: float | None = None  # when it was taken; None if unknown
+    scene: Scene = Scene.STEADY
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One encoded image, or an encoded part of it."""
+
+    index: int
+    features: ImageFeatures  # batch 1
+    height: int  # of the camera image, px
+    width: int
+    window: Window | None = None  # the part that is encoded; None: all of it
+    image_rgb: NDArray[np.uint8] | None = None  # (H, W, 3), where windows of it may be looked at
+    when: When = When()
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        return self.height, self.width
+
+    @property
+    def encoded_hw(self) -> tuple[int, int]:
+        """Size of the encoded part, px."""
+        return self.size_hw if self.window is None else (self.window.height, self.window.width)
+
+    def kept(self, with_image: bool) -> Frame:
+        """The frame for the buffer; the caller may reuse the array of its image."""
+        return replace(self, image_rgb=self.image_rgb.copy() if with_image and self.image_rgb is not None else None)
+
+
+@dataclass(frozen=True)
+class RawFrame:
+    """An image that is not encoded yet: with no object to track in it, encoding waits until a prompt needs it."""
+
+    index: int
+    image_rgb: NDArray[np.uint8]  # (H, W, 3)
+    when: When = When()
+
+    @property
+    def height(self) -> int:
+        return self.image_rgb.shape[0]
+
+    @property
+    def width(self) -> int:
+        return self.image_rgb.shape[1]
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        return self.height, self.width
+
+    def kept(self) -> RawFrame:
+        """The frame for the buffer; the caller may reuse the array of its image."""
+        return replace(self, image_rgb=self.image_rgb.copy())
+
+
+@dataclass(frozen=True)
+class InputFrame:
+    """An image that is not encoded yet, as the model's input; kept in the buffer where the image would be larger."""
+
+    index: int
+    inputs_13ss: Tensor  # float32, on the device
+    height: int  # of the camera image, px
+    width: int
+    when: When = When()
+
+    image_rgb = None  # as in the other kinds of frames: without it there are no windows
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        return self.height, self.width
+
+
+@dataclass(frozen=True)
+class PrefetchedImage:
+    """An image whose features were computed ahead of its ``step``; see ``Tracker.prefetch``."""
+
+    image_rgb: NDArray[np.uint8]  # (H, W, 3)
+    features: ImageFeatures | None  # batch 1; None where ``step`` decides what part of the image it encodes
+    network: SAM2  # that computed them
+    encode_ms: float  # wall time
+
+    def as_frame(self, index: int, when: When) -> Frame | RawFrame:
+        raw = RawFrame(index, self.image_rgb, when)
+        if self.features is None:
+            return raw
+        return Frame(index, self.features, raw.height, raw.width, image_rgb=self.image_rgb, when=when)
 
 
 @dataclass
@@ -174,79 +263,6 @@ class PastFrame:
 
 def _without(mapping: Mapping[str, T], object_ids: Collection[str]) -> dict[str, T]:
     return {key: value for key, value in mapping.items() if key not in object_ids}
-
-
-def note_clipping(state: StreamState, object_id: str, given: Prompt, fitted: Prompt) -> None:
-    """Report it with the next result, and log it, when a box was clipped."""
-    if note := clipping_note(given, fitted):
-        state.notes += ((object_id, note),)
-        logger.info("%s: %s", object_id, note)
-
-
-def frame_of_index(past: Mapping[int, PastFrame], next_frame: int, frame_index: int) -> int:
-    """``frame_index``, if a prompt can be applied to it: the next frame or one in the buffer.
-
-    Raises:
-        PromptError: it is not in the buffer; the message says how old it is and how far back the buffer reaches.
-    """
-    if isinstance(frame_index, bool) or not isinstance(frame_index, int) or not 0 <= frame_index <= next_frame:
-        raise PromptError(f"frame_index: expected a frame from 0 to {next_frame} (the next), got {frame_index!r}")
-    if frame_index == next_frame or frame_index in past:
-        return frame_index
-    latest = next_frame - 1
-    raise PromptError(
-        f"frame {frame_index} is too old: it came {latest - frame_index} frames before the latest ({latest}), and "
-        f"{reach(past)}; prompt a later frame, or {KEEP_MORE}"
-    )
-
-
-def frame_of_stamp(
-    past: Mapping[int, PastFrame], next_frame: int, latest_s: float | None, stamp_s: float, slop_s: float
-) -> int:
-    """The frame that a prompt with this stamp is for: the nearest one in the buffer, or the next for a later time.
-
-    Raises:
-        PromptError: the stamp is older than the buffer, or more than ``slop_s`` away from every image; the message says
-            by how much, and how far back the buffer reaches.
-    """
-    if not math.isfinite(stamp_s):
-        raise PromptError(f"stamp: expected a finite time in seconds, got {stamp_s}")
-    if next_frame == 0:
-        return next_frame
-    if latest_s is None:
-        raise PromptError(f"stamp: the latest image came without one, so no image can be found for {stamp_s:.3f} s")
-    times_s = {index: each.stamp_s for index, each in past.items() if each.stamp_s is not None}
-    # Not the latest stamp alone: with two clocks in turn it may be of another time than the image that is meant.
-    if stamp_s > latest_s and not any(0 <= each_s - stamp_s <= slop_s for each_s in times_s.values()):
-        return next_frame
-    if not times_s or stamp_s < min(times_s.values()):
-        seconds = f", {latest_s - min(times_s.values()):.2f} s" if times_s else ""
-        raise PromptError(
-            f"the image is too old: taken {latest_s - stamp_s:.2f} s before the latest, and {reach(past)}{seconds}; "
-            f"prompt a newer image, or {KEEP_MORE}"
-        )
-    nearest = min(times_s, key=lambda index: abs(times_s[index] - stamp_s))
-    check_slop(stamp_s, times_s[nearest], slop_s, "the nearest image")
-    return nearest
-
-
-def check_slop(meant_s: float, image_s: float, slop_s: float, which: str) -> None:
-    """PromptError when a prompt for the image of one time would be applied to that of another."""
-    off_s = image_s - meant_s
-    if abs(off_s) > slop_s:
-        side = "later" if off_s > 0 else "earlier"
-        raise PromptError(
-            f"stamp: {which} was taken {abs(off_s):.2f} s {side} than the one it names, at most {slop_s:g} s are "
-            "allowed; give the stamp of an image that was processed, such as that of an output, or allow more "
-            "(stamp_slop_s; prompt_slop_s of the node)"
-        )
-
-
-def reach(past: Mapping[int, PastFrame]) -> str:
-    """How far back the buffer reaches, for error messages."""
-    if not past:
-        return "no past frames are kept"
-    return f"what is kept reaches back {len(past) - 1} frames, to frame {min(past)}"
 
 
 @dataclass(frozen=True)

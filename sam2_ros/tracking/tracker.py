@@ -14,11 +14,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from sam2_ros.model.sam2 import SAM2
-from sam2_ros.tracking.frames import PrefetchedImage, RawFrame, When
 from sam2_ros.tracking.image_predictor import ImagePredictor
+from sam2_ros.tracking.prediction import encode
 from sam2_ros.tracking.prompts import make_prompt
-from sam2_ros.tracking.propagation import Engine, encode
+from sam2_ros.tracking.propagation import Engine, propagate
 from sam2_ros.tracking.replay import (
+    STAMP_SLOP_S,
     accept_prompt,
     catch_up,
     reject_unfit_prompts,
@@ -30,10 +31,9 @@ from sam2_ros.tracking.results import build_result
 from sam2_ros.tracking.rules.memory_selection import bank_policy
 from sam2_ros.tracking.rules.quality import Calibration
 from sam2_ros.tracking.runtime.free_cores import FOLLOWER
-from sam2_ros.tracking.state import STAMP_SLOP_S, StreamState, Track
+from sam2_ros.tracking.state import PrefetchedImage, RawFrame, StreamState, Track, When
 from sam2_ros.tracking.state_io import from_plain, to_plain
 from sam2_ros.tracking.types import FrameResult, PromptAction, PromptError, check_image
-from sam2_ros.tracking.zoom.advance import propagate
 from sam2_ros.tracking.zoom.window import MAX_ZOOMED_OBJECTS
 
 _MIN_REPLAYED_FRAMES = (
@@ -326,8 +326,10 @@ class Tracker:
                 raise ValueError(f"stamp_s: expected a finite time in seconds or None, got {stamp_s}")
         height, width = image_rgb.shape[:2]
         state = self._state.copy()
-        catch_up(self._engine, state, self._catchup_budget_ms, _MIN_REPLAYED_FRAMES)
-        reject_unfit_prompts(state, height, width, stamp_s, self._stamp_slop_s)
+        if state.replays:
+            catch_up(self._engine, state, self._catchup_budget_ms, _MIN_REPLAYED_FRAMES)
+        if state.waiting:
+            reject_unfit_prompts(state, height, width, stamp_s, self._stamp_slop_s)
         when = When(stamp_s)
         if self._scene_changes:
             state.watch, scene = state.watch.observe(image_rgb, stamp_s)

@@ -12,6 +12,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sam2_ros.model.sam2 import ABSENT_LOGIT
+from sam2_ros.tracking.zoom.window import Window
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in 0..1
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -58,6 +61,17 @@ def _torch_compatible(array: NDArray) -> NDArray:
 def logits_to_image_size(logits_nhw: Tensor, height: int, width: int) -> Tensor:
     """(N, h, w) low-resolution mask logits -> (N, H, W) at the camera image's size."""
     return F.interpolate(logits_nhw[:, None], (height, width), mode="bilinear", align_corners=False)[:, 0]
+
+
+def logits_in_image(logits_11hw: Tensor, window: Window | None, size_hw: tuple[int, int]) -> NDArray[np.float32]:
+    """Low-resolution mask logits at the camera image's size, (H, W); outside of the window the object is absent."""
+    seen_hw = size_hw if window is None else (window.height, window.width)
+    logits_hw: NDArray[np.float32] = logits_to_image_size(logits_11hw[:, 0], *seen_hw)[0].cpu().numpy()
+    if window is None:
+        return logits_hw
+    pasted_hw = np.full(size_hw, ABSENT_LOGIT, np.float32)
+    pasted_hw[window.slices] = logits_hw
+    return pasted_hw
 
 
 def tight_box_xyxy(mask: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:

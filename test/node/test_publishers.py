@@ -16,7 +16,7 @@ from std_msgs.msg import Header
 
 from sam2_ros.msg import TrackedObjectArray
 from sam2_ros.node.conversions import array_to_image, ns_to_stamp
-from sam2_ros.node.diagnostics import TopicMonitor
+from sam2_ros.node.subscriptions import TopicMonitor
 from sam2_ros.tracking.overlay import label_color_rgb
 
 SECOND = 1_000_000_000

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sam2_ros.node import diagnostics
-from sam2_ros.node.diagnostics import ImageTopic, Publisher, TopicMonitor, explain_silence
+from sam2_ros.node import diagnostics, subscriptions
+from sam2_ros.node.diagnostics import ImageTopic, Publisher, explain_silence
+from sam2_ros.node.subscriptions import TopicMonitor
 
 CAMERA = Publisher("camera", "best_effort")
 
@@ -90,10 +91,10 @@ def test_the_watch_warns_about_losses(came: int, lost: int, warning: str) -> Non
         watch.note_image()
     watch.note_lost(lost)
     assert watch.diagnose(10.0, lambda: topic(CAMERA)) == ""  # not before the window has ended
-    clock.now_s += diagnostics.LOSS_WINDOW_S
+    clock.now_s += subscriptions.LOSS_WINDOW_S
     text = watch.diagnose(10.0, lambda: topic(CAMERA))
     assert text.startswith(warning) and ("config/fastdds.xml" in text) == bool(warning)
-    clock.now_s += diagnostics.LOSS_WINDOW_S
+    clock.now_s += subscriptions.LOSS_WINDOW_S
     watch.note_image()
     assert watch.diagnose(10.0, lambda: topic(CAMERA)) == ""  # that was before
 

@@ -13,8 +13,8 @@ from sam2_ros.evaluation.official import randomise
 from sam2_ros.model.config import MODELS, HieraSpec, ModelConfig, PerceiverSpec, PooledMemory, RepViTSpec, VitSpec
 from sam2_ros.model.mask_decoder import StabilityFallback
 from sam2_ros.model.sam2 import SAM2
+from sam2_ros.tracking.transforms import logits_in_image
 from sam2_ros.tracking.types import FrameResult
-from sam2_ros.tracking.zoom.views import logits_in_image
 from sam2_ros.tracking.zoom.window import Window
 
 # What two ways to the same answer may differ by, on a tiny model's logits of up to 27. The sums are of float32, but

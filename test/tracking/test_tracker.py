@@ -12,7 +12,7 @@ from tiny_model import assert_same_logits, assert_same_result, noise_frames, shi
 
 from sam2_ros.model.sam2 import SAM2, MaskPrediction
 from sam2_ros.tracking import results
-from sam2_ros.tracking.rules.sightings import is_visible
+from sam2_ros.tracking.prediction import is_visible
 from sam2_ros.tracking.tracker import Tracker
 from sam2_ros.tracking.types import FrameResult, ObjectState, PromptError
 

@@ -10,7 +10,7 @@ from tiny_model import TINY, assert_other_logits, assert_same_logits, noise_fram
 
 from sam2_ros.model.mask_decoder import StabilityFallback
 from sam2_ros.model.sam2 import SAM2
-from sam2_ros.tracking import propagation
+from sam2_ros.tracking import prediction
 from sam2_ros.tracking.memory_bank import BankPolicy
 from sam2_ros.tracking.tracker import Tracker
 
@@ -111,12 +111,12 @@ def test_many_prompts_keep_memory_bounded(model: SAM2) -> None:
 
 
 def test_more_objects_than_go_through_the_network_at_once_are_as_each_alone(model: SAM2) -> None:
-    together, count = Tracker(model), propagation._MAX_BATCH + 2
+    together, count = Tracker(model), prediction._MAX_BATCH + 2
     clicks = [(4 * index, 2 * index) for index in range(count)]
     for index, click in enumerate(clicks):
         together.add_prompt(str(index), points=[click], labels=[1])
     results = [together.step(image) for image in FRAMES[:3]]
-    for index in (0, propagation._MAX_BATCH - 1, propagation._MAX_BATCH, count - 1):
+    for index in (0, prediction._MAX_BATCH - 1, prediction._MAX_BATCH, count - 1):
         alone = Tracker(model)
         alone.add_prompt("alone", points=[clicks[index]], labels=[1])
         for image, result in zip(FRAMES[:3], results, strict=True):

@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
-from sam2_ros.model.sam2 import ABSENT_LOGIT
 from sam2_ros.tracking.prompts import AcceptedPrompt, Prompt
-from sam2_ros.tracking.transforms import logits_to_image_size, tight_box_xyxy
+from sam2_ros.tracking.transforms import tight_box_xyxy
 from sam2_ros.tracking.zoom.window import MAX_ZOOMED_OBJECTS, Window, next_window
 
 
@@ -74,14 +72,3 @@ def window_after(logits_hw: Tensor, window: Window | None, image_hw: tuple[int, 
     box_xyxy = (seen.x0 + x0 * across, seen.y0 + y0 * down, seen.x0 + x1 * across, seen.y0 + y1 * down)
     following = next_window(box_xyxy, image_hw, window)
     return None if following.is_whole else following
-
-
-def logits_in_image(logits_11hw: Tensor, window: Window | None, size_hw: tuple[int, int]) -> NDArray[np.float32]:
-    """Low-resolution mask logits at the camera image's size, (H, W); outside of the window the object is absent."""
-    seen_hw = size_hw if window is None else (window.height, window.width)
-    logits_hw: NDArray[np.float32] = logits_to_image_size(logits_11hw[:, 0], *seen_hw)[0].cpu().numpy()
-    if window is None:
-        return logits_hw
-    pasted_hw = np.full(size_hw, ABSENT_LOGIT, np.float32)
-    pasted_hw[window.slices] = logits_hw
-    return pasted_hw
