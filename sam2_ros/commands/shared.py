@@ -75,10 +75,11 @@ def add_rule_options(parser: argparse.ArgumentParser) -> None:
     """Add the rules beyond SAM 2; docs/tracking.md has what they bring."""
     parser.add_argument(
         "--memory-selection",
-        choices=("recent", "confident", "distractor"),
-        default="recent",
+        choices=("auto", "recent", "confident", "distractor"),
+        default="auto",
         help="which frames memories are made of: those just before, as SAM 2 does; those in which the object was "
-        "surely seen; or some further apart, and those that told it from something similar (default: recent)",
+        "surely seen; or some further apart, and those that told it from something similar (default: auto, the last "
+        "for nano, the first for all others)",
     )
     parser.add_argument(
         "--crowd-suppression", action="store_true", help="of two objects with nearly the same mask one loses it"

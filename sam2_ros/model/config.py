@@ -93,6 +93,8 @@ class ModelConfig:
     # A found object is reported as visible where its presence logit is above this. The network's own memory goes by 0
     # as in the paper, so that an object that is doubtful for some frames is not forgotten.
     visible_above_logit: float = 0.0
+    # The frames that a tracker's memory is made of where its user names none: one of ``tracking/rules``.
+    memory_selection: str = "recent"
     fine_maps: bool = True  # the decoder uses strides 4 and 8 (``use_high_res_features_in_sam``)
     perceiver: PerceiverSpec | None = None  # None: memories are maps
     pooled_memory: PooledMemory | None = None  # used in training
@@ -155,6 +157,7 @@ _NANO = ModelConfig(
     # Trained on short clips: the age of an older pointer would be a position never seen in training.
     pointer_time_encoding=False,
     visible_above_logit=2.0,  # chosen on held-out clips, see the model card
+    memory_selection="distractor",  # better on held-out clips, see docs/tracking.md
 )
 
 _EDGETAM = ModelConfig(

@@ -90,10 +90,10 @@ class NodeParameters:
         live=True,
     )
     memory_selection: str = _parameter(
-        "recent",
-        "Which frames an object's memory is made of: `recent`, those just before, as SAM 2 does; `confident`, those in "
-        "which it was surely seen; `distractor`, some further apart, and those that told it from something similar.",
-        choices=("recent", "confident", "distractor"),
+        "auto",
+        "Which frames an object's memory is made of: `recent`, those just before, as SAM 2 does; `confident`, where it "
+        "was seen; `distractor`, further apart, and where told from a rival; `auto`: this for nano, else recent.",
+        choices=("auto", "recent", "confident", "distractor"),
     )
     crowd_suppression: bool = _parameter(
         False,

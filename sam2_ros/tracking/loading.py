@@ -91,7 +91,7 @@ def load_tracker(
     recover_after_frames: int = 1,
     compiled: bool = False,
     zoom: bool = False,
-    memory_selection: str = "recent",
+    memory_selection: str = "auto",
     crowd_suppression: bool = False,
     scene_changes: bool = False,
     lost_after_s: float = 0.0,

@@ -64,7 +64,8 @@ class Tracker:
             itself.
         memory_selection: which tracked frames memories are made of: "recent", those just before, as SAM 2 does;
             "confident" leaves frames out in which the object was hardly seen; "distractor" takes frames further apart,
-            and keeps those that told the object from a rival. See ``rules/memory_selection.py``.
+            and keeps those that told the object from a rival; "auto": what the network's table names, the last for
+            nano, the first for all others. See ``rules/memory_selection.py``.
         crowd_suppression: of two objects with nearly the same mask the one that was hidden more recently loses it in
             this frame, and its memory of the frame is not kept.
         scene_changes: notice cuts, and a camera that is covered or frozen, in ``FrameResult.scene``; no memory
@@ -86,7 +87,7 @@ class Tracker:
         catchup_budget_ms: float | None = None,
         recover_after_frames: int = 1,
         zoom: bool = False,
-        memory_selection: str = "recent",
+        memory_selection: str = "auto",
         crowd_suppression: bool = False,
         scene_changes: bool = False,
         lost_after_s: float = 0.0,

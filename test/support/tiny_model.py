@@ -27,6 +27,7 @@ OTHER_LOGITS = 0.02
 
 TINY = replace(
     MODELS["nano"],
+    memory_selection="recent",
     name="tiny-test",
     trunk=HieraSpec(8, 1, (1, 1, 2, 1), (3,), window_sizes=(8, 4, 6, 2), background_grid=(2, 2)),
     image_size=64,

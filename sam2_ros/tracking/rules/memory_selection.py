@@ -19,7 +19,7 @@ from sam2_ros.tracking.memory_bank import (
     SpatialChoice,
 )
 
-MEMORY_SELECTIONS = ("recent", "confident", "distractor")
+MEMORY_SELECTIONS = ("auto", "recent", "confident", "distractor")
 AREAS_KEPT = 10  # of an object's latest masks, whose median a new anchor's area is compared with
 
 
@@ -148,16 +148,16 @@ class DistractorPolicy(BankPolicy):
         return seen[:1] + [f for f in seen[1:] if f % self.stride == 0]
 
 
-def bank_policy(config: ModelConfig, memory_selection: str = "recent") -> BankPolicy:
-    """The policy of one of ``MEMORY_SELECTIONS`` for a network.
+def bank_policy(config: ModelConfig, memory_selection: str = "auto") -> BankPolicy:
+    """The policy of one of ``MEMORY_SELECTIONS`` for a network; "auto" is the one that its table names.
 
     Raises:
         ValueError: any other name.
     """
     policies = {"recent": BankPolicy, "confident": ConfidentPolicy, "distractor": DistractorPolicy}
-    if memory_selection not in policies:
+    if memory_selection not in MEMORY_SELECTIONS:
         raise ValueError(f"memory_selection: expected one of {', '.join(MEMORY_SELECTIONS)}, got {memory_selection!r}")
-    return policies[memory_selection].of(config)
+    return policies[config.memory_selection if memory_selection == "auto" else memory_selection].of(config)
 
 
 def _backwards(order: Sequence[int]) -> list[tuple[int, int]]:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from tiny_model import assert_same_result, noise_frames, shift_object_score, tiny_model
 
+from sam2_ros.model.config import MODELS, model_config
 from sam2_ros.saved_values import SavedStateError
 from sam2_ros.tracking.memory_bank import BankPolicy, FrameScore, MemorySelection
 from sam2_ros.tracking.rules.memory_selection import ConfidentPolicy, DistractorPolicy, bank_policy
@@ -128,9 +129,16 @@ def test_a_bounded_bank_selects_what_an_unbounded_one_does(policy: BankPolicy, s
 
 
 def test_an_unknown_selection_is_rejected() -> None:
-    with pytest.raises(ValueError, match="memory_selection: expected one of recent, confident, distractor, got 'best'"):
+    with pytest.raises(
+        ValueError, match="memory_selection: expected one of auto, recent, confident, distractor, got 'best'"
+    ):
         Tracker(tiny_model(), memory_selection="best")
     assert type(bank_policy(tiny_model().config)) is BankPolicy
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_only_nano_remembers_other_frames_than_its_paper(name: str) -> None:
+    assert bank_policy(model_config(name)).name == ("distractor" if name == "nano" else "recent")
 
 
 def blink(memory_selection: str, **options: Any) -> tuple[Tracker, torch.nn.Module]:
