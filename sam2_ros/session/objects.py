@@ -44,7 +44,7 @@ class PromptRequest:
     def in_pixels(self, frame_size: tuple[int, int] | None) -> PromptRequest:
         """The same prompt in pixels of an image of ``frame_size`` (H, W).
 
-        PromptError when the coordinates are normalized and the size is not known, or do not lie in 0..1.
+        PromptError when the coordinates are normalized and the size is not known, or are no such coordinates.
         """
         if not self.normalized or (self.points_xy is None and self.box_xyxy is None):
             return self
@@ -53,9 +53,10 @@ class PromptRequest:
                 "normalized coordinates need the image size, and no image has come yet; "
                 "send the prompt again when images arrive, or use pixels"
             )
-        for name, values in (("points", self.points_xy), ("box_xyxy", self.box_xyxy)):
-            if values is not None and not bool(np.all((values >= 0) & (values <= 1))):  # NaN fails too
-                raise PromptError(f"normalized {name} must lie in 0..1, got {values.tolist()}")
+        # A box may reach outside and is clipped later, as one in pixels; far outside it is one in pixels.
+        for name, values, low, high in (("points", self.points_xy, 0, 1), ("box_xyxy", self.box_xyxy, -1, 2)):
+            if values is not None and not bool(np.all((values >= low) & (values <= high))):  # NaN fails too
+                raise PromptError(f"normalized {name} must lie in {low}..{high}, got {values.tolist()}")
         height_px, width_px = frame_size
         points_xy = self.points_xy
         if points_xy is not None:
@@ -103,7 +104,7 @@ class TrackerLike(Protocol):
         frame_size: tuple[int, int] | None,
     ) -> int: ...
     def undo(self, object_id: str) -> None: ...
-    def step(self, image: NDArray[np.uint8], stamp_s: float | None) -> FrameResult: ...
+    def step(self, image: NDArray[np.uint8], stamp_s: float | None, time_s: float | None) -> FrameResult: ...
     def image_predictor(self) -> ImagePredictor: ...
     def save_state(self) -> dict[str, Any]: ...
     def load_state(self, state: object) -> None: ...
@@ -150,7 +151,7 @@ class _Record:
     first_seen_ns: int = 0
     last_seen_ns: int = 0
     latest: TrackedMask | None = None
-    lost_since_ns: int | None = None  # stamp of the first image of those in a row in which it was LOST; not saved
+    lost_since_ns: int | None = None  # time of the first image of those in a row in which it was LOST; not saved
 
 
 class ObjectRegistry:
@@ -310,8 +311,8 @@ class ObjectRegistry:
             self.reset()
         return kept
 
-    def update(self, result: FrameResult, stamp_ns: int) -> tuple[str, ...]:
-        """Record the states of one processed image; the ids of the objects that end with it."""
+    def update(self, result: FrameResult, stamp_ns: int, time_ns: int = 0) -> tuple[str, ...]:
+        """Record the states of one processed image, see ``QueuedImage``; the ids of the objects that end with it."""
         for tracked in result.objects:
             record = self._records.setdefault(tracked.object_id, _Record(""))
             record.latest = tracked
@@ -320,23 +321,23 @@ class ObjectRegistry:
                 record.last_seen_ns = stamp_ns
             if tracked.state is not ObjectState.LOST:
                 record.lost_since_ns = None
-            elif record.lost_since_ns is None or stamp_ns < record.lost_since_ns:  # the latter after a jump in time
-                record.lost_since_ns = stamp_ns
+            elif record.lost_since_ns is None:
+                record.lost_since_ns = time_ns
         self._forget_gone()
-        return self._remove_lost(stamp_ns, self._parameters().remove_lost_after_s)
+        return self._remove_lost(time_ns, self._parameters().remove_lost_after_s)
 
-    def _remove_lost(self, stamp_ns: int, after_s: float) -> tuple[str, ...]:
+    def _remove_lost(self, time_ns: int, after_s: float) -> tuple[str, ...]:
         """Remove the objects that have been LOST for ``after_s`` seconds or more; 0: none. The removed ids.
 
         An object that is replayed stays: where it arrives it may be TRACKED.
         """
-        if not (after_s > 0 and stamp_ns):
+        if not (after_s > 0 and time_ns):
             return ()
         gone = tuple(
             object_id
             for object_id, record in self._records.items()
             if record.lost_since_ns is not None
-            and stamp_ns - record.lost_since_ns >= after_s * 1e9
+            and time_ns - record.lost_since_ns >= after_s * 1e9
             and object_id not in self._tracker.frames_behind
         )
         return self.remove(gone)

@@ -80,7 +80,9 @@ class NodeParameters:
         maximum=16,
     )
     zoom: bool = _parameter(
-        False, "Look for one or two objects in windows round their last masks: finer, one image encoding for each."
+        False,
+        "Look for one or two objects in windows round their last masks: finer, one image encoding for each. The images "
+        "of `prompt_buffer_s` are then kept whole, 6 MB each at 1080p.",
     )
     when_full: str = _parameter(
         "reject",
@@ -203,11 +205,7 @@ class NodeParameters:
         "`image_reliability: reliable`.",
     )
     max_rate_hz: float = _parameter(
-        0.0,
-        "Process at most this many images a second; 0 = no limit.",
-        minimum=0.0,
-        maximum=1000.0,
-        live=True,
+        0.0, "Process at most this many images a second; 0 = no limit.", minimum=0.0, maximum=1000.0, live=True
     )
     max_image_age_s: float = _parameter(
         0.0,
@@ -226,7 +224,8 @@ class NodeParameters:
     )
     prompt_slop_s: float = _parameter(
         0.5,
-        "How far the stamp of a prompt may be from that of the image it is applied to [s]; beyond, it is rejected.",
+        "How far the stamp of a prompt may be from its image's [s], or it is rejected; with a slow model 3/4 of the "
+        "usual time between two images, at most five times this.",
         minimum=0.0,
         maximum=10.0,
     )

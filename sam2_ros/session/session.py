@@ -283,7 +283,7 @@ class Session:
         tracked_s = self._stats.now_s()
         for object_id, why in result.rejected:
             logger.warning("the prompt for %s was rejected by the image it was for: %s", object_id, why)
-        ended = self._registry.update(result, image.stamp_ns)
+        ended = self._registry.update(result, image.stamp_ns, image.time_ns)
         self._view = view = TrackingView(
             image.message.header,
             image.stamp_ns,
@@ -301,8 +301,8 @@ class Session:
 
     def _step(self, image: QueuedImage, image_rgb: NDArray[np.uint8]) -> FrameResult | None:
         try:
-            stamp_s = image.stamp_ns / 1e9 if image.stamp_ns else None
-            return retried_out_of_memory(lambda: self._tracker.step(image_rgb, stamp_s))
+            times_s = [each_ns / 1e9 if each_ns else None for each_ns in (image.stamp_ns, image.time_ns)]
+            return retried_out_of_memory(lambda: self._tracker.step(image_rgb, *times_s))
         except Exception as error:
             why = f"{type(error).__name__}: {error}"
             memory_is_out = is_out_of_memory(error)

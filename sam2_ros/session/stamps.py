@@ -17,6 +17,7 @@ ALTERNATING_S = 10.0
 REPEAT_WARNING_S = 30.0
 EARLY_S = 1.0  # an image that arrives this long before its own stamp, or
 LATE_S = 10.0  # this long after it, was stamped by another clock than the node's
+TIMELINES_KEPT = 8  # the believed one comes again and again; each of the others ends with the next image of that
 PERIODS_KEPT = 16  # times between two images, for the usual one
 MOST_MISSED = 300  # a longer gap is another publisher, or a pause
 UNKNOWN_SEQUENCE = 2**63  # rmw's "not supported" is 2**64 - 1
@@ -126,6 +127,29 @@ class TimeJumpDetector:
                 self._apart_s,
                 "later" if ahead_s > 0 else "earlier",
             )
+
+
+class SteadyTime:
+    """What time it is by the stamps of images, for rules that count seconds: it neither jumps nor goes back.
+
+    Only two stamps of one timeline (see ``StampReading``) tell how much time has passed between their images. While
+    all are of one timeline it is just the latest stamp.
+    """
+
+    def __init__(self) -> None:
+        self._now_ns = 0
+        self._latest_ns: dict[int, int] = {}  # stamp of the latest image of a timeline
+
+    def at(self, timeline: int, stamp_ns: int) -> int:
+        """The time [ns] of the next image; 0 without a stamp."""
+        if not stamp_ns:
+            return 0
+        before_ns = self._latest_ns.pop(timeline, stamp_ns)
+        self._latest_ns[timeline] = max(stamp_ns, before_ns)
+        for old in list(self._latest_ns)[:-TIMELINES_KEPT]:
+            del self._latest_ns[old]
+        self._now_ns = self._now_ns + max(stamp_ns - before_ns, 0) if self._now_ns else stamp_ns
+        return self._now_ns
 
 
 def describe_two_clocks(apart_s: float, what: str = "image") -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam2_ros.session.parameters import NodeParameters
-from sam2_ros.session.stamps import ClockWatch, TimeJumpDetector, describe_two_clocks
+from sam2_ros.session.stamps import ClockWatch, SteadyTime, TimeJumpDetector, describe_two_clocks
 from sam2_ros.session.stats import StatsCollector
 
 logger = logging.getLogger(__name__)
@@ -45,6 +45,7 @@ class QueuedImage:
     timeline: int = 0  # see ``StampReading``
     back_s: float = 0.0  # how far time has gone back [s] with this image; see ``StampReading``
     age_is_known: bool = True  # its stamp and the node's clock agree about the time
+    time_ns: int = 0  # by ``SteadyTime``; 0 without a stamp
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class WorkQueue:
         self._commands: deque[Command] = deque()
         self._taken: QueuedImage | None = None  # the last one
         self._time_jumps = TimeJumpDetector()
+        self._steady_time = SteadyTime()
         self._clocks = ClockWatch(clock)
         self._back_s = 0.0  # of a jump that the next queued image will report
         self._next_due_s = self._accepted_s = -float("inf")
@@ -115,7 +117,8 @@ class WorkQueue:
             if reading.back_s:
                 self._mark_jump(reading.timeline, reading.back_s)
             is_known = self._clocks.is_age_known(stamp_ns, self._now_ns())
-            image = QueuedImage(message, stamp_ns, arrival_s, reading.timeline, age_is_known=is_known)
+            time_ns = self._steady_time.at(reading.timeline, stamp_ns)
+            image = QueuedImage(message, stamp_ns, arrival_s, reading.timeline, age_is_known=is_known, time_ns=time_ns)
             if not self._is_due(arrival_s, parameters.max_rate_hz):
                 self._stats.note_skipped()
             else:

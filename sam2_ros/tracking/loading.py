@@ -18,7 +18,7 @@ from sam2_ros.model.mask_decoder import StabilityFallback
 from sam2_ros.model.official_weights import OFFICIAL_FILES, fetch_official_file, forget_official_file
 from sam2_ros.model.sam2 import SAM2
 from sam2_ros.tracking.image_predictor import ImagePredictor
-from sam2_ros.tracking.replay import STAMP_SLOP_S
+from sam2_ros.tracking.prompts import STAMP_SLOP_S
 from sam2_ros.tracking.rules.quality import Calibration, calibration_file, read_calibration
 from sam2_ros.tracking.runtime.compiled import compile_network
 from sam2_ros.tracking.runtime.encoder_engine import ENCODER_ENGINES, choose_encoder_engine, use_encoder_engine

@@ -1,8 +1,10 @@
-"""Prompts: validated before they change anything, and converted to model input."""
+"""Prompts: validated before they change anything, the frame that each is for, and their form as model input."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,6 +15,11 @@ from sam2_ros.model.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, PointP
 from sam2_ros.tracking.types import PromptAction, PromptError
 
 MAX_POINTS = 256  # of one prompt: each is a token, and thousands of them hold the model for a minute
+STAMP_SLOP_S = 0.5  # an object may be elsewhere in an image that was taken so much earlier or later
+MOST_SLOPS = 5  # where images are processed seldom, stamps may be farther from them, but not farther than so many slops
+_GAP_SHARE = 0.75  # of the usual gap: half of it, and more because the gaps vary
+_LEAST_GAPS = 2  # one may be a pause of the camera
+KEEP_MORE = "keep more images (prompt_buffer_s of the node, buffer_frames of load_tracker)"
 _THINNEST_BOX_PX = 0.999  # a pixel, as far as float32 can tell in a large image
 
 
@@ -179,3 +186,93 @@ def _checked_mask(mask: ArrayLike) -> NDArray[np.bool_]:
     if not pixels.any():
         raise PromptError("mask: expected at least one pixel set, got an empty mask")
     return pixels
+
+
+# The frame that a prompt is for; ``kept_s``: the stamps of the frames in the buffer, None where one has none ---------
+
+
+def frame_of_index(kept_s: Mapping[int, float | None], next_frame: int, frame_index: int) -> int:
+    """``frame_index``, if a prompt can be applied to it: the next frame or one in the buffer.
+
+    Raises:
+        PromptError: it is not in the buffer; the message says how old it is and how far back the buffer reaches.
+    """
+    if isinstance(frame_index, bool) or not isinstance(frame_index, int) or not 0 <= frame_index <= next_frame:
+        raise PromptError(f"frame_index: expected a frame from 0 to {next_frame} (the next), got {frame_index!r}")
+    if frame_index == next_frame or frame_index in kept_s:
+        return frame_index
+    latest = next_frame - 1
+    raise PromptError(
+        f"frame {frame_index} is too old: it came {latest - frame_index} frames before the latest ({latest}), and "
+        f"{reach(kept_s)}; prompt a later frame, or {KEEP_MORE}"
+    )
+
+
+def frame_of_stamp(
+    kept_s: Mapping[int, float | None], next_frame: int, latest_s: float | None, stamp_s: float, slop_s: float
+) -> int:
+    """The frame that a prompt with this stamp is for: the nearest one in the buffer, or the next for a later time.
+
+    Raises:
+        PromptError: the stamp is older than the buffer, or too far from every image (``allowed_slop_s``); the message
+            says by how much, and how far back the buffer reaches.
+    """
+    if not math.isfinite(stamp_s):
+        raise PromptError(f"stamp: expected a finite time in seconds, got {stamp_s}")
+    if next_frame == 0:
+        return next_frame
+    if latest_s is None:
+        raise PromptError(f"stamp: the latest image came without one, so no image can be found for {stamp_s:.3f} s")
+    times_s = [each_s for each_s in kept_s.values() if each_s is not None]
+    allowed_s = allowed_slop_s(kept_s, slop_s)
+    # Not the latest stamp alone: with two clocks in turn it may be of another time than the image that is meant.
+    if stamp_s > latest_s and not any(0 <= each_s - stamp_s <= allowed_s for each_s in times_s):
+        return next_frame
+    if not times_s or stamp_s < min(times_s):
+        seconds = f", {latest_s - min(times_s):.2f} s" if times_s else ""
+        raise PromptError(
+            f"the image is too old: taken {latest_s - stamp_s:.2f} s before the latest, and {reach(kept_s)}{seconds}; "
+            f"prompt a newer image, or {KEEP_MORE}"
+        )
+    nearest, nearest_s = nearest_frame(kept_s, stamp_s) or (next_frame, math.inf)
+    check_slop(stamp_s, nearest_s, allowed_s, "the nearest image")
+    return nearest
+
+
+def nearest_frame(kept_s: Mapping[int, float | None], stamp_s: float) -> tuple[int, float] | None:
+    """The frame in the buffer that was taken nearest to this time, and its stamp; None where none has a stamp."""
+    found = [(abs(each_s - stamp_s), index, each_s) for index, each_s in kept_s.items() if each_s is not None]
+    return min(found)[1:] if found else None
+
+
+def allowed_slop_s(kept_s: Mapping[int, float | None], slop_s: float) -> float:
+    """How far the stamp of a prompt may be from that of its image: ``slop_s``, and more for a slow model.
+
+    Between two images that a slow model processes the camera sends many others, and a user may have seen any of them:
+    such a stamp is up to half of the usual gap away. A single gap may be a pause, in which objects go anywhere.
+    """
+    times_s = sorted(each_s for each_s in kept_s.values() if each_s is not None)  # of two clocks in turn: of each
+    gaps_s = sorted(after - before for before, after in itertools.pairwise(times_s))
+    if len(gaps_s) < _LEAST_GAPS:
+        return slop_s
+    usual_s = gaps_s[(len(gaps_s) - 1) // 2]
+    return max(slop_s, min(_GAP_SHARE * usual_s, MOST_SLOPS * slop_s))
+
+
+def check_slop(meant_s: float, image_s: float, slop_s: float, which: str) -> None:
+    """PromptError when a prompt for the image of one time would be applied to that of another."""
+    off_s = image_s - meant_s
+    if abs(off_s) > slop_s:
+        side = "later" if off_s > 0 else "earlier"
+        raise PromptError(
+            f"stamp: {which} was taken {abs(off_s):.2f} s {side} than the one it names, at most {slop_s:g} s are "
+            "allowed; give the stamp of an image that was processed, such as that of an output, or allow more "
+            "(stamp_slop_s; prompt_slop_s of the node)"
+        )
+
+
+def reach(kept_s: Mapping[int, float | None]) -> str:
+    """How far back the buffer reaches, for error messages."""
+    if not kept_s:
+        return "no past frames are kept"
+    return f"what is kept reaches back {len(kept_s) - 1} frames, to frame {min(kept_s)}"

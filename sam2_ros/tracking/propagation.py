@@ -203,7 +203,7 @@ class Engine:
             visible,
             self.lost_after_frames,
             1 if applied else self.recover_after_frames,  # a user who prompts it has seen it
-            frame.when.stamp_s,
+            frame.when.time_s,
             self.lost_after_s,
             0.0 if applied else self.recover_after_s,
         )

@@ -9,21 +9,29 @@ tracked together went through the network in one batch, whose rounding differs i
 from __future__ import annotations
 
 import logging
-import math
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 
 from sam2_ros.heap import retried_out_of_memory
-from sam2_ros.tracking.prompts import AcceptedPrompt, Prompt, clipping_note, fit_to_image
+from sam2_ros.tracking.prompts import (
+    KEEP_MORE,
+    AcceptedPrompt,
+    Prompt,
+    allowed_slop_s,
+    check_slop,
+    clipping_note,
+    fit_to_image,
+    frame_of_index,
+    frame_of_stamp,
+    nearest_frame,
+    reach,
+)
 from sam2_ros.tracking.propagation import Engine, advance_in_windows
-from sam2_ros.tracking.state import PastFrame, Replay, StreamState, Track
+from sam2_ros.tracking.state import Replay, StreamState, Track
 from sam2_ros.tracking.types import PromptAction, PromptError
 
 logger = logging.getLogger(__name__)
 
-STAMP_SLOP_S = 0.5  # an object may be elsewhere in an image that was taken so much earlier or later
-KEEP_MORE = "keep more images (prompt_buffer_s of the node, buffer_frames of load_tracker)"
 MAX_LABEL = 65535  # largest value of a 16-bit label image
 _MAX_PROMPTS = 64  # of one object for one frame, because one step applies them all
 
@@ -60,14 +68,14 @@ def resolve_frame(state: StreamState, frame_index: int | None, stamp_s: float | 
     """The frame that a prompt is for: the next one, or one in the buffer.
 
     Raises:
-        PromptError: the frame is not in the buffer, no image is within ``slop_s`` of the stamp, or both are given.
+        PromptError: the frame is not in the buffer, no image is near the stamp, or both are given.
     """
     if frame_index is not None and stamp_s is not None:
         raise PromptError(f"expected a frame_index or a stamp, got both ({frame_index} and {stamp_s})")
     if frame_index is not None:
-        return frame_of_index(state.past, state.next_frame, frame_index)
+        return frame_of_index(state.kept_s, state.next_frame, frame_index)
     if stamp_s is not None:
-        return frame_of_stamp(state.past, state.next_frame, state.latest_s, stamp_s, slop_s)
+        return frame_of_stamp(state.kept_s, state.next_frame, state.latest_s, stamp_s, slop_s)
     return state.next_frame
 
 
@@ -76,72 +84,6 @@ def note_clipping(state: StreamState, object_id: str, given: Prompt, fitted: Pro
     if note := clipping_note(given, fitted):
         state.notes += ((object_id, note),)
         logger.info("%s: %s", object_id, note)
-
-
-def frame_of_index(past: Mapping[int, PastFrame], next_frame: int, frame_index: int) -> int:
-    """``frame_index``, if a prompt can be applied to it: the next frame or one in the buffer.
-
-    Raises:
-        PromptError: it is not in the buffer; the message says how old it is and how far back the buffer reaches.
-    """
-    if isinstance(frame_index, bool) or not isinstance(frame_index, int) or not 0 <= frame_index <= next_frame:
-        raise PromptError(f"frame_index: expected a frame from 0 to {next_frame} (the next), got {frame_index!r}")
-    if frame_index == next_frame or frame_index in past:
-        return frame_index
-    latest = next_frame - 1
-    raise PromptError(
-        f"frame {frame_index} is too old: it came {latest - frame_index} frames before the latest ({latest}), and "
-        f"{reach(past)}; prompt a later frame, or {KEEP_MORE}"
-    )
-
-
-def frame_of_stamp(
-    past: Mapping[int, PastFrame], next_frame: int, latest_s: float | None, stamp_s: float, slop_s: float
-) -> int:
-    """The frame that a prompt with this stamp is for: the nearest one in the buffer, or the next for a later time.
-
-    Raises:
-        PromptError: the stamp is older than the buffer, or more than ``slop_s`` away from every image; the message says
-            by how much, and how far back the buffer reaches.
-    """
-    if not math.isfinite(stamp_s):
-        raise PromptError(f"stamp: expected a finite time in seconds, got {stamp_s}")
-    if next_frame == 0:
-        return next_frame
-    if latest_s is None:
-        raise PromptError(f"stamp: the latest image came without one, so no image can be found for {stamp_s:.3f} s")
-    times_s = {index: each.stamp_s for index, each in past.items() if each.stamp_s is not None}
-    # Not the latest stamp alone: with two clocks in turn it may be of another time than the image that is meant.
-    if stamp_s > latest_s and not any(0 <= each_s - stamp_s <= slop_s for each_s in times_s.values()):
-        return next_frame
-    if not times_s or stamp_s < min(times_s.values()):
-        seconds = f", {latest_s - min(times_s.values()):.2f} s" if times_s else ""
-        raise PromptError(
-            f"the image is too old: taken {latest_s - stamp_s:.2f} s before the latest, and {reach(past)}{seconds}; "
-            f"prompt a newer image, or {KEEP_MORE}"
-        )
-    nearest = min(times_s, key=lambda index: abs(times_s[index] - stamp_s))
-    check_slop(stamp_s, times_s[nearest], slop_s, "the nearest image")
-    return nearest
-
-
-def check_slop(meant_s: float, image_s: float, slop_s: float, which: str) -> None:
-    """PromptError when a prompt for the image of one time would be applied to that of another."""
-    off_s = image_s - meant_s
-    if abs(off_s) > slop_s:
-        side = "later" if off_s > 0 else "earlier"
-        raise PromptError(
-            f"stamp: {which} was taken {abs(off_s):.2f} s {side} than the one it names, at most {slop_s:g} s are "
-            "allowed; give the stamp of an image that was processed, such as that of an output, or allow more "
-            "(stamp_slop_s; prompt_slop_s of the node)"
-        )
-
-
-def reach(past: Mapping[int, PastFrame]) -> str:
-    """How far back the buffer reaches, for error messages."""
-    if not past:
-        return "no past frames are kept"
-    return f"what is kept reaches back {len(past) - 1} frames, to frame {min(past)}"
 
 
 def accept_prompt(
@@ -183,29 +125,69 @@ def accept_prompt(
     if is_next:
         state.waiting[object_id] = given
         return
-    track = state.tracks[object_id] if action is PromptAction.ADD else track_before(state, object_id, index)
+    _give_to_past(state, object_id, index, given)
+
+
+def _give_to_past(state: StreamState, object_id: str, index: int, given: tuple[AcceptedPrompt, ...]) -> None:
+    """Roll an object back to a frame in the buffer, with ``given`` as its prompts for that frame; PromptError where it
+    did not exist then."""
+    is_new = given[-1].action is PromptAction.ADD
+    track = state.tracks[object_id] if is_new else track_before(state, object_id, index)
     if track is None:
         raise PromptError(f"it did not exist yet in frame {index}: expected a later frame")
     roll_back(state, track, index, given)
 
 
-def reject_unfit_prompts(state: StreamState, height: int, width: int, stamp_s: float | None, slop_s: float) -> None:
-    """Clip waiting boxes to this image, reject prompts that do not fit it, remove new objects without another one.
+def settle_waiting_prompts(state: StreamState, height: int, width: int, stamp_s: float | None, slop_s: float) -> None:
+    """Give the waiting prompts to the image that has come, or to the one before that is nearer to the time they name.
 
-    A prompt that names an image more than ``slop_s`` away from this one, of ``stamp_s``, does not fit either.
+    Boxes are clipped to the image. Prompts that do not fit it, or name a time too far from all images, are rejected,
+    and new objects without another prompt removed.
+
+    Args:
+        state: changed; call ``catch_up`` next.
+        height, width: of the image, px.
+        stamp_s: when it was taken.
+        slop_s: as in ``allowed_slop_s``.
     """
     for object_id, given in list(state.waiting.items()):
         try:
-            for meant_s in (each.stamp_s for each in given):
-                if meant_s is not None and stamp_s is not None:
-                    check_slop(meant_s, stamp_s, slop_s, "the next image")
-            fitted = tuple(replace(each, prompt=fit_to_image(each.prompt, height, width)) for each in given)
+            places = [_frame_before(state, each.stamp_s, stamp_s, slop_s) for each in given]
+            for each, index in zip(given, places, strict=True):
+                if index is not None:
+                    fitted = _fitted(state, object_id, each, *state.past[index].size)
+                    _give_to_past(state, object_id, index, (*state.prompts_of(object_id, index), fitted))
+            now = [each for each, index in zip(given, places, strict=True) if index is None]
+            state.waiting[object_id] = tuple(_fitted(state, object_id, each, height, width) for each in now)
         except PromptError as error:
             state.reject_prompts(object_id, str(error))
-            continue
-        for before, after in zip(given, fitted, strict=True):
-            note_clipping(state, object_id, before.prompt, after.prompt)
-        state.waiting[object_id] = fitted
+        else:
+            if not now:
+                del state.waiting[object_id]
+
+
+def _frame_before(state: StreamState, meant_s: float | None, image_s: float | None, slop_s: float) -> int | None:
+    """The frame in the buffer that a waiting prompt is for, now that the next image has come; None: it is for that.
+
+    Raises:
+        PromptError: no image was taken near the time that it names.
+    """
+    if meant_s is None or image_s is None or abs(image_s - meant_s) <= slop_s:
+        return None
+    allowed_s = allowed_slop_s(state.kept_s, slop_s)
+    if nearest := nearest_frame(state.kept_s, meant_s):
+        off_s = abs(nearest[1] - meant_s)
+        if off_s <= allowed_s and off_s < abs(image_s - meant_s):
+            return nearest[0]
+    check_slop(meant_s, image_s, allowed_s, "the next image")
+    return None
+
+
+def _fitted(state: StreamState, object_id: str, given: AcceptedPrompt, height: int, width: int) -> AcceptedPrompt:
+    """The prompt for an image of this size; PromptError when it does not fit."""
+    fitted = fit_to_image(given.prompt, height, width)
+    note_clipping(state, object_id, given.prompt, fitted)
+    return replace(given, prompt=fitted)
 
 
 def undo_prompt(state: StreamState, object_id: str) -> None:
@@ -242,7 +224,7 @@ def _latest_prompt(state: StreamState, object_id: str) -> tuple[AcceptedPrompt, 
     gone = state.out_of_reach.get(object_id) if replay is None else replay.out_of_reach
     if gone is not None and (latest is None or gone.number > latest.number):
         raise PromptError(
-            f"nothing to undo: its latest prompt was for frame {gone.frame_index}, and {reach(state.past)}; "
+            f"nothing to undo: its latest prompt was for frame {gone.frame_index}, and {reach(state.kept_s)}; "
             f"REPLACE it, or {KEEP_MORE}"
         )
     if latest is None:

@@ -39,6 +39,7 @@ class When:
 
     stamp_s: float | None = None  # when it was taken; None if unknown
     scene: Scene = Scene.STEADY
+    time_s: float | None = None  # by a clock that neither jumps nor goes back, for rules that count seconds
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ class Track:
     recent: dict[int, FrameMemory] = field(default_factory=dict)
     visible_in_a_row: int = 0  # frames; not saved, so it starts at 0 after ``load_state``
     visible_since_s: float | None = None  # stamp of the first of them; likewise
-    last_seen_s: float | None = None  # stamp of ``last_seen_frame``
+    last_seen_s: float | None = None  # time (``When.time_s``) of ``last_seen_frame``
     window: Window | None = None  # with zoom: the part of the next image to look for it in; None: the whole image
     hidden_frame: int = -1  # the last one in which it was not visible
     is_sought: bool = False  # since a cut: only conditioning frames are attended to, and nothing is remembered
@@ -305,6 +306,11 @@ class StreamState:
     frame_size: tuple[int, int] | None = None  # (H, W) of the latest image
     latest_s: float | None = None  # its stamp
     watch: SceneWatch = field(default_factory=SceneWatch)  # with ``scene_changes``
+
+    @property
+    def kept_s(self) -> dict[int, float | None]:
+        """Stamps of the frames in the buffer, by index; None where one has none."""
+        return {index: each.stamp_s for index, each in self.past.items()}
 
     def copy(self) -> StreamState:
         return replace(

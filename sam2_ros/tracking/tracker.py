@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,15 +17,14 @@ from numpy.typing import ArrayLike, NDArray
 from sam2_ros.model.sam2 import SAM2
 from sam2_ros.tracking.image_predictor import ImagePredictor
 from sam2_ros.tracking.prediction import encode
-from sam2_ros.tracking.prompts import make_prompt
+from sam2_ros.tracking.prompts import STAMP_SLOP_S, make_prompt
 from sam2_ros.tracking.propagation import Engine, propagate
 from sam2_ros.tracking.replay import (
-    STAMP_SLOP_S,
     accept_prompt,
     catch_up,
-    reject_unfit_prompts,
     resolve_action,
     resolve_frame,
+    settle_waiting_prompts,
     undo_prompt,
 )
 from sam2_ros.tracking.results import build_result
@@ -72,7 +72,8 @@ class Tracker:
             reaches across a cut, and none is made of a covered or frozen image.
         lost_after_s, recover_after_s: above 0 in place of ``lost_after_frames`` and ``recover_after_frames``, by the
             stamps of the images; of images without stamps the frames count.
-        stamp_slop_s: how far the stamp of a prompt may be from that of its image.
+        stamp_slop_s: how far the stamp of a prompt may be from that of its image; more where images come seldom, see
+            ``allowed_slop_s``.
         calibration: of ``mask_quality``; None: as the network gives it.
         follow_load: on a CPU, let PyTorch's number of threads (one for the whole process) follow the cores that other
             processes leave free, see ``free_cores``; what it is at the first ``step`` is the most.
@@ -300,12 +301,15 @@ class Tracker:
         return PrefetchedImage(image_rgb, features, network, (time.perf_counter() - started) * 1e3)
 
     @torch.inference_mode()
-    def step(self, image: NDArray[np.uint8] | PrefetchedImage, stamp_s: float | None = None) -> FrameResult:
+    def step(
+        self, image: NDArray[np.uint8] | PrefetchedImage, stamp_s: float | None = None, time_s: float | None = None
+    ) -> FrameResult:
         """Track every object into this image and apply the waiting prompts.
 
         Args:
             image: (H, W, 3) uint8, RGB; or the result of ``prefetch``, of any tracker with this network.
             stamp_s: when it was taken, for prompts that name a time.
+            time_s: the same by a clock that neither jumps nor goes back, for settings in seconds; None: ``stamp_s``.
 
         Raises:
             ValueError: not such an array, prefetched with another network, or a time that is not finite. After this or
@@ -327,14 +331,14 @@ class Tracker:
                 raise ValueError(f"stamp_s: expected a finite time in seconds or None, got {stamp_s}")
         height, width = image_rgb.shape[:2]
         state = self._state.copy()
+        if state.waiting:
+            settle_waiting_prompts(state, height, width, stamp_s, self._stamp_slop_s)
         if state.replays:
             catch_up(self._engine, state, self._catchup_budget_ms, _MIN_REPLAYED_FRAMES)
-        if state.waiting:
-            reject_unfit_prompts(state, height, width, stamp_s, self._stamp_slop_s)
-        when = When(stamp_s)
+        when = When(stamp_s, time_s=stamp_s if time_s is None else time_s)
         if self._scene_changes:
-            state.watch, scene = state.watch.observe(image_rgb, stamp_s)
-            when = When(stamp_s, scene)
+            state.watch, scene = state.watch.observe(image_rgb, when.time_s)
+            when = replace(when, scene=scene)
         advanced = propagate(self._engine, state, image, when, self._buffer_frames)
         above_logit = self._engine.model.config.visible_above_logit
         result = build_result(state, advanced, (height, width), when.scene, started, self._calibration, above_logit)

@@ -74,6 +74,27 @@ def test_three_masks_a_prompt_best_first(session: Session) -> None:
     assert scores[:3] == sorted(scores[:3], reverse=True) and scores[3:] == sorted(scores[3:], reverse=True)
 
 
+@pytest.mark.parametrize("normalized", [True, False])
+def test_a_box_that_reaches_outside_is_clipped_and_said_in_any_unit(session: Session, normalized: bool) -> None:
+    def found(box_xyxy: list[float], normalized: bool) -> Segmentation:
+        prompt = PromptRequest(box_xyxy=np.array(box_xyxy, np.float32), normalized=normalized)
+        return session.segment(request(prompt)).result(DEADLINE_S)
+
+    height, width = IMAGE.shape[:2]
+    scale = 1 if normalized else np.array([width, height, width, height])
+    outside = found(list(np.array([-0.1, 0.25, 0.5, 1.2]) * scale), normalized)
+    inside = found([0.0, 0.25 * height, 0.5 * width, float(height)], False)
+    assert "clipped" in outside.notes[0] and not inside.notes
+    np.testing.assert_array_equal(outside.things[0].mask, inside.things[0].mask)
+
+
+@pytest.mark.parametrize("box_xyxy", [[3.0, 4.0, 300.0, 200.0], [0.1, 0.1, float("nan"), 0.5], [-1.5, 0.0, 0.5, 0.5]])
+def test_a_box_in_pixels_that_is_called_normalized_is_rejected(session: Session, box_xyxy: list[float]) -> None:
+    prompt = PromptRequest(box_xyxy=np.array(box_xyxy, np.float32), normalized=True)
+    with pytest.raises(PromptError, match=r"normalized box_xyxy must lie in -1..2"):
+        session.segment(request(prompt)).result(DEADLINE_S)
+
+
 def test_normalized_coordinates_are_of_this_image(session: Session) -> None:
     (in_pixels,) = session.segment(request(click(20, 30))).result(DEADLINE_S).things
     (in_parts,) = session.segment(request(click(0.25, 0.625, normalized=True))).result(DEADLINE_S).things

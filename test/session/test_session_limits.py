@@ -181,6 +181,26 @@ def test_an_object_that_is_seen_in_between_starts_to_be_lost_again(make_rig: Cal
     assert rig.wait_for(5).objects == ()
 
 
+@pytest.mark.parametrize(
+    "stamps_s",
+    [
+        (10.0, 10.5, 3611.0, 11.0, 11.5),  # one image from the future
+        (10.0, 500.0, 10.5, 500.5, 11.0, 501.0, 11.5),  # two clocks in turn
+        (10.0, 10.5, 3000.0, 3000.5, 3001.0),  # a recording that is played from further on
+        (10.0, 0.0, 10.5, 0.0, 11.0),  # without a stamp now and then
+    ],
+)
+def test_a_stamp_of_another_time_ends_no_object(make_rig: Callable[..., SessionRig], stamps_s: tuple[float]) -> None:
+    rig = make_rig(remove_lost_after_s=2.0)
+    rig.prompt(click("a"))
+    rig.tracker.hidden = {"a": ObjectState.LOST}
+    for count, stamp_s in enumerate(stamps_s, 1):
+        rig.offer(count, stamp_s=stamp_s)
+        assert len(rig.wait_for(count).objects) == 1
+    assert rig.tracker.times_s == sorted(rig.tracker.times_s, key=lambda time_s: time_s or 0.0) or 0.0 in stamps_s
+    assert max(filter(None, rig.tracker.times_s)) < 12.0
+
+
 def test_by_default_no_object_ends_by_itself(make_rig: Callable[..., SessionRig]) -> None:
     rig = make_rig()
     rig.prompt(click("a"))

@@ -6,7 +6,14 @@ import logging
 
 import pytest
 
-from sam2_ros.session.stamps import LASTING_S, ClockWatch, GapCounter, TimeJumpDetector, describe_other_clock
+from sam2_ros.session.stamps import (
+    LASTING_S,
+    ClockWatch,
+    GapCounter,
+    SteadyTime,
+    TimeJumpDetector,
+    describe_other_clock,
+)
 
 SECOND = 1_000_000_000
 CAMERA, OTHER = 1_800_000_000.0, 1_500_000_000.0
@@ -107,6 +114,25 @@ def test_a_clock_that_comes_a_little_later_is_no_trouble(caplog: pytest.LogCaptu
             assert not watch.is_age_known(stamp_ns, 0)
         assert "ros2 bag play needs --clock" in watch.trouble
     assert caplog.text.count("no /clock has come") == 1
+
+
+@pytest.mark.parametrize(
+    ("timelines", "stamps_s", "expected_s"),
+    [
+        ([0, 0, 0], [5, 6, 8], [5, 6, 8]),
+        ([0, 0, 0], [5, 4.8, 5.5], [5, 5, 5.5]),  # out of order
+        ([0, 1, 0, 0], [5, 3600, 6, 7], [5, 5, 6, 7]),
+        ([0, 1, 1, 1], [500, 5, 6, 8], [500, 500, 501, 503]),  # a bag that starts again
+        ([0, 1, 0, 2, 0, 3], [5, 90, 6, 91, 7, 92], [5, 5, 6, 6, 7, 7]),  # two clocks in turn
+        ([0, 0, 0], [5, 0, 6], [5, 0, 6]),
+    ],
+)
+def test_steady_time_neither_jumps_nor_goes_back(
+    timelines: list[int], stamps_s: list[float], expected_s: list[float]
+) -> None:
+    time = SteadyTime()
+    found = [time.at(timeline, round(s * SECOND)) / SECOND for timeline, s in zip(timelines, stamps_s, strict=True)]
+    assert found == pytest.approx(expected_s)
 
 
 @pytest.mark.parametrize("unknown", [None, 2**64 - 1])

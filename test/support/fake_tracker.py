@@ -31,6 +31,7 @@ class FakeTracker:
         self.hidden: dict[str, ObjectState] = {}  # objects that are not visible, and their state
         self.behind: dict[str, int] = {}
         self.stamps_s: list[float | None] = []
+        self.times_s: list[float | None] = []
         self._labels: dict[str, int] = {}
         self._points: dict[str, tuple[float, float]] = {}
         self._next_label = 1
@@ -100,7 +101,7 @@ class FakeTracker:
         self._next_label = state["next_label"]
         self.calls.append("load")
 
-    def step(self, image_rgb: np.ndarray, stamp_s: float | None = None) -> FrameResult:
+    def step(self, image_rgb: np.ndarray, stamp_s: float | None = None, time_s: float | None = None) -> FrameResult:
         value = int(image_rgb[0, 0, 0])
         self.in_step.set()
         assert self.gates.get(value, self.gate).wait(DEADLINE_S), "the test never opened the gate"
@@ -122,6 +123,7 @@ class FakeTracker:
             objects.append(self._tracked(object_id, mask))
         self.calls.append(f"step {value}")
         self.stamps_s.append(stamp_s)
+        self.times_s.append(time_s)
         result = FrameResult(self._frame_index, tuple(objects), label_image, 1.0, tuple(rejected))
         self._frame_index += 1
         return result
