@@ -1,9 +1,10 @@
-"""Conflicts in the ROS graph: other nodes of this node's name, and second publishers of its inputs."""
+"""Conflicts in the ROS graph: other nodes of this node's name, second publishers of its inputs, and other types."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
 
@@ -74,6 +75,60 @@ class PublisherWatch:
         return sorted(f"{info.node_namespace.rstrip('/')}/{info.node_name}" for info in infos)
 
 
+class TypeWatch:
+    """Looks for inputs that are published with another type alone, and says so in the log once: nothing is received.
+
+    The camera images are left to ``TopicMonitor``, which knows their transports. A publisher counts when it is there at
+    two looks in a row, as a graph that is still being discovered tells the type last.
+
+    Args:
+        node: whose subscriptions are looked at.
+        left_out: topics that are not.
+    """
+
+    def __init__(self, node: LifecycleNode, left_out: Callable[[], Iterable[str]]) -> None:
+        self._node = node
+        self._left_out = left_out
+        self._before: dict[str, str] = {}
+        self._said: set[str] = set()
+
+    def look(self) -> str:
+        """Which topics these are, and what to do; empty when there are none."""
+        left_out = set(self._left_out())
+        found = {
+            each.topic_name: text
+            for each in self._node.subscriptions
+            if each.topic_name not in left_out and (text := self._mismatch(each))
+        }
+        lasting = [text for topic, text in found.items() if topic in self._before]
+        self._before = found
+        for text in lasting:
+            if text not in self._said:
+                self._node.get_logger().warning(text)
+        self._said = set(lasting)
+        return "; ".join(lasting)
+
+    def _mismatch(self, subscription: Any) -> str:
+        topic = subscription.topic_name
+        if not self._node.count_publishers(topic):  # the usual case is cheap
+            return ""
+        ours = type_name(subscription.msg_type)
+        infos = self._node.get_publishers_info_by_topic(topic)
+        theirs = sorted({info.topic_type for info in infos})
+        if not theirs or ours in theirs:
+            return ""
+        names = sorted({f"{info.node_namespace.rstrip('/')}/{info.node_name}" for info in infos})
+        return (
+            f"{topic} is published as {', '.join(theirs)} (by {', '.join(names)}) and this node reads {ours}: nothing "
+            f"is received. Remap it to a topic of that type (ros2 topic find {ours}), or convert the messages"
+        )
+
+
+def type_name(message_type: type) -> str:
+    """As ROS writes it: ``sensor_msgs/msg/Image``."""
+    return f"{message_type.__module__.partition('.')[0]}/msg/{message_type.__name__}"
+
+
 class IdleWatch:
     """Says that images are published while the node waits to be made active, once for each state it waits in.
 
@@ -119,7 +174,8 @@ class GraphWatch:
     """All that is wrong with the node's neighbours, in one sentence for ``/diagnostics``."""
 
     def __init__(self, node: LifecycleNode, topics: Callable[[], Iterable[str]]) -> None:
-        self._watches = (NameWatch(node), PublisherWatch(node, topics))
+        # The first one is that of the camera images, where the node is subscribed to any.
+        self._watches = (NameWatch(node), PublisherWatch(node, topics), TypeWatch(node, lambda: [*topics()][:1]))
 
     def look(self) -> str:
         return "; ".join(text for text in [watch.look() for watch in self._watches] if text)

@@ -68,6 +68,11 @@ class TransitionServer:
         service.callback_group = ReentrantCallbackGroup()
         service.callback_group.add_entity(service)
 
+    @property
+    def is_pending(self) -> bool:
+        """Whether a transition has been asked for and is not carried out yet: its slow part may be over already."""
+        return bool(self._pending)
+
     async def _answer(self, request: Any, response: Any) -> Any:
         wanted = request.transition.label or f"number {request.transition.id}"
         try:

@@ -294,7 +294,7 @@ class Sam2Node(LifecycleNode):
             events.put(event)
 
     def _session_or_reason(self) -> Session | str:
-        if self._model.is_loading:
+        if self._model.is_loading or (self._session is None and self._transitions.is_pending):
             return "not configured: the model is being loaded; ask again later"
         return self._session or self.trouble or f"not configured: ros2 lifecycle set {self._full_name} configure"
 

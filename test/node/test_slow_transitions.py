@@ -13,6 +13,7 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
+from session_rig import wait_until
 from std_msgs.msg import Header
 
 from sam2_ros.node import sam2_node
@@ -68,6 +69,15 @@ def test_services_answer_while_a_model_loads(loading: Any, loader: Loader) -> No
     loader.permits.release()
     loading.spin_until(loading.configured.done, "the model is loaded")
     assert loading.configured.result().success and state_of(loading) == "inactive"
+    assert loading.call(ListObjects, "list_objects").success
+
+
+def test_a_model_is_said_to_load_until_the_node_is_configured(loading: Any, loader: Loader) -> None:
+    """Not that the node must be configured, which is what the service does as soon as the executor is free."""
+    loader.permits.release()
+    wait_until(lambda: not loading.node._model.is_loading)
+    assert "the model is being loaded" in str(loading.node._session_or_reason())
+    loading.spin_until(loading.configured.done, "the node is configured")
     assert loading.call(ListObjects, "list_objects").success
 
 

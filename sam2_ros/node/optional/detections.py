@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 
 from sam2_ros.node.conversions import object_pose, stamp_to_ns
 from sam2_ros.perception.depth import Scene, StampedBuffer
@@ -128,7 +128,8 @@ class DetectionSubscription:
         self._newest_ns = 0  # of the images
         self._waiting: list[Any] = []  # messages
         self._refreshed: dict[str, int] = {}  # object -> the image in which it was first seen, or last refreshed
-        self._subscription = node.create_subscription(message_type, "detections", self._on_detections, 10)
+        qos = qos_profile_sensor_data  # best effort, which receives from every publisher: detectors are of both kinds
+        self._subscription = node.create_subscription(message_type, "detections", self._on_detections, qos)
 
     @property
     def topic_name(self) -> str:
