@@ -47,11 +47,16 @@ def check_integer(value: object, where: str, lowest: int, highest: int | None = 
     return value
 
 
+MAX_NAME_LENGTH = 256  # characters of an object's id or class, which are in every message about it
+
+
 def check_sendable_text(value: object, where: str) -> str:
-    """The value, which must be a text that a ROS string can hold.
+    """The value, which must be a text that a ROS string can hold, of at most ``MAX_NAME_LENGTH`` characters.
 
     Lone surrogates have no UTF-8 encoding, and a zero byte would end the string.
     """
     if not isinstance(value, str) or "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
         raise SavedStateError(f"{where}: expected a text that a message can hold, got {value!r}")
+    if len(value) > MAX_NAME_LENGTH:
+        raise SavedStateError(f"{where}: expected at most {MAX_NAME_LENGTH} characters, got {len(value)}")
     return value

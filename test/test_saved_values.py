@@ -54,6 +54,7 @@ def test_good_values_are_returned(check: Callable[[object], object], value: obje
         (integer, 0, "it: expected a whole number from 1 on, got 0"),
         (integer, 6, "it: expected at most 5, got 6"),
         (lambda value: check_sendable_text(value, "it"), 7, "it: expected a text that a message can hold, got 7"),
+        (lambda value: check_sendable_text(value, "it"), "x" * 257, "it: expected at most 256 characters, got 257"),
         (lambda value: check_sendable_text(value, "it"), "a\0b", "it: expected a text that a message can hold"),
         (lambda value: check_sendable_text(value, "it"), "\ud800", "it: expected a text that a message can hold"),
     ],

@@ -23,6 +23,7 @@ from sam2_ros.image_io.encodings import ImageError, check_pixels, image_to_rgb, 
 from sam2_ros.msg import Prompt, PromptResult, TrackedObject, TrackedObjectArray
 from sam2_ros.node.optional.other_encodings import OtherEncodings
 from sam2_ros.perception.object_geometry import ObjectGeometry
+from sam2_ros.saved_values import MAX_NAME_LENGTH
 from sam2_ros.session.objects import ObjectView, PromptAction, PromptOutcome, PromptRequest, TrackingView
 from sam2_ros.tracking.types import PromptError
 
@@ -78,6 +79,9 @@ def read_prompt(message: Prompt) -> PromptRequest:
     except ValueError:
         known = ", ".join(f"{a.name}={int(a)}" for a in PromptAction)
         raise PromptError(f"unknown action {message.action}; expected {known}") from None
+    for name, text in (("object_id", message.object_id), ("class_id", message.class_id)):
+        if len(text) > MAX_NAME_LENGTH:
+            raise PromptError(f"{name}: expected at most {MAX_NAME_LENGTH} characters, got {len(text)}")
     wide_xy = np.array([(p.x, p.y) for p in message.points], dtype=np.float64).reshape(-1, 2)
     reject_integer_bits(wide_xy, "points")
     with np.errstate(over="ignore"):  # infinite then, and rejected as such

@@ -32,6 +32,7 @@ from sam2_ros.node.conversions import (
     read_prompt,
     view_to_message,
 )
+from sam2_ros.saved_values import MAX_NAME_LENGTH
 from sam2_ros.session.objects import PromptAction, PromptOutcome, PromptRequest, TrackingView
 from sam2_ros.session.parameters import NodeParameters
 from sam2_ros.session.persistence import SessionFileError, read_session, session_path, write_session
@@ -270,7 +271,8 @@ def read_or_reject(message: Prompt) -> PromptRequest | PromptOutcome:
     try:
         return read_prompt(message)
     except PromptError as error:
-        return PromptOutcome(accepted=False, error=str(error), object_id=message.object_id, label=0)
+        name = message.object_id[:MAX_NAME_LENGTH]  # of one that was too long its beginning
+        return PromptOutcome(accepted=False, error=str(error), object_id=name, label=0)
 
 
 def read_correction(message: Prompt) -> PromptRequest | PromptOutcome:

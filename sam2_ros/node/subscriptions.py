@@ -23,6 +23,7 @@ from sam2_ros.node.optional.pairing import ImagePairing
 from sam2_ros.node.optional.tf import Transforms
 from sam2_ros.node.publishers import make_qos
 from sam2_ros.perception.depth import DepthSource
+from sam2_ros.saved_values import MAX_NAME_LENGTH
 from sam2_ros.session.objects import PromptOutcome, PromptRequest
 from sam2_ros.session.parameters import NodeParameters
 from sam2_ros.session.session import Session
@@ -177,7 +178,7 @@ class Subscriptions:
         try:
             request = read_prompt(message)
         except PromptError as error:
-            self._reject("prompt", message.object_id, str(error))
+            self._reject("prompt", message.object_id[:MAX_NAME_LENGTH], str(error))
             return
         self._submit(request, "prompt")
 

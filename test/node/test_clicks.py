@@ -150,3 +150,22 @@ def test_a_click_on_the_overlay_is_for_the_image_that_it_showed(
     publisher.publish(Point(x=4.0, y=3.0))
     desk.rig.spin_until(lambda: bool(desk.prompts()), "the click arrives")
     assert desk.prompts() == [expected]
+
+
+@pytest.mark.parametrize("topic", ["click", "clicked_point"])
+def test_integers_in_a_click_are_rejected_with_that_hint(
+    desk: Desk, capfd: pytest.CaptureFixture[str], topic: str
+) -> None:
+    desk.show(5.0)
+    point = Point(x=16e-323, y=12e-323, z=1e-323)  # what Point(x=32, y=24, z=2) arrives as
+    is_click = topic == "click"
+    message: Any = point if is_click else PointStamped(header=Header(frame_id="camera"), point=point)
+    desk.rig.publisher(Point if is_click else PointStamped, topic).publish(message)
+    said: list[str] = []
+
+    def is_said() -> bool:
+        said.append(capfd.readouterr().err)
+        return "give floats: Point(x=320.0), not Point(x=320)" in "".join(said)
+
+    desk.rig.spin_until(is_said, "it is rejected")
+    assert not desk.prompts()

@@ -84,6 +84,8 @@ def test_read_prompt_with_nothing_is_left_to_the_tracker_to_reject() -> None:
     ("prompt", "reason"),
     [
         (Prompt(action=9), "unknown action 9; expected ADD=0"),
+        (Prompt(object_id="x" * 257), "object_id: expected at most 256 characters, got 257"),
+        (Prompt(object_id="x" * 256, class_id="y" * 5000), "class_id: expected at most 256 characters, got 5000"),
         (Prompt(points=[Point()], point_labels=[]), "1 points and 0 labels"),
         (Prompt(box_xyxy=[1.0, 2.0, 3.0]), "box_xyxy must be empty or x0, y0, x1, y1; got 3 values"),
         (

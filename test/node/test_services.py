@@ -7,7 +7,7 @@ import pytest
 from geometry_msgs.msg import Point
 
 from sam2_ros.msg import Prompt
-from sam2_ros.node.services import judged_by_image, read_request, summarize
+from sam2_ros.node.services import judged_by_image, read_or_reject, read_request, summarize
 from sam2_ros.session.objects import ObjectView, PromptOutcome, TrackingView
 from sam2_ros.srv import SegmentImage
 from sam2_ros.tracking.types import FrameResult, ObjectState, PromptError, TrackedMask
@@ -26,6 +26,12 @@ def test_a_call_has_a_limited_number_of_prompts() -> None:
     with pytest.raises(PromptError, match="prompts: expected at most 256 in a call, got 257"):
         read_request(SegmentImage.Request(prompts=prompts))
     assert len(read_request(SegmentImage.Request(prompts=prompts[1:])).prompts) == 256
+
+
+def test_an_answer_does_not_repeat_a_name_that_is_too_long() -> None:
+    rejected = read_or_reject(Prompt(object_id="x" * 10_000_000))
+    assert isinstance(rejected, PromptOutcome) and not rejected.accepted
+    assert rejected.object_id == "x" * 256 and len(rejected.error) < 100
 
 
 @pytest.mark.parametrize(
