@@ -63,6 +63,7 @@ def add_node_options(parser: argparse.ArgumentParser) -> None:
         help="random: takes as long, masks mean nothing",
     )
     parser.add_argument("--device", default="auto", help="where the model runs, as the node's parameter; default auto")
+    parser.add_argument("--image-size", type=int, default=0, help="side of the model's input, px; default: its own")
     parser.add_argument("--threads", type=int, default=0, help="the model's CPU threads; default: as PyTorch likes")
     parser.add_argument(
         "--node-module",
@@ -77,6 +78,8 @@ def node_program(args: argparse.Namespace, **parameters: object) -> Program:
     if args.checkpoint is not None:
         chosen["checkpoint"] = args.checkpoint.absolute()
     chosen["model"] = args.model
+    if args.image_size:
+        chosen["image_size"] = args.image_size
     options = [part for name, value in chosen.items() for part in ("-p", f"{name}:={_parameter_text(value)}")]
     return Program("node", (sys.executable, "-m", args.node_module, "--ros-args", *options))
 
