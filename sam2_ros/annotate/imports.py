@@ -9,6 +9,7 @@ from typing import Any
 from sam2_ros.annotate.project import Project
 from sam2_ros.annotate.recordings import RecordingWriter
 from sam2_ros.annotate.sources import Kept, Source, SourceFrame
+from sam2_ros.annotate.storage import damage_named
 from sam2_ros.data.files.video import SourceError
 from sam2_ros.image_io.encodings import ImageError
 
@@ -20,7 +21,7 @@ class Imported:
     recording_id: str
     frames: int
     masklets: int
-    warning: str = ""  # why it ends early
+    warning: str = ""  # why it ends early, or which images are left out
 
 
 def is_imported(project: Project, source: Source) -> bool:
@@ -35,7 +36,8 @@ def is_imported(project: Project, source: Source) -> bool:
 def import_source(project: Project, source: Source, progress: Callable[[str, int], None] | None = None) -> Imported:
     """Make a recording of a source. It is in the project when this returns, all of it, and not before.
 
-    Where a recording or a video turns out to be damaged, the frames before that are kept.
+    A single image that cannot be read is left out. Where a recording or a video turns out to be damaged, the frames
+    before that are kept.
 
     Args:
         project: open for writing.
@@ -51,8 +53,8 @@ def import_source(project: Project, source: Source, progress: Callable[[str, int
         warning = _write_frames(writer, source, progress or (lambda _name, _count: None))
         size_hw = writer.size_hw or (0, 0)
         kept = Kept(tuple(writer.source_indices), tuple(writer.stamps_ns), size_hw)
-        details = source.details()
-        masklets = source.masklets(kept)
+        with damage_named(f"{source.path}: what it says of its objects"):
+            details, masklets = source.details(), source.masklets(kept)
         folder = writer.finish(
             name=source.name,
             kind=source.kind,
@@ -71,7 +73,8 @@ def import_source(project: Project, source: Source, progress: Callable[[str, int
 
 def _write_frames(writer: RecordingWriter, source: Source, progress: Callable[[str, int], None]) -> str:
     """Write every frame; returns why not all could be read, or nothing."""
-    details = source.details()
+    with damage_named(f"{source.path}: what it says of its recording"):
+        details = source.details()
     frames = source.frames()
     while True:
         try:
@@ -81,7 +84,7 @@ def _write_frames(writer: RecordingWriter, source: Source, progress: Callable[[s
                 raise
             return f"{error}; the {writer.frame_count} frames before are kept"
         if frame is None:
-            return ""
+            return _left_out(source, writer.frame_count)
         stamp_ns, frame_id = _clock(frame, details)
         writer.add(
             frame.image_rgb,
@@ -92,6 +95,16 @@ def _write_frames(writer: RecordingWriter, source: Source, progress: Callable[[s
             name=frame.name,
         )
         progress(source.name, writer.frame_count)
+
+
+def _left_out(source: Source, frames: int) -> str:
+    """Which images could not be read; SourceError when no other was there."""
+    if not source.left_out:
+        return ""
+    first, count = source.left_out[0], len(source.left_out)
+    if not frames:
+        raise SourceError(f"{source.path}: no image can be read; {first}")
+    return f"{first}; left out" if count == 1 else f"{first}; {count} images are left out"
 
 
 def _clock(frame: SourceFrame, details: Any) -> tuple[int | None, str | None]:

@@ -6,6 +6,7 @@ Both formats are lists of images. They become recordings where the images say wh
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,8 +19,8 @@ from numpy.typing import NDArray
 from sam2_ros.annotate.masklets import Masklet, ProjectError
 from sam2_ros.annotate.polygons import mask_of_polygon
 from sam2_ros.annotate.sidecar import FILE_NAME, AnnotatedFrame, Sidecar
-from sam2_ros.annotate.sources import Kept, Source, SourceFrame, frame_of_file
-from sam2_ros.annotate.storage import read_json
+from sam2_ros.annotate.sources import Kept, Source, SourceFrame
+from sam2_ros.annotate.storage import damage_named, read_json
 from sam2_ros.data.files.masks import decode_rle
 
 
@@ -41,7 +42,7 @@ class LabelledImagesSource(Source):
     def frames(self) -> Iterator[SourceFrame]:
         """In order of their numbers."""
         for index in sorted(self._files):
-            yield frame_of_file(index, self._files[index].path)
+            yield from self._of_file(index, self._files[index].path)
 
     def masklets(self, kept: Kept) -> list[Masklet]:
         """By track id (COCO), or by the order of the lines (YOLO)."""
@@ -86,31 +87,44 @@ def open_coco(root: Path) -> list[LabelledImagesSource]:
     Raises:
         ProjectError: its images do not say of which video they are, or its annotations of which object.
     """
-    paths = sorted((root / "annotations").glob("*.json"))
     sidecar = Sidecar.read(root)
     sources = []
-    for path in paths:
+    for path in sorted((root / "annotations").glob("*.json")):
         values = read_json(path)
         if not isinstance(values, dict) or not {"images", "annotations"} <= set(values):
             continue
-        annotations: dict[int, list[Any]] = defaultdict(list)
-        for each in values["annotations"]:
-            annotations[each["image_id"]].append(each)
-        if any("video_id" not in image for image in values["images"]) or any(
-            "track_id" not in each for each in values["annotations"]
-        ):
-            raise ProjectError(
-                f"{path}: expected images with video_id and annotations with track_id, as videos have them; single "
-                "images make no masklets: open their folder instead"
-            )
-        names = {video["id"]: str(video.get("name", video["id"])) for video in values.get("videos", [])}
-        files: dict[str, dict[int, LabelledFile]] = defaultdict(dict)
-        for image in values["images"]:
-            name = names.get(image["video_id"], str(image["video_id"]))
-            number = int(image.get("frame_index", len(files[name])))
-            files[name][number] = LabelledFile(root / "images" / image["file_name"], annotations[image["id"]])
-        sources += [LabelledImagesSource(root, name, found, sidecar, "coco") for name, found in files.items()]
+        with damage_named(f"{path}: expected COCO's images and annotations"):
+            sources += _coco_videos(root, path, values, sidecar)
     return sources
+
+
+def _coco_videos(root: Path, path: Path, values: Any, sidecar: Sidecar) -> list[LabelledImagesSource]:
+    """The videos of one annotation file."""
+    annotations: dict[int, list[Any]] = defaultdict(list)
+    for each in values["annotations"]:
+        annotations[each["image_id"]].append(each)
+    if any("video_id" not in image for image in values["images"]) or any(
+        "track_id" not in each for each in values["annotations"]
+    ):
+        raise ProjectError(
+            f"{path}: expected images with video_id and annotations with track_id, as videos have them; single "
+            "images make no masklets: open their folder instead"
+        )
+    names = {video["id"]: str(video.get("name", video["id"])) for video in values.get("videos", [])}
+    files: dict[str, dict[int, LabelledFile]] = defaultdict(dict)
+    for image in values["images"]:
+        name = names.get(image["video_id"], str(image["video_id"]))
+        number = int(image.get("frame_index", len(files[name])))
+        files[name][number] = LabelledFile(_inside(root / "images", image["file_name"]), annotations[image["id"]])
+    return [LabelledImagesSource(root, name, found, sidecar, "coco") for name, found in files.items()]
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """A file in a folder; ProjectError where its name leads out of it."""
+    inside = Path(os.path.normpath(name))  # links are followed: data sets are often made of them
+    if inside.is_absolute() or inside.parts[:1] == ("..",):
+        raise ProjectError(f"{name!r} leads out of {folder}")
+    return folder / inside
 
 
 def open_yolo(root: Path) -> list[LabelledImagesSource]:
@@ -127,6 +141,8 @@ def open_yolo(root: Path) -> list[LabelledImagesSource]:
     files: dict[str, dict[int, LabelledFile]] = defaultdict(dict)
     for path in sorted((root / "images").rglob("*.jpg")):
         name, _, number = path.stem.rpartition("_")
+        if not name or not number.isdecimal():
+            raise ProjectError(f"{path}: expected a name such as kitchen_000012, as `dataset export` writes them")
         label = root / "labels" / path.parent.relative_to(root / "images") / f"{path.stem}.txt"
         files[name][int(number)] = LabelledFile(path, label)
     return [LabelledImagesSource(root, name, found, sidecar, "yolo") for name, found in files.items()]

@@ -239,7 +239,8 @@ class MaskletStore:
             found = {}
             for path in sorted(self._folder.glob("m*.json")):
                 try:
-                    found[path.stem] = masklet_from_json(read_json(path))
+                    found[path.stem] = masklet = masklet_from_json(read_json(path))
+                    self._check_frames(masklet.frames)
                 except ProjectError as error:
                     raise ProjectError(
                         f"{path}: damaged: {error}; move it away to open the project without it"

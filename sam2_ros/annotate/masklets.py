@@ -247,8 +247,12 @@ def masklet_from_json(values: Any) -> Masklet:
 
 def frame_from_json(values: Mapping[str, Any]) -> MaskletFrame:
     """The frame of ``frame_to_json``; KeyError, TypeError or ValueError for other values."""
+    height, width = values["rle"]["size"]
+    counts = values["rle"]["counts"]
+    if not isinstance(counts, str):
+        raise TypeError(f"counts: expected a text, got {type(counts).__name__}")
     return MaskletFrame(
-        rle=values["rle"],
+        rle={"size": [int(height), int(width)], "counts": counts},
         source=MaskSource(values["source"]),
         state=ObjectState[values["state"]],
         score=float(values["score"]),

@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+_FAR_PX = 30_000  # OpenCV counts in 16 bits and a fraction
+
 
 def polygon_of_mask(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
     """(P, 2) x, y in pixels, P >= 3, of a (H, W) bool mask with at least one pixel: the pixels on its outline.
@@ -34,7 +36,9 @@ def polygon_of_mask(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 
 def mask_of_polygon(points_xy: NDArray[np.float64], size_hw: tuple[int, int]) -> NDArray[np.bool_]:
-    """The (H, W) bool mask of a polygon (P, 2) in pixels; its outline belongs to it."""
+    """The (H, W) bool mask of a polygon (P, 2) in pixels; its outline belongs to it. ValueError: not finite."""
+    if not np.isfinite(points_xy).all():
+        raise ValueError("expected finite coordinates of a polygon")
     mask = np.zeros(size_hw, np.uint8)
-    cv2.fillPoly(mask, [np.round(points_xy).astype(np.int32)], 1)
+    cv2.fillPoly(mask, [np.round(points_xy.clip(-_FAR_PX, _FAR_PX)).astype(np.int32)], 1)
     return mask > 0

@@ -16,8 +16,11 @@ from numpy.typing import NDArray
 from sam2_ros.annotate.masklet_store import MaskletStore
 from sam2_ros.annotate.masklets import Masklet, ProjectError
 from sam2_ros.annotate.storage import PARTIAL_PREFIX, read_json, sync_folder, write_json
+from sam2_ros.image_io.integrity import complaint_about
+from sam2_ros.regular_files import NotRegularFileError, check_regular_file
 
 JPEG_QUALITY = 95
+LARGEST_JPEG_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -67,14 +70,19 @@ class Recording:
         Raises:
             ProjectError: no such frame, or its file is missing.
         """
+        path = self.frame_path(index)
         try:
-            return self.frame_path(index).read_bytes()
-        except OSError as error:
+            check_regular_file(path, LARGEST_JPEG_BYTES)
+            return path.read_bytes()
+        except (OSError, NotRegularFileError) as error:
             raise ProjectError(f"{self.recording_id}: frame {index} cannot be read: {error}") from error
 
     def frame_rgb(self, index: int) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 RGB. Raises ProjectError as ``frame_jpeg``, or for a damaged file."""
-        image_bgr = cv2.imdecode(np.frombuffer(self.frame_jpeg(index), np.uint8), cv2.IMREAD_COLOR)
+        content, (height, width) = self.frame_jpeg(index), self.info.size_hw
+        if complaint := complaint_about(content, max_pixels=height * width):  # OpenCV fills what is missing with gray
+            raise ProjectError(f"{self.frame_path(index)} {complaint}")
+        image_bgr = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
         if image_bgr is None or image_bgr.shape[:2] != self.info.size_hw:
             raise ProjectError(f"{self.frame_path(index)} is damaged: it is no JPEG of the recording's size")
         return cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB)

@@ -24,7 +24,7 @@ from sam2_ros.annotate.masklets import (
     masklet_from_json,
     masklet_to_json,
 )
-from sam2_ros.annotate.storage import read_json, write_json
+from sam2_ros.annotate.storage import damage_named, read_json, write_json
 from sam2_ros.data.files.masks import Rle, compress_counts, encode_rle
 from sam2_ros.tracking.types import ObjectState
 
@@ -64,7 +64,8 @@ class Sidecar:
             raise ProjectError(f"{path} is not what `sam2-ros dataset export` writes beside a data set")
         if values["version"] > VERSION:
             raise ProjectError(f"{path} was written by a newer sam2_ros: update it to import this data set")
-        return cls(dict(values["sequences"]))
+        with damage_named(f"{path}: sequences"):
+            return cls(dict(values["sequences"]))
 
     def write(self, root: Path) -> None:
         """Write the file into a folder."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sam2_ros.annotate.masklets import Masklet, ProjectError
 from sam2_ros.annotate.node_results import header_stamp_ns, masklets_of_results
 from sam2_ros.annotate.sidecar import AnnotatedFrame, Sidecar
-from sam2_ros.data.files.images import list_images, read_image_rgb
+from sam2_ros.data.files.images import UnreadableImageError, list_images, read_image_rgb
 from sam2_ros.data.files.rosbag import ImageBag, is_bag
 from sam2_ros.data.files.sequences import (
     SAV_FRAMES_PER_ANNOTATION,
@@ -27,7 +27,7 @@ from sam2_ros.data.files.sequences import (
     find_sav_videos,
     open_sequences,
 )
-from sam2_ros.data.files.video import SourceError, open_source
+from sam2_ros.data.files.video import open_source
 from sam2_ros.image_io.compressed import JPEG_START, compressed_to_rgb
 from sam2_ros.image_io.encodings import ImageError, image_to_rgb
 
@@ -95,14 +95,22 @@ class Source(ABC):
 
     def __init__(self, path: Path, name: str) -> None:
         self.path, self.name = path, name
+        self.left_out: list[str] = []  # why images could not be read; filled by ``frames``
 
     @abstractmethod
     def frames(self) -> Iterator[SourceFrame]:
-        """Every frame to keep.
+        """Every frame to keep; a single image that cannot be read is left out.
 
         Raises:
             SourceError, ImageError, ValueError, OSError: it cannot be read on; frames given before are good.
         """
+
+    def _of_file(self, index: int, path: Path) -> Iterator[SourceFrame]:
+        """The frame of an image file, or none where it cannot be read."""
+        try:
+            yield frame_of_file(index, path)
+        except (UnreadableImageError, FileNotFoundError) as error:
+            self.left_out.append(str(error))
 
     def masklets(self, kept: Kept) -> list[Masklet]:
         """What the source knows of objects in the frames that were kept, numbered as there; ids are not final."""
@@ -136,7 +144,8 @@ class BagSource(Source):
                 try:
                     image_rgb = compressed_to_rgb(message) if image.compressed else image_to_rgb(message)
                 except ImageError as error:
-                    raise SourceError(f"{self.path}: image {index} on {self.topic}: {error}") from error
+                    self.left_out.append(f"{self.path}: image {index} on {self.topic}: {error}")
+                    continue
                 jpeg = _stored_jpeg(bytes(message.data), message.format) if image.compressed else None
                 stamp_ns = header_stamp_ns(message) or image.time_ns
                 yield SourceFrame(index, image_rgb, jpeg, stamp_ns, str(message.header.frame_id))
@@ -185,7 +194,7 @@ class FolderSource(Source):
     def frames(self) -> Iterator[SourceFrame]:
         """As ``Source.frames``."""
         for index, path in enumerate(self._paths):
-            yield frame_of_file(index, path)
+            yield from self._of_file(index, path)
 
 
 class SequenceSource(Source):
@@ -204,7 +213,7 @@ class SequenceSource(Source):
         for index, path in enumerate(self._sequence.frame_paths):
             number = int(path.stem) if path.stem.isdecimal() else index
             if number % self._every == 0:
-                yield frame_of_file(index, path)
+                yield from self._of_file(index, path)
 
     def masklets(self, kept: Kept) -> list[Masklet]:
         """One for each object number."""

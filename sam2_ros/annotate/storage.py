@@ -13,14 +13,16 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from sam2_ros.annotate.masklets import ProjectError
+from sam2_ros.regular_files import check_kind, check_regular_file
 
+LARGEST_JSON_BYTES = 1 << 30
 PARTIAL_PREFIX = ".partial-"  # of what is being written: not part of the project, and removed when it is opened
 
 
@@ -56,9 +58,21 @@ def read_json(path: Path) -> Any:
         ProjectError: there is none, or it is damaged.
     """
     try:
+        check_regular_file(path, LARGEST_JSON_BYTES)
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ProjectError(f"{path} cannot be read as JSON: {error}") from error
+
+
+@contextmanager
+def damage_named(what: str) -> Iterator[None]:
+    """Values of a file that are of another kind than expected become a ProjectError that begins with ``what``."""
+    try:
+        yield
+    except ProjectError:
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        raise ProjectError(f"{what} cannot be used ({type(error).__name__}: {error})") from error
 
 
 def sync_folder(folder: Path) -> None:
@@ -183,9 +197,10 @@ class InteractionLog:
         """All interactions in order. A last line that a crash cut off is left out: it was never answered."""
         if not self._path.exists():
             return
+        check_kind(self._path, self._path.stat().st_mode)
         with self._path.open(encoding="utf-8") as file:
             for line in file:
-                with suppress(ValueError, TypeError):
+                with suppress(ValueError, TypeError, RecursionError):
                     yield Interaction(**json.loads(line))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 MAX_BYTES = 1_000_000  # of a parameter file; one of ours has 10 kB
+MAX_DEPTH = 64  # of what is nested in it: namespaces and names of parameters
 SECTION = "ros__parameters"
 
 
@@ -80,11 +81,28 @@ def _load(path: Path, shown: str) -> Any:
             raise LaunchArgumentError(f"{shown}: expected a YAML file, this is a folder")
         if path.stat().st_size > MAX_BYTES:
             raise LaunchArgumentError(f"{shown}: expected a YAML file of at most {MAX_BYTES} bytes")
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        _check_events(text, shown)
+        return yaml.safe_load(text)
     except (OSError, UnicodeDecodeError) as error:
         raise LaunchArgumentError(f"{shown}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     except yaml.YAMLError as error:
         raise LaunchArgumentError(f"{shown}: is no YAML: {' '.join(str(error).split())}") from None
+
+
+def _check_events(text: str, shown: str) -> None:
+    """Reject what ROS does not read, and what would take this reader for ever: a value may stand for millions."""
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent):
+            raise LaunchArgumentError(
+                f"{shown}: has YAML aliases (*name), which ROS does not read: write the values out"
+            )
+        if depth > MAX_DEPTH:
+            raise LaunchArgumentError(
+                f"{shown}: expected parameters of nodes, this is nested more than {MAX_DEPTH} deep"
+            )
 
 
 def _sections(document: Any, prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:

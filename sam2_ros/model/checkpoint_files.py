@@ -33,6 +33,7 @@ _OTHER_FILES = {
     b"\x1f\x8b": "gzip data: unpack it first",
 }
 _HASH_BLOCK_BYTES = 1 << 20
+_LARGEST_INDEX_BYTES = 64 << 20
 _LARGEST_BYTES = 16 << 30  # SAM 2.1 large has 0.9 GB; a training state has a few times as much
 
 
@@ -114,6 +115,7 @@ def _check_hash(file: Path, sha256: str) -> None:
 def _read_shards(index: Path) -> dict[str, Tensor]:
     """All files that an index of ``transformers`` lists."""
     try:
+        check_regular_file(index, _LARGEST_INDEX_BYTES)
         names_by_key: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         names = sorted({str(name) for name in names_by_key.values()})
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:

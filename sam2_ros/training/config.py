@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sam2_ros.data.files.photo_folders import PhotoFolder
+from sam2_ros.regular_files import check_regular_file
 
 AUTO = "auto"
 _AT_LEAST_ONE = (
@@ -17,6 +18,7 @@ _AT_LEAST_ONE = (
 )
 _POSITIVE = ("lr", "clip_norm")
 _SHARES = ("mask", "box", "ema_decay")  # and every name that ends in _probability or _share
+_LARGEST_BYTES = 1 << 20  # of a run's YAML file
 _LARGEST = 10**9  # seeds are multiplied by steps, clips and objects and stay below 2 ** 63
 
 
@@ -111,9 +113,10 @@ def load_config(path: Path) -> TrainConfig:
     """
     import yaml
 
+    check_regular_file(path, _LARGEST_BYTES)
     try:
         content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from error
     values = _checked(TrainConfig, content, str(path))
     for name, kind in (("stages", Stage), ("photo_roots", PhotoFolder), ("videos", VideoSource)):

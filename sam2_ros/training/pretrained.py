@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sam2_ros.model.efficientnet_lite import EfficientNetLite
+from sam2_ros.regular_files import check_kind
 from sam2_ros.torch_files import why_unreadable
 from sam2_ros.tracking.transforms import IMAGENET_MEAN, IMAGENET_STD
 
@@ -28,6 +29,7 @@ def load_imagenet_lite0(trunk: EfficientNetLite, path: Path) -> None:
         ValueError: it is another file.
     """
     try:
+        check_kind(path, path.stat().st_mode)
         state = _folded(trunk, torch.load(path, map_location="cpu", weights_only=True))
         trunk.load_state_dict(state)
     except OSError:

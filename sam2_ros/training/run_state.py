@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sam2_ros.model.sam2 import SAM2
+from sam2_ros.regular_files import check_kind
 from sam2_ros.torch_files import failed_writes_as_os_errors, why_unreadable
 from sam2_ros.training.config import TrainConfig
 
@@ -87,6 +88,7 @@ class Run:
         if not path.exists():
             return
         try:
+            check_kind(path, path.stat().st_mode)
             state = torch.load(path, map_location=device, weights_only=True)
             self.model.load_state_dict(state["model"])
             self.ema = state["ema"]

@@ -142,6 +142,17 @@ def test_two_image_topics_need_a_choice_and_a_wrong_one_is_refused(
         assert expected in said and "/a (" in said and said.count("\n") == 1
 
 
+@pytest.mark.parametrize("wanted", [(), ("--topic", "/scan")])
+def test_a_recording_without_images_says_what_it_has(
+    tmp_path: Path, bags: Bags, capsys: pytest.CaptureFixture[str], wanted: tuple[str, ...]
+) -> None:
+    """As one whose camera was recorded as video, or as depth that is packed."""
+    bag = bags.write(tmp_path / "bag", {"/scan": ("std_msgs/msg/Header", [bags.header(0)])})
+    assert create(tmp_path / "p", bag, *wanted, status=2) == []
+    said = capsys.readouterr().err
+    assert f"read are {IMAGE} and {COMPRESSED}, recorded are /scan (std_msgs/msg/Header)" in said
+
+
 def test_what_the_node_published_becomes_masklets_to_verify(tmp_path: Path, bags: Bags) -> None:
     """Object 1 by the label image, object 2 by its own cropped mask, which overlaps; the camera is found by itself."""
     labels = np.zeros((32, 48), np.uint8)
@@ -179,16 +190,23 @@ def test_what_the_node_published_becomes_masklets_to_verify(tmp_path: Path, bags
     np.testing.assert_array_equal(second.frames[2].mask(), placed)
 
 
-def test_a_damaged_recording_keeps_what_comes_before_and_says_so(
+def test_an_image_that_cannot_be_read_is_left_out_and_named(
     tmp_path: Path, bags: Bags, capsys: pytest.CaptureFixture[str]
 ) -> None:
     images = [bags.jpeg(index) for index in range(8)]
     images[5].data = images[5].data[:100]
     bag = bags.write(tmp_path / "bag", {"/a": (COMPRESSED, images)})
-    (recording,) = create(tmp_path / "p", bag, "--fps", "0")
-    assert len(recording) == 5
-    (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("sam2-ros")]
-    assert "image 5 on /a" in said and "the 5 frames before are kept" in said
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for level in range(4):
+        cv2.imwrite(str(folder / f"{level}.jpg"), picture(level))
+    for level in (1, 2):
+        (folder / f"{level}.jpg").write_bytes((folder / f"{level}.jpg").read_bytes()[:-40])
+    recorded, kept = create(tmp_path / "p", bag, folder, "--fps", "0")
+    assert recorded.info.source_indices == (0, 1, 2, 3, 4, 6, 7) and kept.info.source_indices == (0, 3)
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("sam2-ros")]
+    assert "image 5 on /a" in said[0] and said[0].endswith("; left out")
+    assert "1.jpg is cut off" in said[1] and said[1].endswith("; 2 images are left out")
 
 
 def test_a_recording_without_its_end_is_refused(tmp_path: Path, bags: Bags, capsys: pytest.CaptureFixture[str]) -> None:

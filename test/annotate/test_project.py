@@ -10,6 +10,7 @@ import textwrap
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from small_project import SIZE_HW, add_block, block, make_project, painted
@@ -253,6 +254,36 @@ def test_a_damaged_masklet_is_named(tmp_path: Path) -> None:
     path.write_text(path.read_text()[:40])
     with Project.open(tmp_path / "p") as project, pytest.raises(ProjectError, match=r"m0001\.json: damaged"):
         project.recordings[0].masklets.all()
+
+
+@pytest.mark.parametrize(
+    "rle",
+    [{}, None, {"size": [4], "counts": "0"}, {"size": [4, 4], "counts": [1, 2]}, {"size": [9999, 9999], "counts": "0"}],
+)
+def test_a_mask_that_is_none_is_named_with_its_file(tmp_path: Path, rle: object) -> None:
+    with make_project(tmp_path / "p") as project:
+        masklet_id = add_block(project.recordings[0], 1)
+        path = project.recordings[0].folder / "masklets" / f"{masklet_id}.json"
+    values = json.loads(path.read_text())
+    for frame in values["frames"].values():
+        frame["rle"] = rle
+    path.write_text(json.dumps(values))
+    with Project.open(tmp_path / "p") as project, pytest.raises(ProjectError, match=r"m0001\.json: damaged"):
+        project.recordings[0].masklets.all()
+
+
+def test_a_frame_without_its_end_is_damaged_and_not_half_grey(tmp_path: Path) -> None:
+    with make_project(tmp_path / "p") as project:
+        recording = project.recordings[0]
+        whole = recording.frame_jpeg(0)
+        for content, why in ((whole[:-30], "is cut off"), (b"", "cannot be read"), (b"no JPEG", "is damaged")):
+            recording.frame_path(0).write_bytes(content)
+            with pytest.raises(ProjectError, match=why):
+                recording.frame_rgb(0)
+        large = cv2.imencode(".jpg", np.zeros((400, 400, 3), np.uint8))[1].tobytes()
+        recording.frame_path(0).write_bytes(large)
+        with pytest.raises(ProjectError, match="is too large or damaged: its header says 400 x 400 px"):
+            recording.frame_rgb(0)
 
 
 def test_frames_of_another_size_are_refused(tmp_path: Path) -> None:

@@ -104,3 +104,19 @@ def test_each_node_of_the_process_must_be_meant(tmp_path: Path) -> None:
 )
 def test_sections_and_their_wildcards(section: str, node_name: str, meant: bool) -> None:
     assert matches(section, node_name) is meant
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("a: &a {ros__parameters: {model: nano}}\nb: *a\n", "has YAML aliases"),
+        ("a: &a [x, x]\n" + "".join(f"k{n}: &k{n} [*k{n - 1}, *k{n - 1}]\n" for n in range(1, 40)), "has YAML aliases"),
+        ("[" * 100_000, "is nested more than 64 deep"),
+        ("{a: " * 1000, "is nested more than 64 deep"),
+    ],
+)
+def test_what_ros_does_not_read_or_has_no_end_is_rejected(text: str, why: str, tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(text)
+    with pytest.raises(LaunchArgumentError, match=why):
+        read_parameter_file("params_file", str(path), ["/sam2_node"])

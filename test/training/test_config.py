@@ -92,7 +92,8 @@ def test_example_in_the_repository_is_complete(name: str) -> None:
         ("{mask: 0.5}", "0.5", "run.yaml, prompts: expected keys with values, got 0.5"),
         (f"  - {STAGE}", "  - 7", "run.yaml, stages: expected keys with values, got 7"),
         (PHOTOS, "[first, second", "run.yaml: not a YAML file"),
-        (COMPLETE, "", "run.yaml: expected keys with values, got None"),
+        (COMPLETE, "", "run.yaml is an empty file"),
+        (COMPLETE, "# nothing", "run.yaml: expected keys with values, got None"),
     ],
 )
 def test_mistake_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:

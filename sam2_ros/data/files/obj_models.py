@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import lzma
 import posixpath
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +13,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sam2_ros.image_io.integrity import complaint_about
+from sam2_ros.image_io.integrity import MAX_PIXELS, complaint_about
+from sam2_ros.regular_files import check_kind
 
+LARGEST_BYTES = 64 << 20  # of a model, its materials or a texture
+# What a damaged, encrypted or strangely packed archive raises, and a file that cannot be read.
+_UNREADABLE = (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 _GREY = (170.0, 170.0, 170.0)
 
 
@@ -24,15 +30,37 @@ class ModelFile:
     name: str  # path inside it
 
     def read(self, name: str) -> bytes | None:
-        """A file beside the model, by its path inside the root; None if there is none."""
-        if self.root.is_dir():
-            path = self.root / name
-            return path.read_bytes() if path.is_file() else None
+        """A file beside the model, by its path inside the root; None if there is none.
+
+        Raises:
+            ValueError: it is damaged, encrypted or larger than ``LARGEST_BYTES``, or the name leads out of the root.
+        """
+        if posixpath.isabs(name) or posixpath.normpath(name).startswith(".."):
+            raise ValueError(f"{self.root}: {name} leads out of it")
+        try:
+            if self.root.is_dir():
+                return self._read_in_folder(self.root / name)
+            return self._read_in_archive(name)
+        except _UNREADABLE as error:
+            raise ValueError(f"{self.root}: {name} cannot be read ({type(error).__name__}: {error})") from error
+
+    @staticmethod
+    def _read_in_folder(path: Path) -> bytes | None:
+        if not path.is_file():
+            return None
+        if path.stat().st_size > LARGEST_BYTES:
+            raise ValueError(f"{path.stat().st_size} bytes, expected at most {LARGEST_BYTES}")
+        return path.read_bytes()
+
+    def _read_in_archive(self, name: str) -> bytes | None:
         with zipfile.ZipFile(self.root) as archive:
             try:
-                return archive.read(name)
+                item = archive.getinfo(name)
             except KeyError:
                 return None
+            if item.file_size > LARGEST_BYTES:  # a few kilobytes can become gigabytes
+                raise ValueError(f"{item.file_size} bytes, expected at most {LARGEST_BYTES}")
+            return archive.read(item)
 
 
 @dataclass(frozen=True)
@@ -66,6 +94,7 @@ def find_models(root: Path, max_bytes: int) -> list[ModelFile]:
         archives = [archive for kind in ("*.sh3f", "*.zip") for archive in sorted(root.rglob(kind))]
     else:
         try:
+            check_kind(root, root.stat().st_mode)  # opening a FIFO would wait for ever
             with zipfile.ZipFile(root) as archive:
                 found = {item.filename: item.file_size for item in archive.infolist()}
         except zipfile.BadZipFile as error:
@@ -136,8 +165,11 @@ def _index(text: str, count: int, first: int) -> int:
 
 def _read_materials(file: ModelFile, name: str) -> dict[str, Material]:
     folder = posixpath.dirname(file.name)
-    content = file.read(posixpath.join(folder, name))
     found: dict[str, Material] = {}
+    try:
+        content = file.read(posixpath.join(folder, name))
+    except ValueError:
+        content = None  # the model is grey without it
     if content is None:
         return found
     current = ""
@@ -156,8 +188,11 @@ def _read_materials(file: ModelFile, name: str) -> dict[str, Material]:
 
 
 def _read_texture(file: ModelFile, name: str) -> NDArray[np.uint8] | None:
-    content = file.read(posixpath.normpath(name))
-    if not content or complaint_about(content):
+    try:
+        content = file.read(posixpath.normpath(name))
+    except ValueError:
+        return None
+    if not content or complaint_about(content, MAX_PIXELS):
         return None
     image_bgr = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     return None if image_bgr is None else cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB)

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sam2_ros.data.files.images import IMAGE_SUFFIXES, is_hidden
+from sam2_ros.regular_files import check_regular_file
 
 _COUNTED = re.compile(r"(?P<source>.+)_(?P<number>\d{1,6})")  # longer numbers are ids, whose order says nothing
 _COUNTED_TOGETHER = 10
 _UPLOADED = re.compile(r"/(\d+)_[0-9a-f]+(?:_\w)?\.\w+$")
+_LARGEST_BYTES = 256 << 20  # of sources.json
 _UPLOADED_TOGETHER = 10_000  # a range of Flickr's photo numbers: at most two minutes of uploads
 
 
@@ -111,11 +113,14 @@ def is_held_out(scene_key: str, every: int) -> bool:
 def _upload_keys(path: Path) -> dict[str, str]:
     """Scene of every photograph whose Flickr address is in ``sources.json``; empty where there is no such file."""
     try:
+        check_regular_file(path, _LARGEST_BYTES)
         entries = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     keys = {}
     for entry in entries if isinstance(entries, list) else []:
+        if not isinstance(entry, dict):
+            continue
         upload = _UPLOADED.search(str(entry.get("flickr_url")))
         if upload and "file" in entry:
             keys[Path(entry["file"]).stem] = f"flickr_{int(upload[1]) // _UPLOADED_TOGETHER}"

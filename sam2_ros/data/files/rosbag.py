@@ -69,6 +69,9 @@ class ImageBag:
         if wanted in found:
             return wanted
         listed = ", ".join(found.values()) or "none"
+        if not found or wanted in self._reader.topics:  # video, depth that is packed, or no camera was recorded
+            others = [f"{name} ({info.msgtype})" for name, info in sorted(self._reader.topics.items())]
+            listed += f"; read are {IMAGE} and {COMPRESSED_IMAGE}, recorded are {', '.join(others) or 'no topics'}"
         if wanted:
             raise SourceError(f"{self.path} has no image topic {wanted}; image topics: {listed}")
         if len(found) > 1:  # what our own node published of a camera is none

@@ -259,7 +259,7 @@ def _masklets(path: Path) -> list[list[Any]]:
     """
     try:
         masklets = json.loads(path.read_text(encoding="utf-8"))["masklet"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path}: expected an SA-V annotation, JSON with the key masklet ({error})") from error
     if not isinstance(masklets, list):
         raise ValueError(f"{path}: expected masklet to be a list by annotated frame, got {type(masklets).__name__}")

@@ -85,7 +85,7 @@ def read_calibration(path: Path, fingerprint: str) -> Calibration:
         values = json.loads(path.read_text())
         found = Calibration(*(tuple(float(each) for each in values[name]) for name in ("predicted", "quality")))
         weights = values["weights"]
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: expected a calibration of mask quality ({error}); remove it") from error
     if weights != fingerprint:
         logger.info("%s is of other weights and is not used: fit it again", path)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from sam2_ros.data.files import obj_models
 from sam2_ros.data.files.obj_models import ModelFile, find_models, read_model
 
 OBJ = """# a square and a triangle
@@ -91,3 +93,57 @@ def test_what_is_no_archive_is_rejected_in_a_line(tmp_path: Path) -> None:
     (tmp_path / "x.sh3f").write_text("no zip")
     with pytest.raises(ValueError, match="expected a folder or an archive"):
         find_models(tmp_path / "x.sh3f", 1000)
+
+
+def damaged(archive: Path, name: str) -> None:
+    """Flip a byte of a file's packed content."""
+    with zipfile.ZipFile(archive) as opened:
+        at = opened.getinfo(name).header_offset + 30 + len(name) + 20
+    content = bytearray(archive.read_bytes())
+    content[at] ^= 0xFF
+    archive.write_bytes(content)
+
+
+def encrypted(archive: Path, name: str) -> None:
+    """Set the flag that says so, in both of the file's headers."""
+    content = bytearray(archive.read_bytes())
+    with zipfile.ZipFile(archive) as opened:
+        content[opened.getinfo(name).header_offset + 6] |= 1
+    at = content.rindex(b"PK\x01\x02", 0, content.rindex(name.encode()))
+    content[at + 8] |= 1
+    archive.write_bytes(content)
+
+
+@pytest.mark.parametrize("spoil", [damaged, encrypted])
+def test_a_damaged_or_encrypted_model_is_named_and_a_damaged_material_is_grey(
+    folder: Path, spoil: Callable[[Path, str], None]
+) -> None:
+    archive = archived(folder, f"{folder.name}.zip")
+    spoil(archive, "chair/thing.mtl")
+    model = read_model(ModelFile(archive, "chair/thing.obj"))
+    assert {material.colour_rgb for material in model.materials} == {(170, 170, 170)}
+    spoil(archive, "chair/thing.obj")
+    with pytest.raises(ValueError, match=r"thing\.obj cannot be read"):
+        read_model(ModelFile(archive, "chair/thing.obj"))
+
+
+def test_what_becomes_too_large_is_not_unpacked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(obj_models, "LARGEST_BYTES", 400)
+    (folder / "chair" / "thing.mtl").write_text(MTL + "# \n" * 400)
+    archive = archived(folder, f"{folder.name}.zip")
+    for root in (folder, archive):
+        model = read_model(ModelFile(root, "chair/thing.obj"))
+        assert {material.colour_rgb for material in model.materials} == {(170, 170, 170)}
+
+
+@pytest.mark.parametrize("name", ["../secret.mtl", "/etc/passwd", "maps/../../../x"])
+def test_a_name_does_not_lead_out_of_the_root(folder: Path, name: str) -> None:
+    (folder.parent / "secret.mtl").write_text(MTL)
+    with pytest.raises(ValueError, match="leads out of it"):
+        ModelFile(folder, "chair/thing.obj").read(name)
+
+
+def test_a_texture_larger_than_a_cameras_image_is_left_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(obj_models, "MAX_PIXELS", 15)
+    model = read_model(ModelFile(folder, "chair/thing.obj"))
+    assert all(material.texture_hwc is None for material in model.materials)
