@@ -28,6 +28,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--compile", action="store_true", help="time ours compiled as well, which takes minutes; on a GPU it always is"
     )
     parser.add_argument(
+        "--compile-backend",
+        default="inductor",
+        metavar="NAME",
+        help="of torch.compile for ours (default: inductor); eager needs no compiler, and is no faster",
+    )
+    parser.add_argument(
         "--encoder-engine",
         default="auto",
         metavar="NAME",
@@ -61,6 +67,7 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
         emulated=args.emulated,
         approximations=Approximations(args.memory_pooling, args.recent_memories),
         compiled=args.compile,
+        compile_backend=args.compile_backend,
         zoom=args.zoom,
         encoder_engine=args.encoder_engine,
         busy_threads=args.busy,

@@ -45,6 +45,7 @@ class Variants:
             it fails.
         emulated: bfloat16 also without hardware support, which is a hundred times slower.
         approximations, compiled, zoom: our default with each; compiled on a GPU always.
+        compile_backend: of ``torch.compile``, for ours.
         encoder_engine: of our default, see ``load_network``; "all": every one that is installed as well.
         busy_threads: our default again beside a process with so many busy threads, with and without threads that
             follow the load; 0: not.
@@ -55,6 +56,7 @@ class Variants:
     emulated: bool = False
     approximations: Approximations | None = None
     compiled: bool = False
+    compile_backend: str = "inductor"
     zoom: bool = False
     encoder_engine: str = "auto"
     busy_threads: int = 0
@@ -99,7 +101,8 @@ def compare_latency(
     dtypes = list(SHORT_NAMES) if variants.emulated or has_fast_bfloat16(where) else [torch.float32]
     with _contenders(config, variants, task, where, dtypes, ours) as (contenders, weights):
         if variants.compiled or where.type == "cuda":
-            contenders.append(compiled_contender(contenders, f"ours {ours.precision}", task, progress))
+            name, backend = f"ours {ours.precision}", variants.compile_backend
+            contenders.append(compiled_contender(contenders, name, task, backend, progress))
         with torch.inference_mode():
             measured = measure(contenders, warm_frames, timed_frames, where, progress)
             ceilings = {SHORT_NAMES[dtype]: product_tflop_per_s(where, dtype) for dtype in dtypes}
@@ -133,6 +136,8 @@ def _check(num_objects: int, timed_frames: int, threads: int | None, device: str
         )
     if variants.zoom and num_objects > MAX_ZOOMED_OBJECTS:
         raise ValueError(f"zoom is for at most {MAX_ZOOMED_OBJECTS} objects, got {num_objects}")
+    if (backend := variants.compile_backend) not in (known := torch.compiler.list_backends(None)):
+        raise ValueError(f"compile backend: expected one of {', '.join(known)}, got {backend!r}")
     check_device(device)
 
 

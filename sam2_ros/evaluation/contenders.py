@@ -107,14 +107,14 @@ def our_contender(name: str, network: SAM2, task: Task, zoom: bool = False, foll
 
 
 def compiled_contender(
-    contenders: Sequence[object], name: str, task: Task, progress: Callable[[str], None]
+    contenders: Sequence[object], name: str, task: Task, backend: str, progress: Callable[[str], None]
 ) -> Contender:
-    """A compiled version of the contender with this name."""
+    """A compiled version of the contender with this name; ``backend`` of ``torch.compile``."""
     progress(f"compiling {name}")
     plain = next(each.network for each in contenders if isinstance(each, Contender) and each.name == name)
     assert isinstance(plain, SAM2)
     started = time.perf_counter()
-    network = compile_network(plain)
+    network = compile_network(plain, backend)
     return replace(our_contender(f"{name}, compiled", network, task), compile_s=time.perf_counter() - started)
 
 

@@ -63,7 +63,8 @@ def build_official(
         name: "sam2.1_hiera_tiny", "sam2_hiera_large", ...; "edgetam" or an EfficientTAM in a process of that code, see
             ``official_relatives``.
         image_size: side of the square model input in px.
-        postprocess: the builder's default settings; False: those of the official benchmark.
+        postprocess: the builder's default settings, but never with holes filled, which ours does not do: SAM 2's code
+            needs an extension for that, EdgeTAM's has OpenCV do it; False: those of the official benchmark.
         overrides: hydra's, such as "++model.num_maskmem=4".
         device: "cpu", "cuda", ...
         compiled: the predictor that compiles all of its parts (``vos_optimized``); for GPUs.
@@ -75,15 +76,18 @@ def build_official(
     if builder is None:
         raise ImportError(NOT_INSTALLED)
     if family_of(name) is not None:
-        return build_relative(builder, name, image_size, postprocess, overrides, device)
-    family, _, size = name.partition("_hiera_")
-    return builder(
-        f"configs/{family}/{family}_hiera_{_YAML_SUFFIXES[size]}.yaml",
-        device=device,
-        hydra_overrides_extra=[f"++model.image_size={image_size}", *overrides],
-        apply_postprocessing=postprocess,
-        vos_optimized=compiled,
-    )
+        predictor = build_relative(builder, name, image_size, postprocess, overrides, device)
+    else:
+        family, _, size = name.partition("_hiera_")
+        predictor = builder(
+            f"configs/{family}/{family}_hiera_{_YAML_SUFFIXES[size]}.yaml",
+            device=device,
+            hydra_overrides_extra=[f"++model.image_size={image_size}", *overrides],
+            apply_postprocessing=postprocess,
+            vos_optimized=compiled,
+        )
+    predictor.fill_hole_area = 0
+    return predictor
 
 
 def randomise(model: nn.Module, seed: int, object_score_bias: float | None) -> None:

@@ -58,7 +58,7 @@ class Journal:
             result.click_iou,
             result.last_iou,
         )
-        row = [str(step), str(stage), *(f"{v:.4f}" for v in values), f"{lr:.2e}", f"{seconds:.0f}"]
+        row = [str(step), str(stage), *(f"{v:.4f}" for v in values), f"{lr:.2e}", f"{seconds:.2f}"]
         if writes:
             self._append(row)
             if self._writer is not None:

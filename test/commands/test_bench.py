@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import functools
 import json
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from sam2_ros.cli import main
 from sam2_ros.evaluation import compare_latency, contenders
 from sam2_ros.evaluation.official import import_official_builder
 from sam2_ros.tracking import loading
-from sam2_ros.tracking.runtime.compiled import compile_network
 
 SMALL = ["--image-size", "64", "--width", "96", "--height", "64", "--frames", "1", "--threads", "1"]
 SMALL += ["--encoder-engine", "torch"]
@@ -71,11 +69,8 @@ def test_bfloat16_is_timed_where_it_is_not_emulated(
     assert ("bfloat16 is emulated here" in "".join(table)) != there
 
 
-def test_compiled_takes_part_and_its_cost_is_told(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(contenders, "compile_network", functools.partial(compile_network, backend="eager"))
-    assert main(["bench", "--without-official", "--compile", *SMALL]) == 0
+def test_compiled_takes_part_and_its_cost_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--without-official", "--compile", "--compile-backend", "eager", *SMALL]) == 0
     *table, last = capsys.readouterr().out.splitlines()
     summary = json.loads(last)
     name = f"{summary['default']}, compiled"
@@ -126,6 +121,7 @@ def test_beside_a_busy_process(
         (["--busy", "-1"], "0 or more busy threads"),
         (["--encoder-engine", "tensorrt"], "encoder_engine: expected one of auto, torch"),
         (["--device", "cuda:77"], "device: expected cpu"),
+        (["--compile", "--compile-backend", "fortran"], "compile backend: expected one of"),
     ],
 )
 def test_bad_input_is_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

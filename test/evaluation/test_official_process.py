@@ -37,13 +37,14 @@ def test_it_follows_the_same_things_with_the_same_weights(tmp_path: Path) -> Non
         (theirs,) = process.contenders
         assert theirs.name == "official float32"
         ours = our_contender("ours", network_of(config, CPU, Precision(FLOAT32, FLOAT32), process.weights), task)
-        # With these weights the first mask is empty, of which ours makes another memory: see tracking.md.
         assert min(ious([ours.step(0)], [theirs.step(0)])) > 0.99
         spent_ms, found = theirs.timed(1, CPU)
         assert spent_ms > 0 and [mask.shape for mask in found.values()] == [(48, 64)]
+        # These masks have small holes, which EdgeTAM's code would fill.
+        assert 0.1 < found["0"].mean() < 0.95 and min(ious([ours.step(1)], [found])) > 0.99
         assert min(theirs.by_stage(2, CPU).values()) > 0
         with torch.inference_mode():  # as in a comparison
-            ours.step(1), ours.step(2)
+            ours.step(2)
             gflop = ours.count_gflop(3)
         assert 0.5 < gflop / theirs.count_gflop(3) < 1.1  # the same sizes; ours leaves some maps out
         with pytest.raises(RuntimeError, match=r"the process with the official code ended: .*KeyError"):
