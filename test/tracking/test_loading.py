@@ -232,6 +232,7 @@ FLOAT32, BFLOAT16 = torch.float32, torch.bfloat16
     [
         ("auto", "sam2.1_hiera_tiny", True, Precision(BFLOAT16, BFLOAT16)),
         ("auto", "nano", True, Precision(FLOAT32, BFLOAT16)),
+        ("auto", "edgetam", True, Precision(BFLOAT16, BFLOAT16)),
         ("auto", "sam2.1_hiera_tiny", False, Precision(FLOAT32, FLOAT32)),
         ("auto", "nano", False, Precision(FLOAT32, FLOAT32)),
         ("float32", "sam2.1_hiera_tiny", True, Precision(FLOAT32, FLOAT32)),

@@ -40,8 +40,9 @@ logger = logging.getLogger(__name__)
 ENCODER_ENGINES = ("auto", "torch", "onnxruntime", "openvino")
 # What each needs to convert and to run, by the name that it is imported under.
 _PACKAGES = {"onnxruntime": ("onnxruntime", "onnx", "onnxscript"), "openvino": ("openvino",)}
-# What `auto` takes first, by the type of the products. Measured on x86-64 (docs/speed.md); OpenVINO alone has bfloat16.
-_PREFERRED = {torch.float32: ("openvino", "onnxruntime"), torch.bfloat16: ("openvino",)}
+# What `auto` takes first, by the type of the products. Measured on x86-64, in turns (docs/speed.md): in float32 ONNX
+# Runtime takes a tenth less processor time than OpenVINO; OpenVINO alone has bfloat16.
+_PREFERRED = {torch.float32: ("onnxruntime", "openvino"), torch.bfloat16: ("openvino",)}
 _FASTER_TRUNKS = (EfficientNetLiteSpec, RepViTSpec)
 # Of the first image: the difference's root mean square over that of PyTorch's maps. Rounding is 1e-6, and 1e-2 where
 # both round to bfloat16, each in its own places; a wrong conversion is of the order of 1.

@@ -217,7 +217,7 @@ def test_only_the_encoder_with_those_weights_is_replaced(network: SAM2, fake: Fa
 @pytest.mark.parametrize(
     ("model", "dtype", "device", "installed", "expected"),
     [
-        ("nano", FLOAT32, "cpu", ("onnxruntime", "openvino"), "openvino"),
+        ("nano", FLOAT32, "cpu", ("onnxruntime", "openvino"), "onnxruntime"),
         ("nano", FLOAT32, "cpu", ("onnxruntime",), "onnxruntime"),
         ("edgetam", BFLOAT16, "cpu", ("onnxruntime",), "torch"),  # it would compute in float32
         ("edgetam", BFLOAT16, "cpu", ("openvino",), "openvino"),
