@@ -87,7 +87,8 @@ def describe_model(parameters: NodeParameters) -> str:
         name = "the model" if parameters.model == "auto" else parameters.model
         return f"{name} of {parameters.checkpoint}"
     name = "nano" if parameters.model == "auto" else parameters.model
-    return f"{name} with {parameters.weights} weights"
+    is_official = name != "nano" and parameters.weights == "embedded"  # nano alone has weights in the package
+    return f"{name} with {'its official' if is_official else parameters.weights} weights"
 
 
 def resolve_device(device: str) -> str:

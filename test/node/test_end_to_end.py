@@ -14,7 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 import rclpy
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.srv import SetParameters
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import Parameter
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
@@ -215,3 +219,51 @@ def test_a_bad_parameter_ends_the_node_with_its_name(
     node = start_node("-p", argument)
     assert node.process.wait(START_DEADLINE_S) == 1
     assert name in node.output and "Traceback" not in node.output
+
+
+def test_weights_that_cannot_be_fetched_are_one_line_and_the_node_is_configured_later(
+    start_node: Callable[..., NodeProcess], ros_domain: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("huggingface_hub", reason="needs the extra `hub`: run `make venv`")
+    for name, value in (("HF_ENDPOINT", "http://127.0.0.1:9"), ("HF_HOME", str(tmp_path)), ("HF_HUB_OFFLINE", "0")):
+        monkeypatch.setenv(name, value)  # no file, and no network
+    node = start_node(*("-p", "model:=edgetam"), *("-p", "device:=cpu"), *("-p", "encoder_engine:=torch"))
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=ros_domain)
+    peer = rclpy.create_node("operator", context=context)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(peer)
+
+    def wait_for(condition: Callable[[], bool]) -> None:
+        end_s = time.monotonic() + START_DEADLINE_S
+        while not condition():
+            assert node.process.poll() is None and time.monotonic() < end_s, node.output
+            executor.spin_once(timeout_sec=0.1)
+
+    def call(kind: Any, name: str, **fields: Any) -> Any:
+        client = peer.create_client(kind, f"sam2_node/{name}")
+        wait_for(client.service_is_ready)
+        answer = client.call_async(kind.Request(**fields))
+        wait_for(answer.done)
+        return answer.result()
+
+    try:
+        wait_for(lambda: "configure again" in node.output)
+        (line,) = (line for line in node.output.splitlines() if "[ERROR]" in line or "[FATAL]" in line)
+        assert "could not load edgetam with its official weights: CheckpointError: edgetam: its weights" in line
+        assert "(edgetam.pt of facebook/EdgeTAM) are not here, and http://127.0.0.1:9 does not answer" in line
+        assert "fetch them once with a network, or copy the file here and give its path as checkpoint" in line
+        assert "Traceback" not in node.output
+        assert call(GetState, "get_state").current_state.label == "unconfigured"
+        others = [
+            Parameter("model", value="nano").to_parameter_msg(),
+            Parameter("image_size", value=64).to_parameter_msg(),
+        ]
+        assert all(result.successful for result in call(SetParameters, "set_parameters", parameters=others).results)
+        assert call(ChangeState, "change_state", transition=Transition(id=Transition.TRANSITION_CONFIGURE)).success
+        assert call(GetState, "get_state").current_state.label == "inactive"
+        assert node.stop(signal.SIGINT) == 0
+    finally:
+        executor.shutdown()
+        peer.destroy_node()
+        context.try_shutdown()

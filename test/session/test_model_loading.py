@@ -88,6 +88,7 @@ def test_how_much_it_computes_can_be_chosen() -> None:
     ("values", "text"),
     [
         ({}, "nano with embedded weights"),
+        ({"model": "edgetam"}, "edgetam with its official weights"),
         ({"model": "sam2_hiera_tiny", "weights": "random"}, "sam2_hiera_tiny with random weights"),
         ({"checkpoint": "w.pt"}, "the model of w.pt"),
         ({"model": "sam2_hiera_tiny", "checkpoint": "w.pt"}, "sam2_hiera_tiny of w.pt"),
