@@ -49,7 +49,7 @@ def check_export(
         graphs = OnnxNetwork(model, folder)
     except ImportError as error:
         raise ImportError("the check needs ONNX Runtime: pip install onnxruntime, or --check-frames 0") from error
-    trackers = [Tracker(network) for network in (model, graphs)]
+    trackers = [Tracker(network, memory_selection="recent") for network in (model, graphs)]  # docs/export.md
     picture = np.random.default_rng(0).integers(0, 256, (_SIZE_PX[0] // 8, _SIZE_PX[1] // 8, 3), np.uint8)
     picture = picture.repeat(8, axis=0).repeat(8, axis=1)
     y, x = np.ogrid[: _SIZE_PX[0], : _SIZE_PX[1]]

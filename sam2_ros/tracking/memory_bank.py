@@ -95,6 +95,11 @@ class BankPolicy:
         return self.num_spatial - 1 if self.num_recent is None else self.num_recent
 
     @property
+    def most_anchors(self) -> int:
+        """Number of conditioning frames that the tracker itself may add to those of an object's user."""
+        return 0
+
+    @property
     def num_conditioning(self) -> int:
         """Conditioning frames to keep: enough that attention sees the same ones as with an unbounded history."""
         return max(self.max_conditioning, 1 + (self.max_in_attention or 0))

@@ -94,6 +94,10 @@ class DistractorPolicy(BankPolicy):
     finds_anchors = True
     name = "distractor"
 
+    @property
+    def most_anchors(self) -> int:
+        return self.max_anchors
+
     def select(self, frame: int, conditioning: Collection[int], recent: Collection[int]) -> MemorySelection:
         scores = {**_scores(recent), **_scores(conditioning)}
         attended = self._attended(frame, sorted(conditioning))

@@ -2,12 +2,13 @@
 
 Compiled code is for one shape, and a recorded CUDA graph for fixed addresses. In a stream shapes change: memories fill
 up over the first frames, objects come and go. So memories are padded to a fixed number of slots, with empty slots
-masked, and objects run in batches of 1 or 4. Everything else runs uncompiled: prompts, and objects with several
-conditioning frames. Nothing is compiled after ``warm_up``.
+masked, and objects run in batches of 1 or 4. Everything else runs uncompiled: prompts, and objects that were given
+several conditioning frames. Nothing is compiled after ``warm_up``.
 """
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
@@ -18,13 +19,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 
+from sam2_ros.model.config import ModelConfig
 from sam2_ros.model.prompt_encoder import EncodedPrompts, PointPrompts
 from sam2_ros.model.sam2 import SAM2, ImageFeatures, MaskPrediction, MemoryTokens
 from sam2_ros.tracking.memory_bank import BankPolicy
+from sam2_ros.tracking.rules.memory_selection import bank_policy
 
 _BATCHES = (1, 4)  # objects in one batch; more run in several batches
 _SHAPES = 64  # compiled per part, over all networks of a process
-_CONDITIONING_FRAMES = 1  # of an object, for which there are slots
+_CONDITIONING_FRAMES = 1  # of an object, those apart that the tracker finds itself
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,27 @@ class FilledSlots:
     position_bmc: Tensor  # the same shape
     num_pointer_tokens: int
     valid_m: Tensor | None  # (maps * h * w + pointer tokens,) bool, False for empty slots; None: all are filled
+
+
+@dataclass(frozen=True)
+class Room:
+    """Slots for the memories of one object: for all that it attends to with so many conditioning frames."""
+
+    map_tokens: int
+    pointer_tokens: int
+
+    @classmethod
+    def of(cls, config: ModelConfig, policy: BankPolicy, conditioning_frames: int) -> Room:
+        maps = policy.reach + conditioning_frames
+        pointers = policy.max_pointers - 1 + conditioning_frames
+        return cls(maps * config.memory_tokens, pointers * config.tokens_per_pointer)
+
+
+def rooms_of(config: ModelConfig) -> tuple[Room, ...]:
+    """The smallest first: for an object with one conditioning frame and, where the tracker finds anchors, for those."""
+    policy = bank_policy(config)
+    counts = dict.fromkeys((_CONDITIONING_FRAMES, _CONDITIONING_FRAMES + policy.most_anchors))
+    return tuple(Room.of(config, policy, count) for count in counts)
 
 
 def fill_slots(memory: MemoryTokens, map_tokens: int, pointer_tokens: int) -> FilledSlots | None:
@@ -69,9 +93,7 @@ class CompiledNetwork(SAM2):
         self.load_state_dict(model.state_dict(), assign=True)
         self.eval()
         _allow_many_shapes()
-        policy, config = BankPolicy.of(model.config), model.config
-        self._map_tokens = (policy.reach + _CONDITIONING_FRAMES) * config.memory_tokens
-        self._pointer_tokens = (policy.max_pointers - 1 + _CONDITIONING_FRAMES) * config.tokens_per_pointer
+        self._rooms = rooms_of(model.config)
         mode = "max-autotune" if self.no_mem_embed.device.type == "cuda" else None  # records CUDA graphs
         fits: dict[str, Callable[..., bool]] = {
             "image_encoder": lambda images_bchw, *_: images_bchw.shape[0] == 1,
@@ -91,9 +113,9 @@ class CompiledNetwork(SAM2):
             features = self.encode_image(torch.zeros(1, 3, config.image_size, config.image_size, device=device))
             # CUDA graphs: the first call warms up, the second records, the third and later ones replay.
             for batch in _BATCHES * (3 if device.type == "cuda" else 1):
-                for empty in (0, config.tokens_per_pointer):  # with all slots filled, and with empty ones
-                    pointers = self._pointer_tokens - empty
-                    tokens = torch.zeros(batch, self._map_tokens + pointers, config.memory_dim, device=device)
+                for room, empty in itertools.product(self._rooms, (0, config.tokens_per_pointer)):
+                    pointers = room.pointer_tokens - empty  # with all slots filled, and with empty ones
+                    tokens = torch.zeros(batch, room.map_tokens + pointers, config.memory_dim, device=device)
                     conditioned = self.attend_to_memory(features, MemoryTokens(tokens, tokens, pointers))
                 found = self.decode_masks(conditioned, features.expand(batch))
                 self.encode_memory(
@@ -101,7 +123,8 @@ class CompiledNetwork(SAM2):
                 )
 
     def attend_to_memory(self, features: ImageFeatures, memory: MemoryTokens) -> Tensor:
-        filled = fill_slots(memory, self._map_tokens, self._pointer_tokens)
+        in_rooms = (fill_slots(memory, room.map_tokens, room.pointer_tokens) for room in self._rooms)
+        filled = next((found for found in in_rooms if found is not None), None)
         if filled is None or features.top_bchw.shape[0] != 1:
             return super().attend_to_memory(features, memory)
         conditioned = [
@@ -154,8 +177,8 @@ class CompiledNetwork(SAM2):
         raise TypeError("a compiled network cannot be copied: copy the network that it was made from, and compile that")
 
     def _has_filled_slots(self, features_bchw: Tensor, _place: Tensor, memory_bmc: Tensor, *_: object) -> bool:
-        tokens = self._map_tokens + self._pointer_tokens
-        return features_bchw.shape[0] == 1 and memory_bmc.shape[0] in _BATCHES and memory_bmc.shape[1] == tokens
+        fits = memory_bmc.shape[1] in (room.map_tokens + room.pointer_tokens for room in self._rooms)
+        return fits and features_bchw.shape[0] == 1 and memory_bmc.shape[0] in _BATCHES
 
 
 def compile_network(model: SAM2, backend: str | Callable[..., Any] = "inductor") -> CompiledNetwork:

@@ -17,6 +17,7 @@ from tiny_model import TINY, noise_frames, tiny_model
 from sam2_ros.model.sam2 import SAM2, MemoryTokens
 from sam2_ros.tracking.concurrency import prefetch_images
 from sam2_ros.tracking.loading import load_network
+from sam2_ros.tracking.rules.memory_selection import bank_policy
 from sam2_ros.tracking.runtime.compiled import CompiledNetwork, compile_network, fill_slots
 from sam2_ros.tracking.tracker import Tracker
 
@@ -75,6 +76,24 @@ def test_masks_are_those_of_the_plain_network(
     for ours, theirs in zip(actual, expected, strict=True):
         scale = max(1.0, float(np.abs(theirs).max()))
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-3 * scale)
+
+
+def test_memories_with_anchors_have_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Conditioning frames that the tracker itself adds do not make an object leave the compiled code."""
+    config = replace(TINY, memory_selection="distractor")
+    policy = bank_policy(config)
+    network, plain = compile_network(tiny_model(config), backend="eager"), tiny_model(config)
+    monkeypatch.setattr(SAM2, "attend_to_memory", lambda *_: pytest.fail("not in compiled code"))
+    generator = torch.Generator().manual_seed(0)
+    with torch.inference_mode(), torch._dynamo.config.patch(error_on_recompile=True):
+        features = plain.encode_image(torch.randn(1, 3, 64, 64, generator=generator))
+        for conditioning in (1, 2, 1 + policy.most_anchors):
+            pointers = (policy.max_pointers - 1 + conditioning) * config.tokens_per_pointer
+            count = (policy.reach + conditioning) * config.memory_tokens + pointers
+            tokens = torch.randn(1, count, config.memory_dim, generator=generator)
+            actual = network.attend_to_memory(features, MemoryTokens(tokens, tokens, pointers))
+            expected = plain.attend_to_tokens(features.top_bchw, tokens, tokens, pointers)
+            torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-3)
 
 
 def test_nothing_is_compiled_again_beside_an_image_that_is_encoded_ahead(compiled: CompiledNetwork) -> None:
