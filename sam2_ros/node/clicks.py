@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode
 
+from sam2_ros.log_throttle import LogThrottle
 from sam2_ros.node.conversions import reject_integer_bits
 from sam2_ros.node.optional.tf import Transforms
 from sam2_ros.perception.camera import GeometryError
@@ -25,6 +26,8 @@ from sam2_ros.tracking.types import PromptError
 
 WAIT_FOR_TF_S = 1.0  # transforms come some time after the image of their stamp
 TRY_AGAIN_S = 0.05
+MAX_WAITING = 16  # clicks; each asks TF again and again
+REPEAT_REJECTION_S = 5.0  # in the log
 
 
 def click_to_prompt(
@@ -83,6 +86,7 @@ class ClickedPoints:
         self._on_click = on_click
         self._waiting: list[_Click] = []
         self._timer: Any = None  # there while clicks wait
+        self._told = LogThrottle(REPEAT_REJECTION_S)
 
     def prepare(self) -> None:
         """Listen to TF as soon as somebody may click, so that the first click finds the transforms of its image."""
@@ -116,6 +120,8 @@ class ClickedPoints:
         except NoTransformError:
             if time.monotonic() >= click.until_s:
                 raise
+            if len(self._waiting) >= MAX_WAITING:
+                raise PromptError(f"{MAX_WAITING} clicks wait for transforms already: click again later") from None
             self._waiting.append(click)
             if self._timer is None:
                 clock = Clock(clock_type=ClockType.STEADY_TIME)
@@ -139,7 +145,8 @@ class ClickedPoints:
             self._timer = None
 
     def _reject(self, error: Exception) -> None:
-        self._node.get_logger().warning(f"clicked_point rejected: {error}")
+        if self._told.is_due(str(error)):
+            self._node.get_logger().warning(f"clicked_point rejected: {error}")
 
     def _project(self, click: _Click) -> tuple[float, float]:
         """Where the camera saw the point, in pixels of the click's image."""

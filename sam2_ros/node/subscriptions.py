@@ -15,8 +15,9 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from sam2_ros.image_io.compressed import COMPRESSED_SUFFIX
+from sam2_ros.log_throttle import LogThrottle
 from sam2_ros.msg import Prompt
-from sam2_ros.node.clicks import ClickedPoints, click_to_prompt
+from sam2_ros.node.clicks import REPEAT_REJECTION_S, ClickedPoints, click_to_prompt
 from sam2_ros.node.conversions import read_prompt, reject_integer_bits, stamp_to_ns
 from sam2_ros.node.diagnostics import ImageTopic, explain_silence, profile_advice
 from sam2_ros.node.optional.pairing import ImagePairing
@@ -130,6 +131,7 @@ class Subscriptions:
         self._pairing = pairing
         self._parameters = parameters
         self._seen_image = False
+        self._told = LogThrottle(REPEAT_REJECTION_S)
         self._subscriptions = [
             self._subscribe_to_images(
                 make_qos(parameters().image_reliability, QUEUED_IMAGES if parameters().process_every_frame else 1)
@@ -209,8 +211,13 @@ class Subscriptions:
 
     def _reject(self, what: str, object_id: str, why: str) -> None:
         """Report a prompt that was rejected before it reached the session."""
-        self._node.get_logger().warning(f"{what} for {object_id or 'a new object'} rejected: {why}")
+        self._warn(f"{what} for {object_id or 'a new object'} rejected: {why}")
         self._session.events.rejected(object_id, why)
+
+    def _warn(self, text: str) -> None:
+        """Once in a while for each reason: a node that sends prompts repeats its mistake with every image."""
+        if self._told.is_due(text):
+            self._node.get_logger().warning(text)
 
     def _submit(self, request: PromptRequest, what: str) -> None:
         ticket = self._session.prompt([request])
@@ -226,7 +233,7 @@ class Subscriptions:
             else:
                 error = outcome.error
         if error is not None:
-            self._node.get_logger().warning(f"{what} rejected: {error}")
+            self._warn(f"{what} rejected: {error}")
 
 
 class SpatialSubscriptions:

@@ -14,6 +14,7 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
+from sam2_ros.msg import Prompt, TrackEvent
 from sam2_ros.node import clicks
 from sam2_ros.node.conversions import array_to_image, ns_to_stamp
 
@@ -169,3 +170,29 @@ def test_integers_in_a_click_are_rejected_with_that_hint(
 
     desk.rig.spin_until(is_said, "it is rejected")
     assert not desk.prompts()
+
+
+def test_a_flood_of_clicks_that_wait_for_transforms_is_bounded_and_said_once(
+    desk: Desk, tf2_ros: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(clicks, "WAIT_FOR_TF_S", 600.0)
+    tf2_ros.until_ns = 0
+    desk.show(5.0)
+    for count in range(100):
+        desk.click_in_map(5.0 + count / 1000)
+    assert len(desk.rig.node._spatial_inputs._clicked._waiting) == clicks.MAX_WAITING
+    assert capfd.readouterr().err.count("clicks wait for transforms already") == 1
+    tf2_ros.until_ns = 9 * SECOND
+    desk.rig.spin_until(lambda: len(desk.prompts()) == clicks.MAX_WAITING, "those that waited are carried out")
+
+
+def test_a_node_that_repeats_its_mistake_does_not_fill_the_log(desk: Desk, capfd: pytest.CaptureFixture[str]) -> None:
+    prompts = desk.rig.publisher(Prompt, "prompt")
+    events = desk.rig.collect(TrackEvent, "events", 1000)
+    for count in range(20):
+        prompts.publish(Prompt(action=9))  # cannot be read
+        prompts.publish(Prompt(object_id="nobody", action=1, points=[Point(x=float(count))], point_labels=[1]))
+        wanted = 2 * count + 2
+        desk.rig.spin_until(lambda wanted=wanted: len(events) >= wanted, "both are rejected, with an event each")
+    said = capfd.readouterr().err
+    assert said.count("unknown action 9") == 1 and said.count("no object 'nobody' to refine") == 1

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import fake_tracker
 import numpy as np
 import pytest
 from fake_tracker import DEADLINE_S, FakeTracker
@@ -113,6 +114,7 @@ def test_a_model_that_hangs_is_left_behind_and_the_node_starts_again(
     make_ros_rig: Callable[..., Any], loader: Loader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sam2_node, "STOP_LIMIT_S", 1.0)
+    monkeypatch.setattr(fake_tracker, "DEADLINE_S", 600.0)  # it hangs for longer than the node is waited for
     rig = make_ros_rig()
     rig.start()
     images = rig.publisher(Image, "image", qos_profile_sensor_data)
