@@ -35,16 +35,16 @@ from sam2_ros.session.objects import (
     TrackingView,
 )
 from sam2_ros.session.parameters import NodeParameters
-from sam2_ros.session.persistence import SessionFileError
 from sam2_ros.session.results import PromptTicket, PromptWaiters, PublishingThread, TrackedImage
 from sam2_ros.session.segmentation import Segmentation, SegmentationQueue, SegmentRequest, segment_in_slices
 from sam2_ros.session.stats import SessionStats, StatsCollector
-from sam2_ros.session.work_queue import Command, ImageReader, QueuedImage, SessionStoppedError, WorkQueue
+from sam2_ros.session.work_queue import NOT_YET, Command, ImageReader, QueuedImage, SessionStoppedError, WorkQueue
 from sam2_ros.tracking.concurrency import TaskThread
-from sam2_ros.tracking.types import FrameResult, PromptError
+from sam2_ros.tracking.types import FrameResult
 
 logger = logging.getLogger(__name__)
 
+SAVING_SLICE_MS = 30.0  # between two images, of replaying objects that are behind
 STOPPED = "the tracking session has been stopped"
 NO_VIEW = TrackingView(header=None, stamp_ns=0, image_rgb=None, result=None, objects=(), frames_dropped=0)
 
@@ -163,7 +163,7 @@ class Session:
 
     def save(self) -> Future[dict[str, Any]]:
         """The objects and their memories, for ``persistence.write_session``."""
-        return self._queue.submit(lambda: retried_out_of_memory(self._registry.save))
+        return self._queue.submit(self._save)
 
     def load(self, saved: Mapping[str, Any], path: str) -> Future[TrackingView]:
         """Replace the objects by those that ``persistence.read_session`` has read; the new view.
@@ -230,8 +230,10 @@ class Session:
         image_rgb = self._reader.read(image) if image is not None else None
         if image_rgb is not None:
             self._frame_size = (image_rgb.shape[0], image_rgb.shape[1])  # the next prompts are for
-        for command in commands:
-            self._carry_out(command)
+        for place, command in enumerate(commands):
+            if not command.carry_out(self._refresh_view):
+                self._queue.put_back(commands[place:])
+                break
         if image is None:
             return
         self._registry.follow(image.timeline)
@@ -241,20 +243,6 @@ class Session:
             self._track(image, image_rgb)
         elif image_rgb is not None:  # else the reader has counted it
             self._stats.note_skipped()
-
-    def _carry_out(self, command: Command) -> None:
-        if not command.done.set_running_or_notify_cancel():
-            return  # the caller gave up before it began
-        try:
-            answer = command.run()
-            self._refresh_view()  # before the answer: callers read the view right after it
-        except (PromptError, SessionFileError) as error:  # expected: the caller reports it
-            command.done.set_exception(error)
-        except Exception as error:
-            logger.exception("a command failed")
-            command.done.set_exception(error)
-        else:
-            command.done.set_result(answer)
 
     def _fail(self, error: BaseException) -> None:
         """End the session because of a bug. On the model thread or the publishing thread."""
@@ -379,6 +367,11 @@ class Session:
     def _set_enabled(self, enabled: bool) -> bool:
         self._queue.set_enabled(enabled)
         return enabled
+
+    def _save(self) -> Any:
+        if self._tracker.frames_behind and self._tracker.catch_up(SAVING_SLICE_MS):
+            return NOT_YET  # replaying all that is behind may take seconds
+        return retried_out_of_memory(self._registry.save)
 
     def _load(self, saved: Mapping[str, Any], path: str) -> TrackingView:
         retried_out_of_memory(lambda: self._registry.load(saved))

@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,12 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam2_ros.session.parameters import NodeParameters
+from sam2_ros.session.persistence import SessionFileError
 from sam2_ros.session.stamps import ClockWatch, SteadyTime, TimeJumpDetector, describe_two_clocks
 from sam2_ros.session.stats import StatsCollector
+from sam2_ros.tracking.types import PromptError
 
 logger = logging.getLogger(__name__)
 
 QUEUED_IMAGES = 64  # with ``process_every_frame``; 400 MB of 1080p
+NOT_YET = object()  # what a command returns that goes on after the next image, if one waits
 MAX_COMMANDS = 256  # that wait, with their masks; those that free the node are always taken
 
 
@@ -56,6 +59,27 @@ class Command:
     stamp_ns: int = 0  # of the image it is about; 0 = of the next one
     at_once: bool = False  # before the next image, and so are all that wait for later ones
     done: Future[Any] = field(default_factory=Future)
+
+    def carry_out(self, afterwards: Callable[[], None]) -> bool:
+        """Run it and answer. False: it has returned ``NOT_YET``, and is to be carried out again.
+
+        ``afterwards`` is called before the answer is there: callers read what it changes right after.
+        """
+        if not (self.done.running() or self.done.set_running_or_notify_cancel()):
+            return True  # the caller gave up before it began
+        try:
+            answer = self.run()
+            afterwards()
+        except (PromptError, SessionFileError) as error:  # expected: the caller reports it
+            self.done.set_exception(error)
+        except Exception as error:
+            logger.exception("a command failed")
+            self.done.set_exception(error)
+        else:
+            if answer is NOT_YET:
+                return False
+            self.done.set_result(answer)
+        return True
 
 
 class WorkQueue:
@@ -223,6 +247,14 @@ class WorkQueue:
         self._on_work()
         return command.done
 
+    def put_back(self, commands: Sequence[Command]) -> None:
+        """Queue a command that is not done yet, and those after it, before all others."""
+        with self._lock:
+            if not self._closed:
+                self._commands.extendleft(reversed(commands))
+                return
+        fail_all((command.done for command in commands), SessionStoppedError(self._closed))
+
     def _has_too_many_commands(self) -> bool:
         if len(self._commands) >= MAX_COMMANDS:
             self._commands = deque(command for command in self._commands if not command.done.cancelled())
@@ -313,5 +345,5 @@ class ImageReader:
 def fail_all(futures: Iterable[Future[Any]], error: Exception) -> None:
     """Let those of the futures that have not been cancelled raise ``error``."""
     for future in futures:
-        if future.set_running_or_notify_cancel():
+        if future.running() or future.set_running_or_notify_cancel():
             future.set_exception(error)

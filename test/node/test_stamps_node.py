@@ -16,6 +16,7 @@ from std_msgs.msg import Header
 
 from sam2_ros.msg import TrackedObjectArray
 from sam2_ros.node.conversions import array_to_image, ns_to_stamp
+from sam2_ros.perception.depth import LEAST_OFFSETS
 from sam2_ros.session.stamps import LASTING_S
 
 
@@ -109,3 +110,19 @@ def test_every_published_image_is_counted(make_ros_rig: Callable[..., Any]) -> N
 
     rig.spin_until(all_counted, "each is processed, dropped or lost before the node")
     assert rig.node._watch.missed > 100
+
+
+def test_the_node_compares_the_stamps_of_depth_with_those_of_the_images_that_arrive(
+    make_ros_rig: Callable[..., Any],
+) -> None:
+    rig = make_ros_rig(use_depth=True)
+    rig.start()
+    images, depths = (rig.publisher(Image, topic, qos_profile_sensor_data) for topic in ("image", "depth"))
+    received = rig.node._session.stats
+    for index in range(LEAST_OFFSETS):
+        images.publish(an_image(Time(sec=100 + index)))
+        wanted, newest_ns = index + 1, (130 + index) * 10**9
+        rig.spin_until(lambda wanted=wanted: received().received == wanted, "the image arrives")
+        depths.publish(an_image(Time(sec=130 + index)))
+        rig.spin_until(lambda newest_ns=newest_ns: rig.node._depth._newest_ns == newest_ns, "its depth arrives")
+    assert rig.node._depth._offset.seconds == pytest.approx(30.0, abs=10.0)

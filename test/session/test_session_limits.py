@@ -6,14 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from session_rig import DEADLINE_S, SessionRig, click
+from session_rig import DEADLINE_S, SessionRig, click, wait_until
 
 from sam2_ros.session.events import EventType
 from sam2_ros.session.parameters import parse
 from sam2_ros.session.persistence import SessionFileError
 from sam2_ros.session.results import MAX_WAITERS
 from sam2_ros.session.stats import StatsCollector
-from sam2_ros.session.work_queue import MAX_COMMANDS, TooManyRequestsError, WorkQueue
+from sam2_ros.session.work_queue import MAX_COMMANDS, SessionStoppedError, TooManyRequestsError, WorkQueue
 from sam2_ros.tracking.types import ObjectState, PromptAction, PromptError
 
 SECOND = 1_000_000_000
@@ -63,6 +63,32 @@ def test_with_drop_lost_the_lost_object_seen_longest_ago_goes_for_a_new_one(
     assert added.accepted and rig.tracker.object_ids == ("a", "c")
     (removed,) = [event for event in rig.events if event.type is EventType.REMOVED]
     assert removed.object_id == "b" and "max_objects" in removed.message
+
+
+def test_saving_replays_what_is_behind_in_slices_between_images(make_rig: Callable[..., SessionRig]) -> None:
+    rig = make_rig()
+    rig.prompt(click("a"), click("b"))
+    rig.tracker.behind = {"a": 4}
+    images = [1]
+    rig.tracker.on_catch_up = lambda: rig.offer(images.pop(), stamp_s=5.0) if images else None
+    rig.tracker.calls.clear()
+    saved, cleared = rig.session.save(), rig.session.clear()
+    assert [each["object_id"] for each in saved.result(DEADLINE_S)["objects"]] == ["a", "b"], "what came after waited"
+    assert cleared.result(DEADLINE_S) == ("a", "b")
+    calls = rig.tracker.calls
+    assert calls.count("catch up") == 4 and calls[-1] == "clear"
+    assert "step 1" in calls[2:4], "the image did not wait for all of them"
+
+
+def test_a_save_that_is_not_done_is_answered_when_the_session_ends(make_rig: Callable[..., SessionRig]) -> None:
+    rig = make_rig()
+    rig.prompt(click("a"))
+    rig.tracker.behind = {"a": 10**9}
+    saved = rig.session.save()
+    wait_until(lambda: rig.tracker.calls.count("catch up") > 2)
+    assert rig.session.stop(DEADLINE_S)
+    with pytest.raises(SessionStoppedError):
+        saved.result(DEADLINE_S)
 
 
 def test_a_session_with_more_than_max_objects_is_rejected_and_changes_nothing(

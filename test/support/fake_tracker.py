@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ class FakeTracker:
         self.calls: list[str] = []
         self.hidden: dict[str, ObjectState] = {}  # objects that are not visible, and their state
         self.behind: dict[str, int] = {}
+        self.on_catch_up: Callable[[], None] = lambda: None
         self.stamps_s: list[float | None] = []
         self.times_s: list[float | None] = []
         self._labels: dict[str, int] = {}
@@ -85,6 +87,12 @@ class FakeTracker:
 
     def undo(self, object_id: str) -> None:
         self.calls.append(f"undo {object_id}")
+
+    def catch_up(self, budget_ms: float | None = None) -> int:
+        self.calls.append("catch up")
+        self.behind = {object_id: count - 1 for object_id, count in self.behind.items() if count > 1}
+        self.on_catch_up()
+        return max(self.behind.values(), default=0)
 
     def save_state(self) -> dict[str, Any]:
         objects = [
