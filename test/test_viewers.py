@@ -22,8 +22,7 @@ def published() -> set[str]:
     """Second arguments, where they are texts, of the calls that make the node's publishers."""
     calls = (
         call
-        for path in NODE.glob("*.py")
-        if not path.name.startswith("demo_")
+        for path in NODE.rglob("*.py")
         for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)
     )

@@ -102,10 +102,10 @@ def plain_scenes(seeds: range = range(4)) -> Iterator[PresenceScene]:
             yield _away_and_back("plain scene", f"{kind}, seed {seed}", own, empty, prompts)
 
 
-def synthetic_scenes(library: PhotoLibrary, count: int, first_seed: int = 0) -> Iterator[PresenceScene]:
+def synthetic_scenes(library: PhotoLibrary, count: int) -> Iterator[PresenceScene]:
     """Training clips of photographs, with true masks: things that leave, are hidden, cross, and stay."""
     clips = SyntheticClips(library, _SIZE_PX, _SYNTHETIC_FRAMES, _SYNTHETIC_OBJECTS, _SYNTHETIC)
-    for seed in range(first_seed, first_seed + count):
+    for seed in range(count):
         scene = masked_scene("synthetic", f"seed {seed}", clips(seed))
         if scene is not None:
             yield scene

@@ -217,12 +217,8 @@ def view_to_message(view: TrackingView, *, with_masks: bool, now_ns: int | None 
         frames_dropped=view.frames_dropped,
         inference_ms=float(view.inference_ms),
         age_ms=float(age_ms),
-        objects=objects_to_messages(view.objects, header, with_masks=with_masks),
+        objects=[_object_to_message(item, header, with_masks) for item in view.objects],
     )
-
-
-def objects_to_messages(objects: Iterable[ObjectView], header: Header, *, with_masks: bool) -> list[TrackedObject]:
-    return [_object_to_message(item, header, with_masks) for item in objects]
 
 
 def _object_to_message(item: ObjectView, header: Header, with_mask: bool) -> TrackedObject:

@@ -37,7 +37,7 @@ from sam2_ros.perception.object_geometry import ObjectGeometry
 from sam2_ros.session.events import Event, EventType
 from sam2_ros.session.objects import TrackingView
 from sam2_ros.session.parameters import NodeParameters
-from sam2_ros.tracking.overlay import color_labels, label_color_rgb, quality_text
+from sam2_ros.tracking.overlay import color_labels, draw_overlay, label_color_rgb, quality_text, tag_of_tracked
 from sam2_ros.tracking.types import TrackedMask
 
 RELIABILITY = {"reliable": ReliabilityPolicy.RELIABLE, "best_effort": ReliabilityPolicy.BEST_EFFORT}
@@ -110,7 +110,7 @@ class Publishers:
             self._label_image.publish(label_image_to_message(view.result.label_image, view.header))
         if parameters.publish_label_image and self._label_image_color.get_subscription_count():
             self._label_image_color.publish(array_to_image(color_labels(view.result), "rgb8", view.header))
-        scene = self._depth.measure(view)
+        scene = self._depth.measure(view) if parameters.use_depth else Scene()
         now_ns = self._node.get_clock().now().nanoseconds
         message = view_to_message(view, with_masks=parameters.publish_masks, now_ns=now_ns)
         for item in message.objects:
@@ -126,8 +126,6 @@ class Publishers:
         raw, compressed = self._overlay.get_subscription_count(), self._overlay_jpeg.get_subscription_count()
         if not (raw or compressed):
             return
-        from sam2_ros.tracking.overlay import draw_overlay, tag_of_tracked
-
         assert view.image_rgb is not None and view.result is not None, "only a processed image has an overlay"
         tag = functools.partial(tag_of_tracked, unsure_below=parameters.unsure_below)
         drawn = draw_overlay(view.image_rgb, view.result, tag=tag)

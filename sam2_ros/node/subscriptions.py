@@ -163,7 +163,8 @@ class Subscriptions:
     def _on_image(self, message: Image | CompressedImage, info: Any) -> None:
         stamp_ns = stamp_to_ns(message.header.stamp)
         self._watch.note_image(info.get("publication_sequence_number"), stamp_ns)
-        self._depth.note_image(stamp_ns)
+        if self._parameters().use_depth:
+            self._depth.note_image(stamp_ns)
         if not self._seen_image:
             self._seen_image = True
             frame_id = message.header.frame_id or "no frame_id"

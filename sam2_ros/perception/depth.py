@@ -299,9 +299,7 @@ class DepthSource:
 
     def measure(self, view: TrackingView) -> Scene:
         """The objects of an image in space. A problem is logged once; ``trouble`` names it as long as it lasts."""
-        if not self._parameters().use_depth or view.image_rgb is None:
-            self._trouble = ""
-            return Scene()
+        assert view.image_rgb is not None, "only a processed image is measured"
         height, width = view.image_rgb.shape[:2]
         try:
             depth = self._depth_of(view, height, width)

@@ -186,18 +186,13 @@ class ClockWatch:
         return self._trouble if lasts else ""
 
 
-def arrival_age_s(stamp_ns: int, now_ns: int) -> float | None:
-    """Age [s] of an image that arrives now, by the node's clock ``now_ns``; None without a stamp or a clock."""
-    return (now_ns - stamp_ns) / 1e9 if stamp_ns and now_ns else None
-
-
 def describe_other_clock(stamp_ns: int, now_ns: int) -> str:
     """Why the age of an image that arrives now is not known; empty when it is, and without a stamp."""
     if not stamp_ns:
         return ""
-    age_s = arrival_age_s(stamp_ns, now_ns)
-    if age_s is None:
+    if not now_ns:
         return "use_sim_time is true and no /clock has come: ages are not known; ros2 bag play needs --clock"
+    age_s = (now_ns - stamp_ns) / 1e9
     if -EARLY_S <= age_s <= LATE_S:
         return ""
     side = "behind" if age_s > 0 else "ahead of"

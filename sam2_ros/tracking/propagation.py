@@ -129,11 +129,8 @@ class Engine:
         memories: dict[str, FrameMemory] = {}
         applied: dict[str, Sequence[AcceptedPrompt]] = {}
         failed: dict[str, str] = {}
-        for track in tracks:
-            object_id = track.object_id
-            given = since_replaced(prompts.get(object_id, ()))
-            if not given:
-                continue
+        for track in (track for track in tracks if prompts.get(track.object_id)):
+            object_id, given = track.object_id, since_replaced(prompts[track.object_id])
             tracked = None if replaces(given) else predictions.get(object_id)
             try:
                 prediction, memory = retried_out_of_memory(
@@ -275,13 +272,13 @@ def advance_in_windows(
     """
     if frame.when.scene is Scene.CUT:
         tracks = [track.after_cut() for track in tracks]
-    given = {track.object_id: since_replaced(prompts.get(track.object_id, ())) for track in tracks}
-    starting = [t.object_id for t in tracks if not t.has_memory or replaces(given[t.object_id])]
+    given = {object_id: since_replaced(each) for object_id, each in prompts.items()}
+    starting = [t.object_id for t in tracks if not t.has_memory or replaces(given.get(t.object_id, ()))]
 
     def window_of(track: Track) -> Window | None:
         if not engine.zoom:
             return None
-        return window_in_frame(track.window, frame.size_hw, given[track.object_id], num_objects)
+        return window_in_frame(track.window, frame.size_hw, given.get(track.object_id, ()), num_objects)
 
     windows = {t.object_id: None if t.object_id in starting else window_of(t) for t in tracks}
     image_rgb = frame.image_rgb

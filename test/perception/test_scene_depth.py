@@ -207,11 +207,6 @@ def test_positions_in_rectified_images_are_by_the_rectified_calibration() -> Non
     assert np.allclose(rectified[:2], 2 * np.array(raw[:2])) and rectified[2] == raw[2] and raw[0] != 0
 
 
-def test_without_use_depth_nothing_is_measured_and_nothing_is_wrong() -> None:
-    source = a_source(depth_image(), camera_info(), use_depth=False)
-    assert source.measure(a_view(an_object())).depth is None and source.trouble == ""
-
-
 def test_each_image_takes_the_nearest_depth() -> None:
     source = a_source(None, camera_info())
     for stamp_s, metres in ((1.0, 1.0), (1.033, 2.0), (1.066, 3.0)):

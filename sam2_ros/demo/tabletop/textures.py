@@ -13,6 +13,7 @@ Rgb: TypeAlias = tuple[int, int, int]
 Image: TypeAlias = NDArray[np.uint8]  # (H, W, 3) RGB
 
 _FONT = cv2.FONT_HERSHEY_DUPLEX
+_PLANKS = 7  # of a table
 _CREAM: Rgb = (238, 230, 212)
 _INK: Rgb = (52, 48, 46)
 
@@ -71,10 +72,10 @@ def _worn(image: Image, rng: np.random.Generator, strength: float = 7.0) -> Imag
     return _to_uint8(out)
 
 
-def wood(rng: np.random.Generator, height: int, width: int, planks: int = 7) -> Image:
+def wood(rng: np.random.Generator, height: int, width: int) -> Image:
     """(height, width, 3) planks whose grain runs along x."""
     out = np.empty((height, width, 3), np.float32)
-    edges = np.linspace(0, height, planks + 1).astype(int)
+    edges = np.linspace(0, height, _PLANKS + 1).astype(int)
     dark, light = np.array((104, 71, 46), np.float32), np.array((171, 129, 90), np.float32)
     for top, bottom in itertools.pairwise(edges):
         rows = bottom - top

@@ -36,18 +36,18 @@ class Sighting:
         return not self.is_prompted, self.hidden_frame, -self.quality, self.label
 
 
-def yielding(sightings: Mapping[str, Sighting], same_iou: float = SAME_IOU) -> set[str]:
+def yielding(sightings: Mapping[str, Sighting]) -> set[str]:
     """The objects that lose their masks in this frame; masks that overlap most are settled first."""
     areas = {object_id: int(seen.mask_hw.sum()) for object_id, seen in sightings.items()}
     visible = [object_id for object_id, area in areas.items() if area]
     pairs = []
     for one, other in itertools.combinations(visible, 2):
         least, most = sorted((areas[one], areas[other]))
-        if least < same_iou * most:  # cannot overlap enough: spares counting
+        if least < SAME_IOU * most:  # cannot overlap enough: spares counting
             continue
         shared = int(np.count_nonzero(sightings[one].mask_hw & sightings[other].mask_hw))
         iou = shared / (least + most - shared)
-        if iou >= same_iou:
+        if iou >= SAME_IOU:
             pairs.append((iou, one, other))
     gone: set[str] = set()
     for _, one, other in sorted(pairs, reverse=True):
