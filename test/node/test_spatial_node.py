@@ -329,6 +329,7 @@ def test_a_point_before_the_first_image_is_rejected(
 def test_use_depth_takes_effect_when_configured(make_bench: Callable[..., Bench]) -> None:
     bench = make_bench()
     assert bench.rig.peer.count_subscribers("/depth") == 0
+    bench.add("mug")
     assert not bench.show().objects[0].has_pose and bench.rig.node._depth.trouble == ""  # nothing was looked for
     for name, value in (("use_depth", True), ("image_transport", "compressed")):
         rejected = bench.rig.node.set_parameters([Parameter(name, value=value)])[0]
