@@ -1,6 +1,6 @@
 """What the network says about one encoded image: objects from their memories or from prompts, and new memories.
 
-Objects are tracked in batches of those whose memories have the same length; prompts are applied object by object. Then
+Objects attend in batches of those whose memories have the same length; prompts are applied object by object. Then
 what one prediction means: whether the object is visible, and how reliable its memory is.
 """
 
@@ -45,18 +45,24 @@ def input_of(model: SAM2, raw: RawFrame, window: Window | None = None) -> Tensor
 def track_from_memory(
     model: SAM2, frame: Frame, tracks: Sequence[Track], policy: BankPolicy
 ) -> dict[str, MaskPrediction]:
-    """Predict every object in this frame from its memory; all tracks must have one."""
-    groups: dict[tuple[int, int], list[tuple[Track, MemoryTokens]]] = defaultdict(list)
-    for track in tracks:
-        selection = track.select(policy, frame.index)
-        tokens = gather_tokens(model, selection, track.frames)
-        groups[len(selection.spatial), len(selection.pointers)].append((track, tokens))
+    """Predict every object in this frame from its memory; all tracks must have one.
+
+    Objects attend in batches of those whose memories have the same length, and are decoded all together.
+    """
     predictions: dict[str, MaskPrediction] = {}
-    for group in _chunks(groups.values()):
-        conditioned = model.attend_to_memory(frame.features, stack_tokens([tokens for _, tokens in group]))
-        batch = model.decode_masks(conditioned, frame.features.expand(len(group)))
-        for row, (track, _) in enumerate(group):
-            predictions[track.object_id] = _row(batch, row)
+    for chunk in _chunks([list(tracks)]):
+        groups: dict[tuple[int, int], list[tuple[str, MemoryTokens]]] = defaultdict(list)
+        for track in chunk:
+            selection = track.select(policy, frame.index)
+            tokens = gather_tokens(model, selection, track.frames)
+            groups[len(selection.spatial), len(selection.pointers)].append((track.object_id, tokens))
+        conditioned: dict[str, Tensor] = {}
+        for group in groups.values():
+            attended = model.attend_to_memory(frame.features, stack_tokens([tokens for _, tokens in group]))
+            conditioned.update(zip((object_id for object_id, _ in group), attended.split(1), strict=True))
+        rows_bchw = torch.cat([conditioned[track.object_id] for track in chunk])
+        batch = model.decode_masks(rows_bchw, frame.features.expand(len(chunk)))
+        predictions |= {track.object_id: _row(batch, row) for row, track in enumerate(chunk)}
     return predictions
 
 

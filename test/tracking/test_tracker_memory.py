@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -123,6 +125,30 @@ def test_more_objects_than_go_through_the_network_at_once_are_as_each_alone(mode
             expected = alone.step(image)["alone"].low_res_logits
             assert_same_logits(result[str(index)].low_res_logits, expected)
     assert [o.label for o in results[-1]] == list(range(1, count + 1))
+
+
+def test_objects_of_different_ages_are_decoded_together(model: SAM2, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose memories have other lengths attend apart; the rest of their work is one batch."""
+    tracker = Tracker(model)
+    for index, image in enumerate(FRAMES[:3]):
+        tracker.add_prompt(str(index), points=[[20, 20]], labels=[1])
+        tracker.step(image)
+    batches: dict[str, list[int]] = {"attend_to_memory": [], "decode_masks": [], "encode_memory": []}
+
+    def counted(name: str) -> Callable[..., Any]:
+        run = getattr(model, name)
+
+        def count(*args: Any, **options: Any) -> Any:
+            sizes = {"attend_to_memory": lambda: args[1].tokens_bmc, "decode_masks": lambda: args[0]}
+            batches[name].append(len(sizes.get(name, lambda: args[1])()))
+            return run(*args, **options)
+
+        return count
+
+    for name in batches:
+        monkeypatch.setattr(model, name, counted(name))
+    tracker.step(FRAMES[3])
+    assert batches == {"attend_to_memory": [1, 1, 1], "decode_masks": [3], "encode_memory": [3]}
 
 
 def bytes_of(frame: object) -> int:

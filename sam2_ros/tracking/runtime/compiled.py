@@ -224,7 +224,8 @@ def _is_one_image(features: ImageFeatures) -> bool:
 
 def _of_rows(features: ImageFeatures, rows: list[int]) -> ImageFeatures:
     """The features of one image, expanded to the given rows; ``features`` holds that image once per object."""
-    one = (t[:1] for t in (features.top_bchw, features.stride8_bchw, features.stride4_bchw))
+    # Not t[:1], which keeps an expanded tensor's stride of 0: with a batch of 1 that would be another shape to compile.
+    one = (t[0][None] for t in (features.top_bchw, features.stride8_bchw, features.stride4_bchw))
     return ImageFeatures(*one).expand(len(rows))
 
 
