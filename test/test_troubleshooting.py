@@ -23,7 +23,7 @@ def sources() -> str:
 
 
 def test_every_quote_of_the_page_is_checked_here() -> None:
-    assert len(re.findall(r"^> ", PAGE, re.M)) == 18
+    assert len(re.findall(r"^> ", PAGE, re.M)) == 19
 
 
 @pytest.mark.parametrize(
@@ -58,6 +58,8 @@ def test_the_advice_on_lost_images_is_quoted(monkeypatch: pytest.MonkeyPatch) ->
         " is not supported; expected one of ",
         "Correct the parameters and configure again",
         "waiting to be configured (autostart is false)",
+        " and this node reads ",
+        ": nothing is received.",
         "images are published on ",
         ", so it ignores them: ",
         ": takes effect when the node is configured; deactivate and clean it up first",
