@@ -62,6 +62,19 @@ def test_each_failure_is_named(misuse: ModuleType, memory: Any, changes: Any, dr
     assert said in line
 
 
+@pytest.mark.parametrize(
+    ("changes", "drift", "status"),
+    [({}, 0, 0), ({"unanswered": ["clear"]}, 0, 1), ({"lost": ["mug"]}, 0, 1), ({}, 9, 1)],
+)
+def test_the_status_is_that_of_all_that_is_judged(
+    misuse: ModuleType, monkeypatch: pytest.MonkeyPatch, changes: Any, drift: int, status: int
+) -> None:
+    soak, stats = importlib.import_module("soak"), importlib.import_module("soak_stats")
+    samples = [stats.Sample(100 * n, 1.0, 1000 + drift * n, 800, 200, 9, 9, 4, 20.0, 15.0, 10.0) for n in range(1, 20)]
+    monkeypatch.setattr(soak, "soak", lambda args: (samples, a_report(misuse, **changes)))
+    assert soak.main(["--misuse"]) == status
+
+
 class Robot:
     """Stands for the node's client: remembers what is asked, and answers or not."""
 

@@ -110,6 +110,13 @@ def test_every_published_image_is_counted(make_ros_rig: Callable[..., Any]) -> N
 
     rig.spin_until(all_counted, "each is processed, dropped or lost before the node")
     assert rig.node._watch.missed > 100
+    statuses = statuses_of(rig)
+
+    def are_told() -> bool:
+        values = {pair.key: pair.value for status in statuses for pair in status.values}
+        return values.get("images lost before the node") == str(rig.node._watch.missed)
+
+    rig.spin_until(are_told, "/diagnostics has them")
 
 
 def test_the_node_compares_the_stamps_of_depth_with_those_of_the_images_that_arrive(
