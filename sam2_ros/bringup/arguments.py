@@ -47,7 +47,7 @@ ARGUMENTS = (
         "<node>/target_pose; needs vision_msgs, depth images and detections_topic",
     ),
     ("model", "", "name of the model, such as nano or sam2.1_hiera_tiny"),
-    ("checkpoint", "", "file with the model's weights; not needed for nano"),
+    ("checkpoint", "", "file with the model's weights; without it nano has its own, others are fetched once"),
     ("device", "", "where the model runs, such as cpu or cuda:0"),
     ("use_depth", "", "true: 3-D positions, markers and points from the depth images"),
     ("use_sim_time", "", "true: take the time from /clock (simulation, bags)"),
