@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from geometry_msgs.msg import Point
+from tiny_model import noise_frames, tiny_model
 
 from sam2_ros.msg import Prompt
 from sam2_ros.node.services import judged_by_image, read_or_reject, read_request, summarize
-from sam2_ros.session.objects import ObjectView, PromptOutcome, TrackingView
+from sam2_ros.session.objects import ObjectRegistry, ObjectView, PromptOutcome, PromptRequest, TrackingView
 from sam2_ros.srv import SegmentImage
-from sam2_ros.tracking.types import FrameResult, ObjectState, PromptError, TrackedMask
+from sam2_ros.tracking.tracker import Tracker
+from sam2_ros.tracking.types import FrameResult, ObjectState, PromptAction, PromptError, TrackedMask
 
 
 def test_who_waits_for_an_object_that_was_removed_meanwhile_hears_so() -> None:
@@ -44,6 +46,17 @@ def test_an_answer_does_not_repeat_a_name_that_is_too_long() -> None:
 )
 def test_a_summary_says_what_was_changed_and_what_was_rejected(outcome: PromptOutcome, said: str) -> None:
     assert summarize([outcome]) == said
+
+
+def test_an_object_is_named_once_in_an_answer() -> None:
+    tracker = Tracker(tiny_model(), buffer_frames=3)
+    registry = ObjectRegistry(tracker)
+    click = {"points_xy": np.array([[20, 20]], np.float32), "point_labels": np.array([1], np.int32)}
+    assert registry.accept_prompts([PromptRequest("girl", **click)], (48, 80))[0].accepted
+    tracker.step(noise_frames(1, 48, 80)[0])
+    for action in (PromptAction.UNDO, PromptAction.ADD, PromptAction.REFINE):
+        said = summarize([*registry.accept_prompts([PromptRequest("girl", action=action)], (48, 80))])
+        assert said.count("girl: ") == 1, said
 
 
 def test_what_the_first_image_changed_is_said_to_who_waits_for_it() -> None:
