@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 from zlib import crc32
 
 import numpy as np
@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sam2_ros.annotate.masklets import FramePrompt, Masklet, MaskletFrame, MaskSource, ProjectError
-from sam2_ros.annotate.recordings import Recording
 from sam2_ros.data.files.masks import encode_rle
 from sam2_ros.model.sam2 import SAM2, MaskPrediction
 from sam2_ros.tracking.image_predictor import EncodedImage, decode, logits_of_mask
@@ -40,6 +39,16 @@ PHASES = (1, 2, 3)  # of the paper's data engine, section 5.1
 DOUBTFUL = 0.5  # ``MaskletFrame.doubtfulness`` from which a person should look at a frame
 MAX_ANCHORS = 4  # that a frame is conditioned on: each costs as much as a remembered frame
 _LOST_AFTER_FRAMES = 30
+
+
+class FrameSource(Protocol):
+    """Frames of one size: a ``Recording``, or the sequence of a data set."""
+
+    def __len__(self) -> int: ...
+
+    def frame_rgb(self, index: int, /) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -108,7 +117,7 @@ class Segmenter:
         cached_frames: encodings that are kept, those used last; 4 MB each with nano, 17 MB with SAM 2 at 1024 px.
     """
 
-    def __init__(self, network: SAM2, recording: Recording, cached_frames: int = 24) -> None:
+    def __init__(self, network: SAM2, recording: FrameSource, cached_frames: int = 24) -> None:
         self._network = network
         self._recording = recording
         self._policy = BankPolicy.of(network.config)

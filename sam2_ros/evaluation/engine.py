@@ -1,37 +1,48 @@
 """The data engine's three phases with a simulated annotator: what a masklet costs, and what a given effort brings.
 
-After section 5.1 of the SAM 2 paper. The annotator has the true masks, goes through the video once, and edits a frame
-when its IoU is below 0.75:
+After section 5.1 of the SAM 2 paper. The annotator has the true masks and works with what the page works with, the
+``Segmenter``: goes through the video once, stops at the first frame whose IoU is below 0.75, edits it, and goes on from
+there:
 
 1. every frame for itself, clicks from nothing (SAM per frame);
 2. the mask is propagated; a bad one is made anew, clicks from nothing, and propagated from there (SAM + SAM 2 Mask);
-3. the mask is propagated; a bad one is corrected by clicks with the full memory (SAM 2).
+3. the mask is propagated; a bad one is corrected by clicks with the memory, and propagated from there (SAM 2).
 
-Clicks lie in the middle of the largest error. Where ``MAX_CLICKS`` of them are not enough the annotator paints the
-frame, and where the object is not there, erases it: both count as a painted frame. The paper measured people's seconds;
-here clicks, edited and painted frames are counted.
+As in the page an edited frame is a conditioning frame from then on, in phases 2 and 3 alike: they differ by how a frame
+is edited. Clicks lie in the middle of the largest error. Where ``MAX_CLICKS`` of them are not enough the annotator
+paints the frame, and where the object is not there, erases it: both count as a painted frame. The paper measured
+people's seconds; here clicks, edited and painted frames are counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sam2_ros.annotate.masklets import FramePrompt, Masklet, MaskletFrame, MaskSource
+from sam2_ros.annotate.segmenter import PHASES, Propagation
 from sam2_ros.data.files.sequences import VideoSequence
-from sam2_ros.evaluation.interactive import GOOD_IOU, clicking, true_mask
+from sam2_ros.evaluation.interactive import GOOD_IOU, true_mask
 from sam2_ros.evaluation.metrics import region_similarity
-from sam2_ros.evaluation.trackers import VideoTracker, fork, mask_of
+from sam2_ros.evaluation.prompt_sampling import center_click, correction_click
 
-PHASES = (1, 2, 3)
 MAX_CLICKS = 10  # in one frame; then it is painted
 
-_ID = "object"
-
 Mask = NDArray[np.bool_]
+
+
+class Segments(Protocol):
+    """The part of ``Segmenter``, over the frames of the sequence, that the annotator uses."""
+
+    def click(
+        self, masklet: Masklet | None, index: int, prompts: Sequence[FramePrompt], phase: int = 3
+    ) -> MaskletFrame: ...
+
+    def propagate(self, masklets: Sequence[Masklet], start: int, stop: int) -> Iterator[Propagation]: ...
 
 
 @dataclass(frozen=True)
@@ -42,6 +53,7 @@ class EngineRun:
     regions: Mapping[int, float]  # J by annotated frame, from the first that shows the object
     clicks: int
     edited_frames: int  # clicked or painted
+    clicked_frames: int
     painted_frames: int
 
     @property
@@ -54,62 +66,81 @@ class EngineRun:
 class _Annotator:
     """One pass over a video, as it goes."""
 
+    segmenter: Segments
     phase: int
+    truths: Mapping[int, Mask]  # of the annotated frames, from the first that shows the object
     budget: int | None  # clicks; None: as many as it takes, and paint
-    tracker: VideoTracker  # as of the frame before
-    started: bool = False
-    regions: dict[int, float] = field(default_factory=dict)
+    masklet: Masklet
     clicks: int = 0
-    edited: int = 0
-    painted: int = 0
+    clicked: set[int] = field(default_factory=set)
+    painted: set[int] = field(default_factory=set)
 
-    def see(self, index: int, image: Any, truth: Mask | None, nothing: Mask) -> None:
-        """The next frame: track into it, and edit it if it is bad. ``truth`` is None if it is not annotated."""
-        before = fork(self.tracker)
-        mask = nothing
-        if self.started and self.phase != 1:
-            mask = mask_of(_ID, self.tracker.step(image))
-        if truth is None or not (self.started or truth.any()):
+    def region(self, index: int) -> float:
+        return region_similarity(self._mask(index), self.truths[index])
+
+    def is_bad(self, index: int) -> bool:
+        """Whether the annotator stops here: the mask is bad, and may be edited."""
+        if index not in self.truths or self.region(index) >= GOOD_IOU:
+            return False
+        return self.budget is None or (self.clicks < self.budget and bool(self.truths[index].any()))
+
+    def propagate(self, start: int, stop: int) -> Iterator[int]:
+        """Take over what is propagated from a frame, and yield each frame after it."""
+        if self.phase == 1 or not self.has_mask(start):
+            yield from range(start + 1, stop + 1)
             return
-        if region_similarity(mask, truth) < GOOD_IOU:
-            mask = self._edit(before, image, truth, mask)
-        self.started = True
-        self.regions[index] = region_similarity(mask, truth)
+        for step in self.segmenter.propagate([self.masklet], start, stop):
+            if (frame := step.frames.get(self.masklet.masklet_id)) is not None:
+                self._store({step.index: frame})
+            yield step.index
 
-    def _edit(self, before: VideoTracker, image: Any, truth: Mask, mask: Mask) -> Mask:
-        """The mask after clicks, or paint; the tracker continues from it."""
-        left = MAX_CLICKS if self.budget is None else min(MAX_CLICKS, self.budget - self.clicks)
-        if left <= 0:
-            return mask
-        with_memory = self.phase == 3 and self.started
-        start = before if with_memory else _without_objects(before)
-        best: tuple[float, Mask, VideoTracker] = (region_similarity(mask, truth), mask, self.tracker)
+    def has_mask(self, index: int) -> bool:
+        """Whether the annotator has made a frame, and shows the object there."""
+        return self.masklet.is_kept(index) and self.masklet.frames[index].visible
+
+    def edit(self, index: int) -> None:
+        """Click until the frame is good, then paint or erase it if nothing else helps and no budget forbids it."""
+        truth = self.truths[index]
         if truth.any():
-            for corrected in clicking(start, image, truth, mask if with_memory else None, left):
-                self.clicks += 1
-                score = region_similarity(corrected.mask, truth)
-                if score > best[0]:
-                    best = (score, corrected.mask, corrected.tracker)
-                if score >= GOOD_IOU:
-                    break
-            self.edited += 1
-        elif self.budget is None:
-            self.edited += 1
-        if best[0] < GOOD_IOU and self.budget is None:
-            self.painted += 1
-            best = (1.0, truth, best[2])
-        _, mask, edited = best
-        if self.phase == 3 and mask is not truth:
-            self.tracker = edited
-        elif self.phase != 1 and mask.any():
-            self.tracker = before  # it continues from the mask
-            self.tracker.add_prompt(_ID, mask=mask)
-            self.tracker.step(image)
-        return mask
+            self._click(index, truth)
+        if self.region(index) < GOOD_IOU and self.budget is None:
+            self.painted.add(index)
+            self._store({index: MaskletFrame.of_mask(truth, MaskSource.BRUSH)})
+
+    def _click(self, index: int, truth: Mask) -> None:
+        """Click while it helps; the best of what the clicks gave stays, if it is better than what was there."""
+        left = MAX_CLICKS if self.budget is None else min(MAX_CLICKS, self.budget - self.clicks)
+        corrects = self.phase == 3 and bool(self.masklet.frames)
+        mask = self._mask(index) if corrects else None
+        best, best_region = None, self.region(index)
+        prompts: list[FramePrompt] = []
+        while len(prompts) < left:
+            click = center_click(truth) if mask is None else correction_click(mask, truth)
+            if click is None:
+                break
+            prompts.append(FramePrompt(((click.x, click.y),), (click.label,)))
+            frame = self.segmenter.click(self.masklet, index, prompts, self.phase)
+            mask = frame.mask()
+            region = region_similarity(mask, truth)
+            if region > best_region:
+                best, best_region = frame, region
+            if region >= GOOD_IOU:
+                break
+        self.clicks += len(prompts)
+        self.clicked.add(index)
+        if best is not None:
+            self._store({index: best})
+
+    def _mask(self, index: int) -> Mask:
+        frame = self.masklet.frames.get(index)
+        return np.zeros(self.truths[index].shape, np.bool_) if frame is None else frame.mask()
+
+    def _store(self, frames: Mapping[int, MaskletFrame]) -> None:
+        self.masklet = self.masklet.with_frames(frames)
 
 
 def annotate(
-    tracker: VideoTracker,
+    segmenter: Segments,
     sequence: VideoSequence,
     value: int,
     phase: int,
@@ -119,34 +150,51 @@ def annotate(
     """Make the masklet of one object.
 
     Args:
-        tracker: takes clicks and masks; it is reset, and left in some state.
+        segmenter: over the frames of the sequence.
         sequence: with true masks.
         value: of the object in them.
         phase: 1, 2 or 3.
         budget: stop editing after so many clicks, and paint nothing; None: edit until no frame is bad.
-        progress: called after each frame with the frames done and in all.
+        progress: called with the frames done and in all.
     """
     if phase not in PHASES:
         raise ValueError(f"phase: expected 1, 2 or 3, got {phase}")
-    tracker.reset()
-    annotator = _Annotator(phase, budget, tracker)
+    truths = _truths(sequence, value)
+    annotator = _Annotator(segmenter, phase, truths, budget, Masklet("object", "object", phase=phase))
+    for index in _bad_frames(annotator, len(sequence), progress):
+        annotator.edit(index)
+    regions = {index: annotator.region(index) for index in truths}
+    edited = annotator.clicked | annotator.painted
+    return EngineRun(phase, regions, annotator.clicks, len(edited), len(annotator.clicked), len(annotator.painted))
+
+
+def _bad_frames(annotator: _Annotator, num_frames: int, progress: Callable[[int, int], None] | None) -> Iterator[int]:
+    """The frames that the annotator edits, one after the other; each before the next is looked for."""
+    start = min(annotator.truths)
+    yield start
+    while True:
+        for index in annotator.propagate(start, num_frames - 1):
+            if progress:
+                progress(index + 1, num_frames)
+            if annotator.is_bad(index):
+                yield index
+                if annotator.phase != 1 and annotator.has_mask(index):
+                    start = index
+                    break
+        else:
+            return
+
+
+def _truths(sequence: VideoSequence, value: int) -> dict[int, Mask]:
+    """The true masks of the annotated frames, from the first that shows the object."""
+    truths: dict[int, Mask] = {}
     for index in range(len(sequence)):
-        image_rgb = sequence.frame_rgb(index)
-        # Encoded once, however often the frame is tried.
-        image = tracker.prefetch(image_rgb) if hasattr(tracker, "prefetch") else image_rgb
-        nothing = np.zeros(image_rgb.shape[:2], np.bool_)
-        annotator.see(index, image, true_mask(sequence, index, value), nothing)
-        if progress:
-            progress(index + 1, len(sequence))
-    if not annotator.regions:
+        truth = true_mask(sequence, index, value)
+        if truth is not None and (truths or truth.any()):
+            truths[index] = truth
+    if not truths:
         raise ValueError(f"{sequence.name}: no frame shows object {value}")
-    return EngineRun(phase, annotator.regions, annotator.clicks, annotator.edited, annotator.painted)
-
-
-def _without_objects(tracker: VideoTracker) -> VideoTracker:
-    fresh = fork(tracker)
-    fresh.reset()
-    return fresh
+    return truths
 
 
 @dataclass(frozen=True)
@@ -178,8 +226,10 @@ def engine_report(results: Sequence[EngineResult], settings: Mapping[str, Any]) 
 def _means(results: Sequence[EngineResult]) -> dict[str, float]:
     runs, limited = [result.until_good for result in results], [result.at_budget for result in results]
     frames = sum(len(run.regions) for run in runs)
+    clicks, clicked = sum(run.clicks for run in runs), sum(run.clicked_frames for run in runs)
     return {
-        "clicks_per_masklet": round(float(np.mean([run.clicks for run in runs])), 2),
+        "clicks_per_masklet": round(clicks / len(runs), 2),
+        "clicks_per_clicked_frame": round(clicks / max(1, clicked), 2),
         "edited_frames_per_masklet": round(float(np.mean([run.edited_frames for run in runs])), 2),
         "edited_share": round(sum(run.edited_frames for run in runs) / frames, 4),
         "painted_share": round(sum(run.painted_frames for run in runs) / frames, 4),

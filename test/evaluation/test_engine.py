@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from tiny_model import tiny_model
 
-import sam2_ros
+from sam2_ros.annotate import segmenter as segmenter_module
+from sam2_ros.annotate.masklets import FramePrompt, Masklet, MaskletFrame, MaskSource
+from sam2_ros.annotate.segmenter import Propagation, Segmenter
 from sam2_ros.cli import main
 from sam2_ros.data.files.masks import write_index_png
 from sam2_ros.data.files.sequences import VideoSequence, open_sequences
 from sam2_ros.evaluation.engine import EngineRun, annotate
-from sam2_ros.tracking.types import FrameResult, ObjectState, TrackedMask
 
 HEIGHT, WIDTH, FULL = 12, 32, 20
 
@@ -26,39 +29,33 @@ def bar(width: int) -> np.ndarray:
     return mask
 
 
-class FadingTracker:
-    """Gives a bar of 20 columns after enough clicks, else of 10; a mask as it is; and loses 3 columns a frame.
+class FadingSegmenter:
+    """Gives a bar of 20 columns after enough clicks, else of 10; propagated it loses 3 columns a frame.
 
-    ``needed``: clicks for a new object and for a known one.
+    ``needed``: clicks from nothing, and with memory.
     """
 
     def __init__(self, new: int = 2, known: int = 1) -> None:
         self.needed = (new, known)
-        self.reset()
+        self.started_from: list[tuple[int, tuple[int, ...]]] = []  # each propagation: its frame, and those kept by then
 
-    def reset(self) -> None:
-        self._width: int | None = None
-        self._clicks = 0
-        self._mask: int | None = None
+    def click(
+        self, masklet: Masklet | None, index: int, prompts: Sequence[FramePrompt], phase: int = 3
+    ) -> MaskletFrame:
+        assert masklet is not None
+        needed = self.needed[phase == 3 and bool(masklet.frames)]
+        width = FULL if len(prompts) >= needed else FULL // 2
+        return MaskletFrame.of_mask(bar(width), MaskSource.CLICK, prompts=prompts)
 
-    def add_prompt(self, object_id, *, points=None, labels=None, box=None, mask=None) -> int:  # type: ignore[no-untyped-def]
-        if mask is None:
-            self._clicks += len(labels)
-        else:
-            self._mask = int(np.asarray(mask)[2].sum())
-        return 1
-
-    def step(self, image_rgb: np.ndarray) -> FrameResult:
-        if self._mask is not None:
-            self._width = self._mask
-        elif self._clicks:
-            self._width = FULL if self._clicks >= self.needed[self._width is not None] else FULL // 2
-        elif self._width is not None:
-            self._width = max(0, self._width - 3)
-        self._clicks, self._mask = 0, None
-        mask = bar(self._width or 0)
-        tracked = TrackedMask("object", 1, ObjectState.TRACKED, 1.0, 1.0, mask, int(mask.sum()), None, None)
-        return FrameResult(0, () if self._width is None else (tracked,), mask.astype(np.uint8), 1.0)
+    def propagate(self, masklets: Sequence[Masklet], start: int, stop: int) -> Iterator[Propagation]:
+        (masklet,) = masklets
+        kept = tuple(index for index in masklet.frame_indices if masklet.is_kept(index))
+        self.started_from.append((start, kept))
+        width = int(masklet.frames[start].mask()[2].sum())
+        for index in range(start + 1, stop + 1):
+            width = max(0, width - 3)
+            frames = {} if index in kept else {"object": MaskletFrame.of_mask(bar(width), MaskSource.PROPAGATED)}
+            yield Propagation(index, frames, index - start, stop - start)
 
 
 def make_sequence(folder: Path, widths: list[int | None]) -> VideoSequence:
@@ -71,13 +68,13 @@ def make_sequence(folder: Path, widths: list[int | None]) -> VideoSequence:
     return open_sequences(folder)[0]
 
 
-def run(tracker: FadingTracker, sequence: VideoSequence, phase: int, budget: int | None = None) -> EngineRun:
-    return annotate(tracker, sequence, 1, phase, budget)  # type: ignore[arg-type]
+def run(segmenter: FadingSegmenter, sequence: VideoSequence, phase: int, budget: int | None = None) -> EngineRun:
+    return annotate(segmenter, sequence, 1, phase, budget)
 
 
 @pytest.mark.parametrize(("phase", "clicks", "edited"), [(1, 20, 10), (2, 10, 5), (3, 6, 5)])
 def test_what_a_masklet_costs_until_every_frame_is_good(tmp_path: Path, phase: int, clicks: int, edited: int) -> None:
-    done = run(FadingTracker(), make_sequence(tmp_path, [FULL] * 10), phase)
+    done = run(FadingSegmenter(), make_sequence(tmp_path, [FULL] * 10), phase)
     assert (done.clicks, done.edited_frames, done.painted_frames) == (clicks, edited, 0)
     assert min(done.regions.values()) >= 0.75 and len(done.regions) == 10
 
@@ -91,7 +88,7 @@ def test_what_a_masklet_costs_until_every_frame_is_good(tmp_path: Path, phase: i
     ],
 )
 def test_what_four_clicks_bring(tmp_path: Path, phase: int, widths: list[int]) -> None:
-    done = run(FadingTracker(), make_sequence(tmp_path, [FULL] * 6), phase, budget=4)
+    done = run(FadingSegmenter(), make_sequence(tmp_path, [FULL] * 6), phase, budget=4)
     assert done.clicks == 4 and done.painted_frames == 0
     assert list(done.regions.values()) == [width / FULL for width in widths]
     assert done.region == pytest.approx(sum(widths) / 6 / FULL)
@@ -99,7 +96,7 @@ def test_what_four_clicks_bring(tmp_path: Path, phase: int, widths: list[int]) -
 
 @pytest.mark.parametrize("phase", (1, 2, 3))
 def test_what_clicks_cannot_mend_is_painted_and_propagated_from(tmp_path: Path, phase: int) -> None:
-    done = run(FadingTracker(new=99, known=99), make_sequence(tmp_path, [FULL] * 3), phase)
+    done = run(FadingSegmenter(new=99, known=99), make_sequence(tmp_path, [FULL] * 3), phase)
     painted = 3 if phase == 1 else 2
     assert (done.clicks, done.edited_frames, done.painted_frames) == (10 * painted, painted, painted)
     assert list(done.regions.values()) == ([1.0] * 3 if phase == 1 else [1.0, 0.85, 1.0])
@@ -108,25 +105,41 @@ def test_what_clicks_cannot_mend_is_painted_and_propagated_from(tmp_path: Path, 
 @pytest.mark.parametrize("phase", (2, 3))
 def test_a_mask_where_nothing_is_is_erased_and_frames_without_truth_are_passed(tmp_path: Path, phase: int) -> None:
     sequence = make_sequence(tmp_path, [0, FULL, None, 0])
-    done = run(FadingTracker(), sequence, phase)
+    done = run(FadingSegmenter(), sequence, phase)
     assert sorted(done.regions) == [1, 3]
     assert (done.clicks, done.edited_frames, done.painted_frames) == (2, 2, 1)
-    assert run(FadingTracker(), sequence, phase, budget=9).regions[3] == 0.0
+    assert run(FadingSegmenter(), sequence, phase, budget=9).regions[3] == 0.0
+
+
+@pytest.mark.parametrize("phase", (2, 3))
+def test_it_goes_on_from_each_edited_frame_which_stays_a_conditioning_frame(tmp_path: Path, phase: int) -> None:
+    segmenter = FadingSegmenter()
+    run(segmenter, make_sequence(tmp_path, [FULL] * 6), phase)
+    assert segmenter.started_from == [(0, (0,)), (2, (0, 2)), (4, (0, 2, 4))]
+
+
+@pytest.mark.parametrize("phase", (1, 2, 3))
+def test_a_network_that_knows_nothing_costs_every_click_and_ends_good(tmp_path: Path, phase: int) -> None:
+    sequence = make_sequence(tmp_path, [FULL, FULL - 2, FULL - 4])
+    done = annotate(Segmenter(tiny_model(), sequence), sequence, 1, phase)
+    assert min(done.regions.values()) >= 0.75 and 0 < done.clicks <= 30
+    limited = annotate(Segmenter(tiny_model(), sequence), sequence, 1, phase, budget=3)
+    assert limited.clicks == 3 and limited.painted_frames == 0 and len(limited.regions) == 3
 
 
 def test_what_cannot_be_made_is_rejected(tmp_path: Path) -> None:
     sequence = make_sequence(tmp_path, [FULL])
     with pytest.raises(ValueError, match="expected 1, 2 or 3"):
-        run(FadingTracker(), sequence, 4)
+        run(FadingSegmenter(), sequence, 4)
     with pytest.raises(ValueError, match="no frame shows object 5"):
-        annotate(FadingTracker(), sequence, 5, 1)  # type: ignore[arg-type]
+        annotate(FadingSegmenter(), sequence, 5, 1)
 
 
 def test_the_command_prints_a_row_each_and_the_means(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_sequence(tmp_path / "data", [FULL] * 10)
-    monkeypatch.setitem(vars(sam2_ros), "load_tracker", lambda **_: FadingTracker())
+    monkeypatch.setattr(segmenter_module, "Segmenter", lambda *_, **__: FadingSegmenter())
     command = ["eval", "engine", "--root", str(tmp_path / "data"), "--clicks", "4", "--json", str(tmp_path / "r.json")]
     assert main(command) == 0
     *rows, last = capsys.readouterr().out.splitlines()

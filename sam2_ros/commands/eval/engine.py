@@ -16,6 +16,8 @@ DESCRIPTION = (
     "and edited frames until the IoU is 0.75 everywhere, and gives the J that a number of clicks brings."
 )
 
+_ENCODED_FRAMES = 128  # that are kept, as every phase needs them again; 4 MB each with nano
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
@@ -26,27 +28,29 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--clicks", type=int, default=10, metavar="N", help="for the J at equal effort, per masklet (default: 10)"
     )
     add_sequences_option(parser)
-    add_model_options(parser, "nothing else: the floors take no clicks")
+    add_model_options(parser, "", with_memory=False)
 
 
 def run(args: argparse.Namespace) -> None:
     """Measure, print, and write the JSON."""
+    from sam2_ros.annotate.segmenter import PHASES, Segmenter
     from sam2_ros.data.files.sequences import open_sequences
-    from sam2_ros.evaluation.engine import PHASES, EngineResult, annotate, engine_report
+    from sam2_ros.evaluation.engine import EngineResult, annotate, engine_report
     from sam2_ros.evaluation.interactive import objects_of
-    from sam2_ros.evaluation.trackers import tracker_by_name
+    from sam2_ros.tracking.loading import load_network
 
     if args.clicks < 1:
         raise ValueError(f"--clicks: expected 1 or more, got {args.clicks}")
     sequences = open_sequences(args.root, sequence_names(args.sequences))
-    tracker = tracker_by_name(**network_arguments(args))
+    network = load_network(**network_arguments(args))
     results = []
     with Progress("frame") as progress:
         for sequence, value in ((each, value) for each in sequences for value in objects_of(each)):
+            segmenter = Segmenter(network, sequence, cached_frames=min(len(sequence), _ENCODED_FRAMES))
             for phase in PHASES:
                 show = partial(progress, f"{sequence.name} object {value} phase {phase}")
-                until_good = annotate(tracker, sequence, value, phase, None, show)
-                at_budget = annotate(tracker, sequence, value, phase, args.clicks, show)
+                until_good = annotate(segmenter, sequence, value, phase, None, show)
+                at_budget = annotate(segmenter, sequence, value, phase, args.clicks, show)
                 results.append(EngineResult(sequence.name, value, until_good, at_budget))
                 progress.clear()
                 print(
