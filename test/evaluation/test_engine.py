@@ -148,4 +148,6 @@ def test_the_command_prints_a_row_each_and_the_means(
     assert [phases[phase]["clicks_per_masklet"] for phase in "123"] == [20, 10, 6]
     assert phases["1"]["J_at_budget"] < phases["2"]["J_at_budget"] < phases["3"]["J_at_budget"]
     assert len(json.loads((tmp_path / "r.json").read_text())["rows"]) == 3
-    assert main([*command, "--clicks", "0"]) == 2
+    assert main([*command, "--every", "5"]) == 0
+    assert "phase 1: 4 clicks, 2 of 2 frames edited" in capsys.readouterr().out
+    assert main([*command, "--clicks", "0"]) == 2 and main([*command, "--every", "0"]) == 2

@@ -27,6 +27,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--clicks", type=int, default=10, metavar="N", help="for the J at equal effort, per masklet (default: 10)"
     )
+    parser.add_argument(
+        "--every",
+        type=int,
+        default=1,
+        metavar="N",
+        help="take every Nth frame; 4 makes the paper's six a second of 24 (default: 1)",
+    )
     add_sequences_option(parser)
     add_model_options(parser, "", with_memory=False)
 
@@ -41,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
 
     if args.clicks < 1:
         raise ValueError(f"--clicks: expected 1 or more, got {args.clicks}")
-    sequences = open_sequences(args.root, sequence_names(args.sequences))
+    sequences = [each.every(args.every) for each in open_sequences(args.root, sequence_names(args.sequences))]
     network = load_network(**network_arguments(args))
     results = []
     with Progress("frame") as progress:
@@ -59,5 +66,5 @@ def run(args: argparse.Namespace) -> None:
                     f"{until_good.painted_frames} painted; J {at_budget.region:.3f} at {at_budget.clicks} clicks",
                     flush=True,
                 )
-    settings = {**model_settings(args), "root": str(args.root), "clicks": args.clicks}
+    settings = {**model_settings(args), "root": str(args.root), "clicks": args.clicks, "every": args.every}
     report_summary(engine_report(results, settings), args.json, left_out="rows")

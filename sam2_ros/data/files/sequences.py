@@ -80,6 +80,17 @@ class VideoSequence:
                 masks[value] = stored != 0
         return masks
 
+    def every(self, step: int) -> VideoSequence:
+        """The video at a lower rate: frames 0, ``step``, 2 ``step``, ..., numbered anew, with their masks.
+
+        Raises:
+            ValueError: a step below 1.
+        """
+        if step < 1:
+            raise ValueError(f"every: expected 1 or more frames, got {step}")
+        masks = {index // step: files for index, files in self.mask_paths.items() if index % step == 0}
+        return VideoSequence(self.name, self.frame_paths[::step], masks)
+
 
 def open_sequences(root: Path, names: Iterable[str] | None = None) -> tuple[VideoSequence, ...]:
     """The sequences under a folder in order of name, or those with the given names in the given order.

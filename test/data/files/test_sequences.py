@@ -67,6 +67,19 @@ def test_sav_layout_keeps_overlapping_objects_apart(tmp_path: Path) -> None:
     assert {value: mask.tolist() for value, mask in sequence.masks(2).items()} == {1: [[False, False]]}
 
 
+def test_a_lower_rate_keeps_each_frame_with_its_masks(tmp_path: Path) -> None:
+    names = [f"{index:05d}" for index in range(6)]
+    write_frames(tmp_path / "cup" / "images", names)
+    for index in (0, 3, 4):
+        write_index_png(tmp_path / "cup" / "masks" / f"{names[index]}.png", np.array([[0, index + 1]]))
+    thinned = open_sequences(tmp_path)[0].every(2)
+    assert [path.stem for path in thinned.frame_paths] == ["00000", "00002", "00004"]
+    assert thinned.annotated_frames == (0, 2) and list(thinned.masks(2)) == [5]
+    assert open_sequences(tmp_path)[0].every(1) == open_sequences(tmp_path)[0]
+    with pytest.raises(ValueError, match="every: expected 1 or more"):
+        thinned.every(0)
+
+
 def test_sequences_come_in_the_order_asked_for(tmp_path: Path) -> None:
     for name in "abc":
         write_frames(tmp_path / name / "images", ["0"])
