@@ -174,14 +174,17 @@ class BagWriter:
 
     def write(self, topic: str, message: Any, time_ns: int) -> None:
         """Append one message, an instance of a type in ``typestore.types``."""
+        self.write_serialized(topic, self.typestore.serialize_cdr(message, self._topics[topic]), time_ns)
+
+    def write_serialized(self, topic: str, data: bytes | memoryview, time_ns: int) -> None:
+        """Append one message as ROS transports it: CDR with its header."""
         if not self._connections:
             self._writer.open()
             self._connections = {
                 name: self._writer.add_connection(name, kind, typestore=self.typestore)
                 for name, kind in self._topics.items()
             }
-        connection = self._connections[topic]
-        self._writer.write(connection, time_ns, self.typestore.serialize_cdr(message, connection.msgtype))
+        self._writer.write(self._connections[topic], time_ns, data)
 
     def close(self) -> None:
         """Finish the files, which are incomplete before."""
