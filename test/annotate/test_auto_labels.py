@@ -17,6 +17,7 @@ from sam2_ros.annotate import auto_labels, label_jobs
 from sam2_ros.annotate.auto_labels import key_frames, label_recording, merge_masklets
 from sam2_ros.annotate.detections import FrameDetection, read_detections
 from sam2_ros.annotate.label_jobs import (
+    NICENESS,
     LabelJob,
     LabelOutcome,
     LabelSettings,
@@ -161,6 +162,8 @@ def check_outcomes(project: Project, outcomes: list[LabelOutcome]) -> None:
     assert errors["a"] == errors["b"] == errors["dies_once"] == ""
     assert "cannot be labelled" in errors["fails"] and errors["dies"]
     tries = sorted(path.name for path in (project.path / "tries").iterdir())
+    nice = [int(path.read_text()) for path in (project.path / "tries").iterdir()]
+    assert min(nice) >= NICENESS, "jobs give way to who annotates on the same machine"
     assert tries == ["a.0", "b.0", "dies.0", "dies.1", "dies_once.0", "dies_once.1", "fails.0"]
     for outcome in outcomes:
         if not outcome.error:
