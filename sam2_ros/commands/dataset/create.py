@@ -80,8 +80,16 @@ def _import_all(project: Project, args: argparse.Namespace) -> tuple[list[dict[s
                     recordings += _import_one(project, source, progress)
                 except _unusable() as error:
                     failed.append(str(path) if len(sources) == 1 else f"{path}: {source.name}")
-                    _say(str(error), progress)
+                    _say(_reason(source.name, error), progress)
     return recordings, failed
+
+
+def _reason(name: str, error: Exception) -> str:
+    from sam2_ros.annotate.storage import is_full_disk
+
+    if is_full_disk(error):
+        return f"{name}: the disk is full: make room and give the same command again; the project is as it was before"
+    return str(error)
 
 
 def _unusable() -> tuple[type[Exception], ...]:
