@@ -89,6 +89,7 @@ class Server:
         self.process = process
         parts = urlsplit(address)
         self._base = parts.path
+        self.parts_ms: dict[str, float] = {}  # of the last answer, where the server says where its time went
         self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=600)
 
     def ask(self, method: str, path: str, body: Any = None) -> bytes:
@@ -98,6 +99,8 @@ class Server:
         self._connection.request(method, self._base + path, text, headers)
         answer = self._connection.getresponse()
         content = answer.read()
+        parts = [part.split(";dur=") for part in answer.headers.get("server-timing", "").split(", ") if part]
+        self.parts_ms = {name: float(ms) for name, ms in parts}
         if answer.status != 200:
             raise RuntimeError(f"{method} {path}: {answer.status} {content.decode()}")
         return content
@@ -149,7 +152,7 @@ def measure(server: Server, frames: int, clicks: int) -> Iterator[Measure]:
         ("correction from memory", "m0001", True, 5, CLICK_MS),
         ("click, not encoded ahead", new, False, 3, None),
     ):
-        times_ms, cpu_ms = [], 0.0
+        times_ms, cpu_ms, parts = [], 0.0, []
         for index in (at + offset for at in places):
             if is_ahead:
                 focus = {"frame": index, "masklet": masklet, "phase": 3}
@@ -160,9 +163,12 @@ def measure(server: Server, frames: int, clicks: int) -> Iterator[Measure]:
             before_ms = server.cpu_ms()
             times_ms.append(timed_ms(lambda path=path, point=point: server.ask("POST", path, point)))
             cpu_ms += server.cpu_ms() - before_ms
+            parts.append({**server.parts_ms, "request": times_ms[-1] - sum(server.parts_ms.values())})
         yield Measure(f"{name}, p50", statistics.median(times_ms), "ms", bar)
         yield Measure(f"{name}, worst of {clicks}", max(times_ms), "ms")
         yield Measure(f"{name}, processor time", cpu_ms / clicks, "ms")
+        for part in parts[0]:  # wait for the network's thread, prepare, decode, store, log, and the rest
+            yield Measure(f"{name}: {part}, p50", statistics.median(each[part] for each in parts), "ms")
     times_ms = [timed_ms(lambda at=at: server.ask("GET", _masks(at))) for at in range(0, frames - 24, 24)]
     yield Measure("masks of 24 frames, p50", statistics.median(times_ms), "ms")
     yield Measure("peak memory", server.peak_memory_mb(), "MB", MEMORY_MB)

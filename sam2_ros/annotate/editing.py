@@ -44,6 +44,28 @@ class PropagationRequest:
     until_doubtful: bool = False
 
 
+@dataclass(frozen=True)
+class Clicked:
+    """What a click or a box gave, and where its time went."""
+
+    frame: MaskletFrame
+    parts_ms: Mapping[str, float]  # in order: wait, prepare, decode, store, log
+
+
+class _Parts:
+    """Milliseconds of the parts of a task, one after the other."""
+
+    def __init__(self) -> None:
+        self.ms: dict[str, float] = {}
+        self._last_s = time.perf_counter()
+
+    def end(self, name: str) -> None:
+        """What was done since the part before was this one."""
+        now_s = time.perf_counter()
+        self.ms[name] = (now_s - self._last_s) * 1e3
+        self._last_s = now_s
+
+
 class Editor:
     """An open project with a network.
 
@@ -88,7 +110,7 @@ class Editor:
 
     def prompt(
         self, recording_id: str, masklet_id: str, index: int, prompt: FramePrompt, phase: int
-    ) -> Future[MaskletFrame]:
+    ) -> Future[Clicked]:
         """Add clicks or a box to those that an object has in a frame; the frame that they give together.
 
         On a painted mask they correct that; a propagated one they replace, in phase 3 with what is remembered in view.
@@ -96,18 +118,27 @@ class Editor:
         recording = self.project.recording(recording_id)
         _open_for_change(recording.masklets.get(masklet_id), index)
 
-        def click() -> MaskletFrame:
+        parts = _Parts()
+
+        def click() -> Clicked:
+            parts.end("wait")
             masklet = recording.masklets.get(masklet_id)
             _open_for_change(masklet, index)
             known = masklet.frames.get(index)
             by_hand = known is not None and known.source.by_hand
             painted = known.mask() if known is not None and known.source is MaskSource.BRUSH else None
             prompts = (*(known.prompts if known is not None and by_hand else ()), prompt)
-            frame = self._segmenter(recording).click(masklet, index, prompts, phase, painted)
+            segmenter = self._segmenter(recording)
+            segmenter.encode(index, masklet if phase == 3 else None)  # done already if the person looked at the frame
+            parts.end("prepare")
+            frame = segmenter.click(masklet, index, prompts, phase, painted)
+            parts.end("decode")
             self._set_frames(recording, masklet_id, {index: frame})
+            parts.end("store")
             action = "box" if prompt.box_xyxy is not None else "click"
             self._log(action, recording, masklet_id, index, phase, labels=list(prompt.labels))
-            return frame
+            parts.end("log")
+            return Clicked(frame, parts.ms)
 
         return self.worker.submit(click)
 
@@ -125,6 +156,25 @@ class Editor:
             raise ProjectError(f"mask: {error}") from error
         self._set_frames(recording, masklet_id, {index: MaskletFrame.of_mask(mask, MaskSource.BRUSH)})
         self._log(tool, recording, masklet_id, index, phase, **({} if mask.any() else {"absent": True}))
+
+    def hold(self, recording_id: str, masklet_id: str, index: int, first: int, last: int, phase: int) -> int:
+        """Repeat what a frame shows, a mask or that the object is not visible, over a range; returns how many frames.
+
+        They count as made by the person who saw that nothing moves. Locked frames of the range stay.
+        """
+        recording = self.project.recording(recording_id)
+        _check_phase(phase)
+        if not 0 <= first <= last < len(recording):
+            raise ProjectError(f"expected 0 <= first <= last <= {len(recording) - 1}, got {first} to {last}")
+        masklet = recording.masklets.get(masklet_id)
+        if (shown := masklet.frames.get(index)) is None:
+            raise ProjectError(f"{masklet.name} has nothing in frame {index} to hold: click, paint, or mark it absent")
+        held = MaskletFrame(shown.rle, MaskSource.BRUSH, shown.state)
+        frames = {i: held for i in range(first, last + 1) if i != index and not masklet.is_frame_locked(i)}
+        if frames:
+            self._set_frames(recording, masklet_id, frames)
+        self._log("hold", recording, masklet_id, index, phase, first=first, last=last)
+        return len(frames)
 
     def clear(self, recording_id: str, masklet_id: str, index: int, phase: int) -> None:
         """Forget mask and prompts of one frame."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,10 +16,11 @@ from sam2_ros.annotate.masklets import (
     Origin,
     ProjectError,
     Verdict,
+    frame_to_json,
     masklet_from_json,
     masklet_to_json,
 )
-from sam2_ros.annotate.storage import read_json, sync_folder, write_json
+from sam2_ros.annotate.storage import json_text, read_json, sync_folder, write_atomically
 
 MAX_UNDO = 200  # changes; they share the frames that they did not change
 _SETTABLE = ("name", "class_name", "color_rgb", "locked", "hidden")
@@ -40,6 +42,25 @@ class Change:
         return changed.masklet_id
 
 
+class _FrameTexts:
+    """The JSON of a masklet's frames as last written: of thousands a click changes one, and frames are immutable."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[MaskletFrame, str]] = {}
+
+    def json_of(self, masklet: Masklet) -> str:
+        """The masklet as ``masklet_to_json`` has it."""
+        self._known = {index: self._text_of(index, frame) for index, frame in masklet.frames.items()}
+        values = masklet_to_json(replace(masklet, frames={}))
+        del values["frames"]
+        frames = ",".join(f'"{index}":{self._known[index][1]}' for index in masklet.frame_indices)
+        return f'{json_text(values)[:-1]},"frames":{{{frames}}}}}'
+
+    def _text_of(self, index: int, frame: MaskletFrame) -> tuple[MaskletFrame, str]:
+        known = self._known.get(index)
+        return known if known is not None and known[0] is frame else (frame, json_text(frame_to_json(frame)))
+
+
 class MaskletStore:
     """One JSON file a masklet in a folder. Thread-safe; a call that raises has changed nothing.
 
@@ -57,6 +78,7 @@ class MaskletStore:
         self._folder, self._size_hw, self._frame_count, self._writable = folder, size_hw, frame_count, writable
         self._mutex = threading.RLock()
         self._masklets: dict[str, Masklet] | None = None
+        self._texts: defaultdict[str, _FrameTexts] = defaultdict(_FrameTexts)
         self._undo: list[Change] = []
         self._redo: list[Change] = []
 
@@ -226,13 +248,14 @@ class MaskletStore:
         path = self._folder / f"{change.masklet_id}.json"
         if change.after is not None:
             self._folder.mkdir(exist_ok=True)
-            write_json(path, masklet_to_json(change.after))
+            write_atomically(path, self._texts[change.masklet_id].json_of(change.after).encode())
             known[change.masklet_id] = change.after
             self._masklets = dict(sorted(known.items()))
         else:
             path.unlink(missing_ok=True)
             sync_folder(self._folder)
             del known[change.masklet_id]
+            self._texts.pop(change.masklet_id, None)
 
     def _known(self) -> dict[str, Masklet]:
         if self._masklets is None:

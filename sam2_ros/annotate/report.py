@@ -17,7 +17,7 @@ from sam2_ros.annotate.storage import Interaction
 IDLE_S = 60.0  # a longer pause is not work: of such a gap nothing counts
 BREAKS = ("open", "close")  # the time before these is not work on a masklet
 CLICKS = {"click": 1, "box": 2}
-STROKES = ("brush", "erase")
+STROKES = ("brush", "erase", "hold")
 VERIFYING = ("verdict",)
 
 

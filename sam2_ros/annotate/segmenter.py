@@ -12,9 +12,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Generic, Protocol, TypeVar
-from zlib import crc32
 
 import numpy as np
 import torch
@@ -26,7 +25,7 @@ from sam2_ros.data.files.masks import encode_rle
 from sam2_ros.model.sam2 import SAM2, MaskPrediction
 from sam2_ros.tracking.image_predictor import EncodedImage, decode, logits_of_mask
 from sam2_ros.tracking.memory_bank import BankPolicy, FrameMemory
-from sam2_ros.tracking.prediction import apply_prompts, encode, track_from_memory
+from sam2_ros.tracking.prediction import conditioned_on, corrected, encode
 from sam2_ros.tracking.prompts import AcceptedPrompt, Prompt, fit_to_image, make_prompt
 from sam2_ros.tracking.propagation import Engine
 from sam2_ros.tracking.state import Frame, RawFrame, Track
@@ -39,6 +38,8 @@ PHASES = (1, 2, 3)  # of the paper's data engine, section 5.1
 DOUBTFUL = 0.5  # ``MaskletFrame.doubtfulness`` from which a person should look at a frame
 MAX_ANCHORS = 4  # that a frame is conditioned on: each costs as much as a remembered frame
 _LOST_AFTER_FRAMES = 30
+_CONTEXTS = 8
+_CORRECTIONS = 64
 
 
 class FrameSource(Protocol):
@@ -75,11 +76,18 @@ class _KnownMasks:
 
     def _mask_of(self, index: int) -> NDArray[np.bool_] | None:
         """(H, W) of a frame in which the object is visible; None for any other."""
+        if self.code_of(index) is None:
+            return None
+        mask = self._masklet.frames[index].mask()
+        return mask if mask.any() else None
+
+    def code_of(self, index: int) -> Hashable:
+        """What tells the mask of a frame from others, without decoding it; None where the object is not visible."""
         frame = self._masklet.frames.get(index)
         if frame is None or not frame.visible:
             return None
-        mask = frame.mask()
-        return mask if mask.any() else None
+        counts = frame.rle["counts"]
+        return counts if isinstance(counts, str | bytes) else tuple(counts)
 
     def near(self, index: int) -> list[int]:
         """The anchors that a frame is conditioned on, ascending: the nearest on each side, then the nearest others."""
@@ -96,9 +104,6 @@ class _Latest(Generic[T]):
         self._limit = limit
         self._values: OrderedDict[Hashable, T] = OrderedDict()
 
-    def __contains__(self, key: Hashable) -> bool:
-        return key in self._values
-
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
         if key not in self._values:
             self._values[key] = make()
@@ -106,6 +111,26 @@ class _Latest(Generic[T]):
                 self._values.popitem(last=False)
         self._values.move_to_end(key)
         return self._values[key]
+
+
+@dataclass(frozen=True)
+class _Corrected:
+    """One frame of an object after some of its prompts."""
+
+    clicks: Prompt | None  # since the last mask
+    prediction: MaskPrediction | None
+    logits_1hw: Tensor | None = None  # of a frame from its prompts alone
+    quality: float = 1.0
+
+
+@dataclass(frozen=True)
+class _Context:
+    """What the network knows of an object in a frame before its prompts there."""
+
+    key: Hashable
+    frame: Frame  # in the time of the memory
+    conditioned_bchw: Tensor
+    tracked: MaskPrediction
 
 
 class Segmenter:
@@ -123,14 +148,16 @@ class Segmenter:
         self._policy = BankPolicy.of(network.config)
         self._engine = Engine(network, self._policy, _LOST_AFTER_FRAMES, corrections_are_conditioning=False)
         self._frames: _Latest[Frame] = _Latest(cached_frames)
-        self._memories: _Latest[FrameMemory] = _Latest(8 * cached_frames)
+        self._memories: _Latest[FrameMemory | None] = _Latest(8 * cached_frames)
+        self._contexts: _Latest[_Context] = _Latest(_CONTEXTS)
+        self._corrected: _Latest[_Corrected] = _Latest(_CORRECTIONS)  # so that a further click decodes once
 
     @torch.inference_mode()
     def encode(self, index: int, masklet: Masklet | None = None) -> None:
-        """Encode a frame, and the memories that a correction of a masklet there needs, ahead of the first click."""
+        """Encode a frame, and track a masklet into it, ahead of the first click."""
         frame = self._encoded(index)
         if masklet is not None and (known := _KnownMasks(masklet)).near(index):
-            self._track_into(frame, index, known)
+            self._context(frame, index, known)
 
     @torch.inference_mode()
     def click(
@@ -167,14 +194,14 @@ class Segmenter:
         known = _KnownMasks(masklet) if masklet is not None and phase == 3 else None
         has_memory = known is not None and bool(known.near(index))
         try:
-            given = _network_prompts(prompts, painted, frame, may_correct=has_memory)
+            given = _keyed_prompts(prompts, painted, frame, may_correct=has_memory)
         except PromptError as error:
             raise ProjectError(str(error)) from error
         source = MaskSource.CLICK if painted is None else MaskSource.BRUSH
         if known is None or not has_memory:
             found = self._from_prompts_alone(frame, given)
         else:
-            found = self._from_memory_too(frame, index, given, known)
+            found = self._from_memory_too(self._context(frame, index, known), given)
         return replace(found, source=source, prompts=tuple(prompts))
 
     @torch.inference_mode()
@@ -188,7 +215,8 @@ class Segmenter:
 
         Args:
             masklets: each needs a visible mask in the frame ``start``, its first conditioning frame. Frames that a
-                person made on the way are conditioning frames too, and kept.
+                person made on the way are conditioning frames too, and kept; where the person says that the object is
+                not visible, nothing is remembered of it.
             start: the frame to start from, which is not part of what comes out.
             stop: the last frame; before ``start`` to go backward.
             until_doubtful: an object ends with the first frame of at least this ``doubtfulness``.
@@ -215,7 +243,8 @@ class Segmenter:
                 for i in tracks
                 if index in objects[i].kept and (mask := objects[i].mask_of(index)) is not None
             }
-            advanced = self._engine.advance(frame, list(tracks.values()), prompts)
+            hidden = {i for i in tracks if index in objects[i].kept and i not in prompts}
+            advanced = self._engine.settle(self._engine.look(frame, list(tracks.values()), prompts), hidden)
             tracks = advanced.tracks
             frames = {
                 i: _predicted(advanced.predictions[i], frame, track.state)
@@ -233,35 +262,47 @@ class Segmenter:
 
         return self._frames.get(index, make)
 
-    def _from_prompts_alone(self, frame: Frame, prompts: Sequence[Prompt]) -> MaskletFrame:
+    def _from_prompts_alone(self, frame: Frame, prompts: Sequence[_KeyedPrompt]) -> MaskletFrame:
         image = EncodedImage(frame.features, self._network.without_memory(frame.features), *frame.size_hw)
-        clicks: Prompt | None = None
-        logits_1hw: Tensor | None = None
-        quality = 1.0
-        for prompt in prompts:
-            if prompt.mask is not None:
-                logits_1hw = logits_of_mask(self._network, prompt.mask)[None]
-                continue
-            clicks = prompt if clicks is None else clicks.followed_by(prompt)
-            decoded = decode(self._network, image, [clicks], logits_1hw, multimask=clicks.num_tokens == 1)
-            best = int(decoded.ious_bn[0].argmax())
-            logits_1hw, quality = decoded.fed_back_bnhw[0, best : best + 1], float(decoded.ious_bn[0, best])
-        assert logits_1hw is not None
-        return _shown(logits_1hw, frame, 1.0, quality)
+        key: Hashable = ("alone", frame.index)
+        so_far = _Corrected(None, None)
+        for each in prompts:
+            key = (key, each.key)
+            so_far = self._corrected.get(key, partial(self._decoded_alone, image, each.prompt, so_far))
+        assert so_far.logits_1hw is not None
+        return _shown(so_far.logits_1hw, frame, 1.0, so_far.quality)
 
-    def _from_memory_too(self, frame: Frame, index: int, prompts: Sequence[Prompt], known: _KnownMasks) -> MaskletFrame:
-        track, timed = self._track_into(frame, index, known)
-        tracked = track_from_memory(self._network, timed, [track], self._policy)[track.object_id]
-        given = [AcceptedPrompt(number, PromptAction.REFINE, prompt) for number, prompt in enumerate(prompts, 1)]
-        prediction, _ = apply_prompts(self._network, timed, track, given, self._policy, tracked)
+    def _decoded_alone(self, image: EncodedImage, prompt: Prompt, so_far: _Corrected) -> _Corrected:
+        if prompt.mask is not None:
+            return _Corrected(None, None, logits_of_mask(self._network, prompt.mask)[None])
+        clicks = prompt if so_far.clicks is None else so_far.clicks.followed_by(prompt)
+        decoded = decode(self._network, image, [clicks], so_far.logits_1hw, multimask=clicks.num_tokens == 1)
+        best = int(decoded.ious_bn[0].argmax())
+        return _Corrected(clicks, None, decoded.fed_back_bnhw[0, best : best + 1], float(decoded.ious_bn[0, best]))
+
+    def _from_memory_too(self, context: _Context, prompts: Sequence[_KeyedPrompt]) -> MaskletFrame:
+        key, so_far = context.key, _Corrected(None, context.tracked)
+        for each in prompts:
+            key = (key, each.key)
+            so_far = self._corrected.get(key, partial(self._decoded_from_memory, context, each.prompt, so_far))
+        prediction = so_far.prediction
+        assert prediction is not None
         is_shown = bool(prediction.object_score_logits_b1 > 0)
-        if not is_shown and any(
-            prompt.shows_object for prompt in prompts
-        ):  # the person who clicked on the object sees it
+        if not is_shown and any(each.prompt.shows_object for each in prompts):
+            # the person who clicked on the object sees it
             best = int(prediction.candidate_ious_bm[0].argmax())
             quality = float(prediction.candidate_ious_bm[0, best])
-            return _shown(prediction.candidates_bmhw[0, best : best + 1].float(), frame, 1.0, quality)
-        return _predicted(prediction, frame, ObjectState.TRACKED if is_shown else ObjectState.OCCLUDED)
+            return _shown(prediction.candidates_bmhw[0, best : best + 1].float(), context.frame, 1.0, quality)
+        return _predicted(prediction, context.frame, ObjectState.TRACKED if is_shown else ObjectState.OCCLUDED)
+
+    def _decoded_from_memory(self, context: _Context, prompt: Prompt, so_far: _Corrected) -> _Corrected:
+        network, frame = self._network, context.frame
+        if prompt.mask is not None:
+            device = frame.features.top_bchw.device
+            mask_11ss = mask_to_input(prompt.mask, network.config.image_size, device)
+            return _Corrected(None, network.adopt_mask(frame.features, mask_11ss))
+        clicks = prompt if so_far.clicks is None else so_far.clicks.followed_by(prompt)
+        return _Corrected(clicks, corrected(network, frame, context.conditioned_bchw, clicks, so_far.prediction))
 
     def _started(self, object_id: str, known: _KnownMasks, start: int, direction: int) -> Track:
         """The track after the frame that propagation starts from, with the anchors behind it."""
@@ -272,28 +313,41 @@ class Segmenter:
         self._remember(track, start, direction, known, True)
         return track
 
-    def _track_into(self, frame: Frame, index: int, known: _KnownMasks) -> tuple[Track, Frame]:
-        """The object's memory as of before a frame, coming from its nearest anchor, and the frame in that time."""
+    def _context(self, frame: Frame, index: int, known: _KnownMasks) -> _Context:
+        """The object tracked into a frame, coming from its nearest anchor."""
         anchors = known.near(index)
         nearest = min(anchors, key=lambda anchor: abs(anchor - index))
         direction = 1 if nearest < index else -1
-        track = Track("object", 1, ObjectState.TRACKED, direction * nearest)
-        for anchor in anchors:  # before the tracked frames: to remember a frame drops those that are too old for it
-            self._remember(track, anchor, direction, known, True)
         reach = min(self._policy.reach, abs(index - nearest) - 1)
-        for between in range(index - direction * reach, index, direction):
-            self._remember(track, between, direction, known, False)
-        return track, replace(frame, index=direction * index)
+        between = range(index - direction * reach, index, direction)
+        # Anchors before the tracked frames: to remember a frame drops those that are too old for it.
+        remembered = [*((anchor, True) for anchor in anchors), *((i, False) for i in between)]
+        key = (index, *((i, is_conditioning, known.code_of(i)) for i, is_conditioning in remembered))
+
+        def make() -> _Context:
+            track, timed = (
+                Track("object", 1, ObjectState.TRACKED, direction * nearest),
+                replace(frame, index=direction * index),
+            )
+            for i, is_conditioning in remembered:
+                self._remember(track, i, direction, known, is_conditioning)
+            conditioned_bchw = conditioned_on(self._network, timed, track, self._policy)
+            return _Context(key, timed, conditioned_bchw, self._network.decode_masks(conditioned_bchw, timed.features))
+
+        return self._contexts.get(key, make)
 
     def _remember(self, track: Track, index: int, direction: int, known: _KnownMasks, is_conditioning: bool) -> None:
         """Add the memory of a stored mask to a track; a frame without one is skipped."""
-        if (mask := known.mask_of(index)) is None:
+        if (code := known.code_of(index)) is None:
             return
-        key = (index, is_conditioning, crc32(np.packbits(mask).tobytes()))
-        memory = self._memories.get(key, lambda: self._memory_of(index, mask, is_conditioning))
-        track.remember(self._policy, direction * index, memory, is_conditioning)
+        key = (index, is_conditioning, code)
+        memory = self._memories.get(key, lambda: self._memory_of(index, known.mask_of(index), is_conditioning))
+        if memory is not None:
+            track.remember(self._policy, direction * index, memory, is_conditioning)
 
-    def _memory_of(self, index: int, mask: NDArray[np.bool_], prompted: bool) -> FrameMemory:
+    def _memory_of(self, index: int, mask: NDArray[np.bool_] | None, prompted: bool) -> FrameMemory | None:
+        if mask is None:
+            return None
         network, frame = self._network, self._encoded(index)
         device = frame.features.top_bchw.device
         adopted = network.adopt_mask(frame.features, mask_to_input(mask, network.config.image_size, device))
@@ -303,22 +357,32 @@ class Segmenter:
         return FrameMemory(spatial_bchw.to(torch.bfloat16), adopted.pointer_bc)
 
 
-def _network_prompts(
+@dataclass(frozen=True)
+class _KeyedPrompt:
+    """A prompt as the network is given it, and what tells it from others."""
+
+    key: Hashable
+    prompt: Prompt
+
+
+def _keyed_prompts(
     prompts: Sequence[FramePrompt], painted: NDArray[np.bool_] | None, frame: Frame, may_correct: bool
-) -> list[Prompt]:
+) -> list[_KeyedPrompt]:
     """What the network is given; PromptError where that cannot be used."""
     if not prompts:
         raise PromptError("no prompt: expected clicks or a box")
-    made = [make_prompt(each.points_xy or None, each.labels or None, each.box_xyxy) for each in prompts]
+    made: list[tuple[Hashable, Prompt]] = [
+        (each, make_prompt(each.points_xy or None, each.labels or None, each.box_xyxy)) for each in prompts
+    ]
     if painted is not None and painted.any():
-        made.insert(0, make_prompt(mask=painted))
-    fitted = [fit_to_image(prompt, *frame.size_hw) for prompt in made]
-    if not may_correct and not fitted[0].shows_object:
+        made.insert(0, (np.packbits(painted).tobytes(), make_prompt(mask=painted)))
+    given = [_KeyedPrompt(key, fit_to_image(prompt, *frame.size_hw)) for key, prompt in made]
+    if not may_correct and not given[0].prompt.shows_object:
         raise PromptError(
             "the first prompt of a frame must show the object: a point labelled 1 (left click) or a box; in phase 3, "
             "points that do not belong to it correct what the memory predicts"
         )
-    return fitted
+    return given
 
 
 def _shown(logits_1hw: Tensor, frame: Frame, score: float, quality: float) -> MaskletFrame:

@@ -7,7 +7,6 @@ stream of events; the answer to a request only says that it was done.
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
@@ -31,6 +30,7 @@ from sam2_ros.annotate.masklets import ProjectError, Verdict
 from sam2_ros.annotate.page_values import mask_values, project_values, queue_values
 from sam2_ros.annotate.report import project_report
 from sam2_ros.annotate.request_values import TooLargeError, as_integer, json_fields, query_integer
+from sam2_ros.annotate.storage import is_full_disk
 
 logger = logging.getLogger(__name__)
 
@@ -150,8 +150,11 @@ async def _remove(editor: Editor, request: Request) -> Response:
 async def _prompt(editor: Editor, request: Request) -> Response:
     fields = await json_fields(request, "points", "labels", "box", "phase")
     prompt, phase = fields.prompt(), fields.integer("phase", 3)
-    frame = await asyncio.wrap_future(editor.prompt(*_masklet_frame_of(request), prompt, phase))
-    return _done(quality=frame.quality)
+    clicked = await asyncio.wrap_future(editor.prompt(*_masklet_frame_of(request), prompt, phase))
+    answer = _done(quality=clicked.frame.quality)
+    # For a browser's developer tools, and benchmarks/annotate.py.
+    answer.headers["server-timing"] = ", ".join(f"{name};dur={ms:.1f}" for name, ms in clicked.parts_ms.items())
+    return answer
 
 
 async def _paint(editor: Editor, request: Request) -> Response:
@@ -163,6 +166,13 @@ async def _paint(editor: Editor, request: Request) -> Response:
     phase = fields.integer("phase", 3)
     await run_in_threadpool(editor.paint, *_masklet_frame_of(request), rle, _TOOLS[tool], phase)
     return _done()
+
+
+async def _hold(editor: Editor, request: Request) -> Response:
+    fields = await json_fields(request, "first", "last", "phase")
+    first, last, phase = fields.integer("first"), fields.integer("last"), fields.integer("phase", 3)
+    count = await run_in_threadpool(editor.hold, *_masklet_frame_of(request), first, last, phase)
+    return _done(frames=count)
 
 
 async def _clear(editor: Editor, request: Request) -> Response:
@@ -267,6 +277,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", f"{_MASKLET}/verdict", _verdict),
     ("POST", f"{_MASKLET}/frames/{{frame}}/prompts", _prompt),
     ("PUT", f"{_MASKLET}/frames/{{frame}}/mask", _paint),
+    ("POST", f"{_MASKLET}/frames/{{frame}}/hold", _hold),
     ("DELETE", f"{_MASKLET}/frames/{{frame}}", _clear),
 )
 
@@ -295,7 +306,7 @@ def _http_error(request: Request, error: Exception) -> JSONResponse:
 
 def _not_stored(request: Request, error: Exception) -> JSONResponse:
     logger.warning("%s %s: %s", request.method, request.url.path.partition("/api/")[2], error)
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    full = is_full_disk(error)
     what = "the disk is full: make room and do it again" if full else str(error)
     return JSONResponse({"error": f"this was not saved: {what}"}, 507 if full else 500)
 

@@ -6,6 +6,7 @@ Every function that writes returns when the content is on the disk (fsync): what
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -46,9 +47,19 @@ def write_atomically(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
 
 
+def is_full_disk(error: BaseException) -> bool:
+    """Whether something could not be written because there is no room, or no quota, left."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def write_json(path: Path, values: Any) -> None:
     """``write_atomically`` of compact JSON."""
-    write_atomically(path, json.dumps(values, separators=(",", ":"), ensure_ascii=False).encode())
+    write_atomically(path, json_text(values).encode())
+
+
+def json_text(values: Any) -> str:
+    """Compact JSON in one line."""
+    return json.dumps(values, separators=(",", ":"), ensure_ascii=False)
 
 
 def read_json(path: Path) -> Any:
@@ -158,8 +169,8 @@ class InteractionLog:
     """
 
     ACTIONS = (
-        *("open", "close", "view", "add", "remove", "rename", "click", "box", "brush", "erase", "clear", "lock"),
-        *("unlock", "undo", "redo", "propagate", "cancel", "verdict", "import", "export"),
+        *("open", "close", "view", "add", "remove", "rename", "click", "box", "brush", "erase", "hold", "clear"),
+        *("lock", "unlock", "undo", "redo", "propagate", "cancel", "verdict", "import", "export"),
     )
 
     def __init__(self, path: Path) -> None:

@@ -96,19 +96,33 @@ def apply_prompts(
             clicks = None
             continue
         if conditioned is None:
-            conditioned = _conditioned(model, frame, track if tracked is not None else None, policy)
+            conditioned = conditioned_on(model, frame, track if tracked is not None else None, policy)
         clicks = prompt if clicks is None else clicks.followed_by(prompt)
-        points = to_model_points(clicks, *frame.encoded_hw, model.config.image_size, device)
-        earlier = None
-        if prediction is not None:
-            earlier = prediction.logits_b1hw.clamp(-_REFINE_CLAMP_LOGITS, _REFINE_CLAMP_LOGITS)
-        multimask = clicks.num_tokens <= _MULTIMASK_MAX_POINTS
-        prediction = model.decode_masks(conditioned, features, points, earlier, multimask)
+        prediction = corrected(model, frame, conditioned, clicks, prediction)
     assert prediction is not None, "apply_prompts needs at least one prompt"
     return prediction, _encode(model, frame, [prediction], prompted=True)[0]
 
 
-def _conditioned(model: SAM2, frame: Frame, track: Track | None, policy: BankPolicy) -> Tensor:
+def corrected(
+    model: SAM2, frame: Frame, conditioned_bchw: Tensor, clicks: Prompt, prediction: MaskPrediction | None
+) -> MaskPrediction:
+    """One object decoded from all its points so far, and from what was known of it before the last of them.
+
+    Args:
+        model, frame: as in ``Engine``.
+        conditioned_bchw: of ``conditioned_on``.
+        clicks: points and box, without a mask.
+        prediction: from memory, or of the points before; None: nothing was known.
+    """
+    points = to_model_points(clicks, *frame.encoded_hw, model.config.image_size, frame.features.top_bchw.device)
+    earlier = None
+    if prediction is not None:
+        earlier = prediction.logits_b1hw.clamp(-_REFINE_CLAMP_LOGITS, _REFINE_CLAMP_LOGITS)
+    multimask = clicks.num_tokens <= _MULTIMASK_MAX_POINTS
+    return model.decode_masks(conditioned_bchw, frame.features, points, earlier, multimask)
+
+
+def conditioned_on(model: SAM2, frame: Frame, track: Track | None, policy: BankPolicy) -> Tensor:
     """(1, d_model, h, w): the top features conditioned on the track's memory; without a track, on no memory."""
     if track is None:
         return model.without_memory(frame.features)

@@ -198,6 +198,45 @@ def test_a_box_by_mouse_a_click_by_keyboard_and_names(page: Page) -> None:
     page.wait("![...state.masklets.values()].some((each) => each.name === 'Teller')")
 
 
+def test_an_outline_is_filled_and_a_frame_is_held_over_a_range(page: Page) -> None:
+    new_object(page)
+    show_frame(page, 3)
+    page.keys("p")
+    page.outline([(200, 40), (280, 40), (280, 100), (240, 60), (200, 100)])  # a roof
+    page.wait("masklet.frames.get(3)?.by === 'brush'")
+    inside, outside = ((210, 50), (270, 50), (240, 50), (205, 90), (275, 90)), ((240, 80), (190, 50), (290, 50))
+    assert all(page.mask_pixel(*at)[3] for at in inside) and not any(page.mask_pixel(*at)[3] for at in outside)
+    page.keys("e")
+    page.outline([(195, 35), (240, 35), (240, 120), (195, 120)])
+    page.wait("document.body.dataset.busy === '0'")
+    assert not page.mask_pixel(210, 50)[3] and page.mask_pixel(270, 50)[3]
+
+    page.keys("c", "g")
+    page.wait("document.getElementById('messages').innerText.includes('with I and O')")
+    page.keys("i")
+    show_frame(page, 6)
+    page.keys("o")
+    show_frame(page, 3)
+    page.keys("g")
+    page.wait("[4, 5, 6].every((index) => masklet.frames.get(index)?.by === 'brush') && masklet.frames.size === 4")
+    show_frame(page, 6)
+    page.wait("document.getElementById('layer-masks').dataset.frame === '6'")
+    assert page.mask_pixel(270, 50)[3]
+    show_frame(page, 3)
+    page.keys("i")
+    show_frame(page, 6)
+    page.keys("o")
+    assert page.state("state.range") == [None, None]
+
+
+def test_the_image_stays_where_it_is_when_an_object_is_added(page: Page) -> None:
+    position = "window.sam2Annotate.screenPosition(0, 0)"
+    before = page.state(position)
+    new_object(page)
+    page.wait("document.querySelectorAll('#rows .track').length === state.masklets.size")
+    assert page.state(position) == before
+
+
 def test_another_recording_has_its_own_objects(page: Page) -> None:
     new_object(page)
     page.driver.find_element("css selector", "#recording option[value=other]").click()

@@ -63,6 +63,25 @@ def test_what_was_written_is_there_when_it_is_opened_again(tmp_path: Path) -> No
             recording.masklets.remove(masklet_id)
 
 
+def test_the_file_is_the_masklet_after_every_change(tmp_path: Path) -> None:
+    with make_project(tmp_path / "p") as project:
+        (recording,) = project.recordings
+        store = recording.masklets
+        masklet_id = add_block(recording, 3, "größer")
+        path = recording.folder / "masklets" / f"{masklet_id}.json"
+        for change in (
+            lambda: store.set_frames(masklet_id, {1: painted(block(4)), 5: painted(block(5))}),
+            lambda: store.lock_frames(masklet_id, [1]),
+            lambda: store.clear_frames(masklet_id, [0]),
+            lambda: store.update(masklet_id, name='a "name"'),
+            store.undo,
+            store.undo,
+            store.redo,
+        ):
+            change()
+            assert json.loads(path.read_text(encoding="utf-8")) == masklet_to_json(store.get(masklet_id))
+
+
 def test_every_value_of_a_masklet_survives_json() -> None:
     frame = MaskletFrame.of_mask(block(0), MaskSource.AUTOMATIC, score=0.5, quality=0.75, locked=True)
     lost = replace(MaskletFrame.of_mask(np.zeros(SIZE_HW, bool), MaskSource.PROPAGATED), state=ObjectState.LOST)

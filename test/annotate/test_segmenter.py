@@ -112,6 +112,14 @@ def test_propagation_ends_before_a_locked_frame_and_keeps_what_a_person_made(seg
     assert not np.array_equal(after[4].mask(), without[4].mask()), "a frame made on the way is a conditioning frame"
 
 
+def test_nothing_is_remembered_of_a_frame_in_which_a_person_says_that_it_is_hidden(segmenter: Segmenter) -> None:
+    start = {1: drawn(a_square(10, 10))}
+    hidden = {3: drawn(np.zeros(SIZE_HW, np.bool_))}
+    without, after = (propagated(segmenter, masklet(frames), 1, 5) for frames in (start, {**start, **hidden}))
+    assert list(after) == [2, 4, 5] and np.array_equal(after[2].mask(), without[2].mask())
+    assert not np.array_equal(after[4].mask(), without[4].mask()), "frame 3 was remembered with a mask"
+
+
 def test_objects_that_go_along_change_nothing(segmenter: Segmenter) -> None:
     one, two = masklet({2: drawn(a_square(10, 10))}), masklet({2: drawn(a_square(50, 20))}, "m0002")
     two = masklet({**two.frames, 4: drawn(a_square(52, 20), locked=True)}, "m0002")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -136,7 +137,10 @@ def test_project_recording_frame_and_masks(client: TestClient) -> None:
 def test_clicks_boxes_and_painting(client: TestClient, editor: Editor) -> None:
     masklet = new_masklet(client, name="mug", class_name="cup", color="#0a0b0c", phase=2)
     assert store(editor).get(masklet).color_rgb == (10, 11, 12) and store(editor).get(masklet).phase == 2
-    assert click(client, masklet, 1).status_code == 200
+    answer = click(client, masklet, 1)
+    assert answer.status_code == 200
+    parts = re.findall(r"(\w+);dur=[0-9.]+", answer.headers["server-timing"])
+    assert parts == ["wait", "prepare", "decode", "store", "log"]
     click(client, masklet, 1, 60, 40, labels=[0])
     frame = store(editor).get(masklet).frames[1]
     assert [each.points_xy for each in frame.prompts] == [((20, 24),), ((60, 40),)]
@@ -285,6 +289,8 @@ BAD_MASK = {"size": [2, 2], "counts": [4]}
         ("PUT", f"{DISC}/masklets/m0001/frames/0/mask", {"mask": 3}, 400, "mask: expected"),
         ("PUT", f"{DISC}/masklets/m0001/frames/0/mask", {"tool": "knife"}, 400, "tool: expected"),
         ("PUT", f"{DISC}/masklets/m0001/frames/9/mask", {"tool": "absent"}, 400, "expected 0 to 7"),
+        ("POST", f"{DISC}/masklets/m0001/frames/0/hold", {"first": 0, "last": 3}, 400, "nothing in frame 0 to hold"),
+        ("POST", f"{DISC}/masklets/m0001/frames/0/hold", {"first": 3, "last": 8}, 400, "last <= 7, got 3 to 8"),
         ("POST", f"{DISC}/masklets/m0001/lock", {"first": 0, "last": 3, "locked": True}, 400, "nothing to lock"),
         ("POST", f"{DISC}/masklets/m0001/verdict", {"verdict": "good"}, 400, "verdict: expected one of"),
         ("POST", f"{DISC}/masklets/m0001/verdict", {"verdict": "accepted"}, 400, "nothing to accept"),
@@ -328,7 +334,7 @@ def test_a_full_disk_is_said_and_loses_nothing(client: TestClient, editor: Edito
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("sam2_ros.annotate.masklet_store.write_json", full)
+    monkeypatch.setattr("sam2_ros.annotate.masklet_store.write_atomically", full)
     answer = click(client, masklet, 2)
     assert answer.status_code == 507 and "the disk is full" in answer.json()["error"]
     assert store(editor).all() == before

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -105,6 +105,18 @@ class Page:
             actions.release()
 
         self.pointer(x0, y0, act)
+
+    def outline(self, points: Sequence[tuple[int, int]]) -> None:
+        """Drag with Shift from source pixel to source pixel, and back to the first."""
+        from selenium.webdriver.common.keys import Keys
+
+        def act(actions: Any) -> None:
+            actions.key_down(Keys.SHIFT).click_and_hold()
+            for x, y in (*points[1:], points[0]):
+                self._move(actions, x, y)
+            actions.release().key_up(Keys.SHIFT)
+
+        self.pointer(*points[0], act)
 
     def wheel(self, x: int, y: int, delta_px: int) -> None:
         """Turn the wheel at a source pixel; up, to zoom in, is negative."""

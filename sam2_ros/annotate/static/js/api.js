@@ -38,6 +38,7 @@ export const updateMasklet = (id, masklet, values) => request("PATCH", of(id, ma
 export const removeMasklet = (id, masklet) => request("DELETE", of(id, masklet));
 export const prompt = (id, masklet, frame, values) => post(`${of(id, masklet)}/frames/${frame}/prompts`, values);
 export const setMask = (id, masklet, frame, values) => request("PUT", `${of(id, masklet)}/frames/${frame}/mask`, values);
+export const holdFrame = (id, masklet, frame, values) => post(`${of(id, masklet)}/frames/${frame}/hold`, values);
 export const clearFrame = (id, masklet, frame, phase) => request("DELETE", `${of(id, masklet)}/frames/${frame}?phase=${phase}`);
 export const lockFrames = (id, masklet, values) => post(`${of(id, masklet)}/lock`, values);
 export const verdict = (id, masklet, values) => post(`${of(id, masklet)}/verdict`, values);

@@ -14,7 +14,8 @@ const view = { scale: 1, x: 0, y: 0, fitted: true }; // source (0, 0) lies at x,
 let shownImage = null;
 let painted = null; // a mask that is being painted, in place of the stored one of the selected object
 
-export const cursor = { at: null, box: null }; // source position of the pointer; a box that is being dragged
+// Source position of the pointer; a box, or an outline as positions, that is being dragged.
+export const cursor = { at: null, box: null, outline: null };
 
 const size = () => [state.recording?.width ?? 1, state.recording?.height ?? 1];
 
@@ -181,9 +182,17 @@ export function drawCursor() {
     context.strokeStyle = selected()?.color ?? "#fff";
     context.strokeRect(x0, y0, x1 - x0, y1 - y0);
   }
+  if (cursor.outline) {
+    context.beginPath();
+    for (const at of cursor.outline) context.lineTo(...at);
+    context.closePath();
+    context.strokeStyle = "#fff";
+    context.stroke();
+  }
   if (!cursor.at) return;
   const [x, y] = cursor.at;
   context.strokeStyle = "#fff";
+  if (cursor.outline) return;
   if (state.tool === "brush" || state.tool === "eraser") {
     context.beginPath();
     context.arc(x, y, state.brushSize / 2, 0, 7);

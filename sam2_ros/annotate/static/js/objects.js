@@ -56,6 +56,17 @@ export function markAbsent() {
   if (selected()) attempt(() => api.setMask(state.recording.id, state.selected, state.frame, { tool: "absent", phase: state.phase }));
 }
 
+// Repeat what this frame shows over the range: for an object that rests there, or is not visible.
+export function holdOverRange() {
+  const [first, last] = state.range;
+  if (!selected()) return;
+  attempt(async () => {
+    if (first === null || last === null) throw new Error("set the range's first and last frame with I and O first");
+    const { frames } = await api.holdFrame(state.recording.id, state.selected, state.frame, { first, last, phase: state.phase });
+    emit("told", `${selected()?.name}: as in frame ${state.frame} in ${frames} more ${frames === 1 ? "frame" : "frames"}`);
+  });
+}
+
 // Lock or unlock the frame; with a range set, all annotated frames of it.
 export function toggleFrameLock() {
   const masklet = selected();
@@ -116,8 +127,14 @@ function row(masklet, number) {
   return item;
 }
 
+let listShown = "";
+
 function showList() {
   const masklets = listed();
+  // A row that is replaced while the button is down gets no click: a propagation changes frames alone, twice a second.
+  const wanted = JSON.stringify([state.selected, masklets.map(({ frames, ...properties }) => properties)]);
+  if (wanted === listShown) return;
+  listShown = wanted;
   list.replaceChildren(...masklets.map(row));
   if (!masklets.length) {
     const empty = document.createElement("li");

@@ -80,8 +80,38 @@ export function paintLine(mask, from, to, radius, value) {
       if (ex * ex + ey * ey <= radius * radius) pixels[y * width + x] = value;
     }
   }
-  if (value && x1 > x0 && y1 > y0) {
-    const b = mask.box ?? [x0, y0, x1, y1];
-    mask.box = [Math.min(b[0], x0), Math.min(b[1], y0), Math.max(b[2], x1), Math.max(b[3], y1)];
+  if (value) growBox(mask, [x0, y0, x1, y1]);
+}
+
+// Set or clear all pixels within a closed outline; their centres count, and where it crosses itself they are inside.
+export function fillOutline(mask, points, value) {
+  const { width, height, pixels } = mask;
+  const ys = points.map(([, y]) => y);
+  const [y0, y1] = [Math.max(0, Math.floor(Math.min(...ys))), Math.min(height, Math.ceil(Math.max(...ys)))];
+  let [x0, x1] = [width, 0];
+  for (let y = y0; y < y1; y += 1) {
+    const crossings = []; // [x, direction] of the outline with the row of the pixels' centres
+    points.forEach(([ax, ay], number) => {
+      const [bx, by] = points[(number + 1) % points.length];
+      if (ay <= y + 0.5 === by <= y + 0.5) return;
+      crossings.push([ax + ((y + 0.5 - ay) / (by - ay)) * (bx - ax), ay < by ? 1 : -1]);
+    });
+    crossings.sort((a, b) => a[0] - b[0]);
+    let turns = 0;
+    crossings.slice(0, -1).forEach(([x, direction], number) => {
+      turns += direction;
+      if (!turns) return;
+      const [first, end] = [Math.max(0, Math.ceil(x - 0.5)), Math.min(width, Math.ceil(crossings[number + 1][0] - 0.5))];
+      if (first >= end) return;
+      pixels.fill(value, y * width + first, y * width + end);
+      [x0, x1] = [Math.min(x0, first), Math.max(x1, end)];
+    });
   }
+  if (value) growBox(mask, [x0, y0, x1, y1]);
+}
+
+function growBox(mask, [x0, y0, x1, y1]) {
+  if (x1 <= x0 || y1 <= y0) return;
+  const b = mask.box ?? [x0, y0, x1, y1];
+  mask.box = [Math.min(b[0], x0), Math.min(b[1], y0), Math.max(b[2], x1), Math.max(b[3], y1)];
 }

@@ -4,14 +4,14 @@ import * as api from "./api.js";
 import { cursor, drawCursor, isInside, pan, showPainted, sourcePosition, zoom } from "./canvas_view.js";
 import { addObject } from "./objects.js";
 import { maskOf, masksOf } from "./frames.js";
-import { emptyMask, encodeMask, paintLine } from "./rle.js";
+import { emptyMask, encodeMask, fillOutline, paintLine } from "./rle.js";
 import { emit, isFrameLocked, on, selected, state } from "./state.js";
 
 const stage = document.getElementById("stage");
 const position = document.getElementById("position");
 const hint = document.getElementById("hint");
 const SMALLEST_BOX_PX = 3; // of the source; a shorter drag was meant as a click
-let drag = null; // {kind, from, last, mask, moved}
+let drag = null; // {kind, from, last, mask, outline}
 let waiting = Promise.resolve(); // one prompt after the other, in the order of the clicks
 
 // The object that a prompt is for; a new one where none is selected.
@@ -92,8 +92,9 @@ async function press(event) {
       return;
     }
     const erases = (state.tool === "eraser") !== (event.button === 2);
-    drag = { kind: "paint", tool: erases ? "eraser" : "brush", last: at, mask: paintableMask() };
-    paint(at);
+    drag = { kind: "paint", tool: erases ? "eraser" : "brush", last: at, mask: paintableMask(), outline: event.shiftKey ? [at] : null };
+    cursor.outline = drag.outline;
+    if (!drag.outline) paint(at);
   } else if (state.tool === "click") {
     sendClick(at, event.button === 2 || event.ctrlKey ? 0 : 1);
   } else if (state.tool === "box") {
@@ -117,6 +118,8 @@ function move(event) {
     drag.screen = [event.clientX, event.clientY];
   } else if (drag?.kind === "box") {
     cursor.box = [Math.min(drag.from[0], at[0]), Math.min(drag.from[1], at[1]), Math.max(drag.from[0], at[0]), Math.max(drag.from[1], at[1])];
+  } else if (drag?.outline) {
+    drag.outline.push(at);
   } else if (drag?.kind === "paint") {
     paint(at);
   }
@@ -128,13 +131,15 @@ function release(event) {
   const done = drag;
   drag = null;
   stage.classList.remove("panning");
-  cursor.box = null;
+  cursor.box = cursor.outline = null;
   if (done.kind === "box") {
     const at = sourcePosition(event);
     const isClick = Math.abs(at[0] - done.from[0]) < SMALLEST_BOX_PX && Math.abs(at[1] - done.from[1]) < SMALLEST_BOX_PX;
     if (isClick) sendClick(at, 1);
     else sendBox(done.from, at);
   } else if (done.kind === "paint") {
+    if (done.outline) fillOutline(done.mask, done.outline, done.tool === "brush" ? 1 : 0);
+    if (done.outline) showPainted(done.mask);
     sendPainted(done.mask, done.tool);
   }
   drawCursor();
@@ -144,7 +149,7 @@ function release(event) {
 export function dropDrag() {
   const was = drag !== null;
   drag = null;
-  cursor.box = null;
+  cursor.box = cursor.outline = null;
   showPainted(null);
   drawCursor();
   return was;
@@ -166,8 +171,8 @@ export function clickAtCursor(label) {
 const HINTS = {
   click: "left click: on the object · right click: not on it",
   box: "drag a box around the object",
-  brush: "drag to paint · right button erases",
-  eraser: "drag to erase · right button paints",
+  brush: "drag to paint · Shift: paint all within the outline · right button erases",
+  eraser: "drag to erase · Shift: erase all within the outline · right button paints",
   pan: "drag to move · wheel to zoom",
 };
 
