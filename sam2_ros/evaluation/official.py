@@ -67,7 +67,8 @@ def build_official(
             needs an extension for that, EdgeTAM's has OpenCV do it; False: those of the official benchmark.
         overrides: hydra's, such as "++model.num_maskmem=4".
         device: "cpu", "cuda", ...
-        compiled: the predictor that compiles all of its parts (``vos_optimized``); for GPUs.
+        compiled: the predictor that compiles all of its parts (``vos_optimized``), for GPUs; EdgeTAM's and
+            EfficientTAM's code can compile its image encoder alone.
 
     Raises:
         ImportError: the package is not installed.
@@ -76,7 +77,8 @@ def build_official(
     if builder is None:
         raise ImportError(NOT_INSTALLED)
     if family_of(name) is not None:
-        predictor = build_relative(builder, name, image_size, postprocess, overrides, device)
+        more = ("++model.compile_image_encoder=true",) if compiled else ()
+        predictor = build_relative(builder, name, image_size, postprocess, (*overrides, *more), device)
     else:
         family, _, size = name.partition("_hiera_")
         predictor = builder(

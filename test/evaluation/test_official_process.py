@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -49,6 +51,27 @@ def test_it_follows_the_same_things_with_the_same_weights(tmp_path: Path) -> Non
         assert 0.5 < gflop / theirs.count_gflop(3) < 1.1  # the same sizes; ours leaves some maps out
         with pytest.raises(RuntimeError, match=r"the process with the official code ended: .*KeyError"):
             process.ask("step", "nobody", 0)
+
+
+@pytest.mark.skipif(bool(missing()), reason=missing())
+@pytest.mark.parametrize("model", ["edgetam", "efficienttam_ti"])
+def test_compiled_official_code_compiles_what_it_can(model: str) -> None:
+    """On a GPU it takes part as compiled; its builder has no option for that, its network has one."""
+    code = "import torch; torch.compile = lambda forward, **how: print('compiled', how['mode']) or forward\n"
+    code += "from sam2_ros.evaluation.official import build_official\n"
+    code += (
+        f"for compiled in (False, True): build_official('{model}', 256, compiled=compiled); print('built', compiled)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment(model.split("_")[0]),
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=True,
+    )
+    told = [line for line in done.stdout.splitlines() if line.startswith(("compiled", "built"))]
+    assert told == ["built False", "compiled max-autotune", "built True"]
 
 
 def test_a_neighbour_is_busy_as_long_as_it_is_wanted() -> None:
