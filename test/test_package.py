@@ -203,6 +203,7 @@ SUBJECTS = {
     "perception.detections": "what boxes mean, tested without ROS; its subscription is in node/",
     "session.results": "the border between the model thread and the publishing thread",
     "tracking.runtime.free_cores": "what other processes leave free, tested without a network",
+    "tracking.rules.crowds": "a rule of its own, on plain arrays",
     "tracking.rules.rivals": "a rule of its own, on plain arrays",
     "tracking.results": "what callers see",
 }

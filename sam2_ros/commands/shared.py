@@ -68,7 +68,7 @@ def add_zoom_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-RULE_NAMES = ("memory_selection", "crowd_suppression", "scene_changes")
+RULE_NAMES = ("memory_selection", "crowd_suppression", "lookalike_doubt", "scene_changes")
 
 
 def add_rule_options(parser: argparse.ArgumentParser) -> None:
@@ -83,6 +83,11 @@ def add_rule_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--crowd-suppression", action="store_true", help="of two objects with nearly the same mask one loses it"
+    )
+    parser.add_argument(
+        "--lookalike-doubt",
+        action="store_true",
+        help="two look-alikes that met or were away keep their identities by how they moved, or are in doubt",
     )
     parser.add_argument(
         "--scene-changes", action="store_true", help="notice cuts and covered cameras; no memory reaches across a cut"

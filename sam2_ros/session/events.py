@@ -144,6 +144,8 @@ class EventSource:
             known.has_entered |= tracked.state is ObjectState.TRACKED
             if found is not None:
                 kind, text = found
+                if tracked.doubted_with:
+                    text = f"in doubt: it may be {tracked.doubted_with}, which looks the same; prompt it"
                 note = notes.get(tracked.object_id, "") if before is ObjectState.PENDING else ""
                 self._emit(Event(kind, _with_note(text, note), tracked.object_id, tracked.label, view.header))
         there = {item.tracked.object_id for item in view.objects}

@@ -65,6 +65,7 @@ def load_configured_tracker(parameters: NodeParameters, networks: SharedNetworks
         stamp_slop_s=parameters.prompt_slop_s,
         memory_selection=parameters.memory_selection,
         crowd_suppression=parameters.crowd_suppression,
+        lookalike_doubt=parameters.lookalike_doubt,
         scene_changes=parameters.scene_changes,
         lost_after_s=parameters.lost_after_s,
         recover_after_s=parameters.recover_after_s,

@@ -104,6 +104,8 @@ def label_color_rgb(label: int) -> tuple[int, int, int]:
 def tag_of_tracked(tracked: TrackedMask, unsure_below: float = UNSURE_BELOW) -> str:
     """Id, state and presence of a tracked object; of a visible one the quality of its mask, in doubt with a mark."""
     text = f"{short_name(tracked)} {ObjectState(tracked.state).name} {tracked.score:.2f}"
+    if tracked.doubted_with:
+        return f"{text}, or {tracked.doubted_with}?"
     return text if tracked.box_xyxy is None else f"{text} q{quality_text(tracked.mask_quality, unsure_below)}"
 
 

@@ -13,10 +13,11 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sam2_ros.model.sam2 import ABSENT_LOGIT, SAM2, MaskPrediction, MemoryTokens
+from sam2_ros.model.sam2 import ABSENT_LOGIT, SAM2, ImageFeatures, MaskPrediction, MemoryTokens
 from sam2_ros.tracking.memory_bank import BankPolicy, FrameMemory, FrameScore, gather_tokens, stack_tokens
 from sam2_ros.tracking.prompts import AcceptedPrompt, Prompt, to_model_points
 from sam2_ros.tracking.state import Frame, InputFrame, RawFrame, Track
@@ -208,6 +209,22 @@ def area_px(prediction: MaskPrediction, height: int, width: int) -> int:
 def shown_mask(prediction: MaskPrediction) -> NDArray[np.bool_]:
     """(S/4, S/4) of one object (B = 1); empty where it is absent."""
     return np.asarray((prediction.logits_b1hw[0, 0] > 0).cpu().numpy())
+
+
+def look_of(features: ImageFeatures, logits_b1hw: Tensor) -> NDArray[np.float32]:
+    """(C,) of length 1: what a thing looks like to the network, to compare it with others in the same image.
+
+    Mean features under the mask, as deviations from those of the whole image.
+
+    Args:
+        features: of the image.
+        logits_b1hw: mask of one object (B = 1), not empty.
+    """
+    map_chw = features.top_bchw[0]
+    share_hw = F.interpolate((logits_b1hw > 0).float(), map_chw.shape[1:], mode="area")[0, 0]
+    mean_c = (map_chw * share_hw).sum((1, 2)) / share_hw.sum()
+    look_c = (mean_c - map_chw.mean((1, 2))) / map_chw.std((1, 2)).clamp(min=1e-6)
+    return np.asarray(F.normalize(look_c, dim=0).cpu().numpy(), np.float32)
 
 
 def as_absent(prediction: MaskPrediction) -> MaskPrediction:

@@ -26,14 +26,17 @@ from sam2_ros.tracking.prediction import (
     encode_memories,
     input_of,
     is_visible,
+    look_of,
     score_of,
     shown_mask,
     track_from_memory,
 )
 from sam2_ros.tracking.prompts import AcceptedPrompt, since_replaced
-from sam2_ros.tracking.rules.crowds import Sighting, in_whole_image, yielding
+from sam2_ros.tracking.rules.crowds import yielding
+from sam2_ros.tracking.rules.lookalikes import Pair, Verdict, watch
 from sam2_ros.tracking.rules.memory_selection import AREAS_KEPT
 from sam2_ros.tracking.rules.rivals import rival_box_iou
+from sam2_ros.tracking.rules.sightings import Place, Sighting, in_whole_image, place_of
 from sam2_ros.tracking.state import Frame, InputFrame, PastFrame, PrefetchedImage, RawFrame, StreamState, Track, When
 from sam2_ros.tracking.types import ObjectState, PromptAction, Scene
 from sam2_ros.tracking.zoom.views import window_after, window_in_frame
@@ -53,11 +56,12 @@ class View:
     applied: Mapping[str, Sequence[AcceptedPrompt]]  # likewise
     failed: Mapping[str, str]  # object id -> reason why its prompts for this frame could not be applied
 
-    def sightings(self, zoom: bool) -> dict[str, Sighting]:
-        """What decides who yields; with ``zoom`` masks of different windows become comparable."""
+    def sightings(self, engine: Engine, view: int) -> dict[str, Sighting]:
+        """What the rules about several objects decide by; with zoom, masks of different windows become comparable."""
         masks = {i: shown_mask(found) for i, found in self.predictions.items()}
-        if zoom:
+        if engine.zoom:
             masks = {i: in_whole_image(mask_hw, self.frame.window) for i, mask_hw in masks.items()}
+        places = {i: self._place(i, masks[i], engine) for i in masks} if engine.lookalike_doubt else {}
         return {
             track.object_id: Sighting(
                 masks[track.object_id],
@@ -65,9 +69,33 @@ class View:
                 float(self.predictions[track.object_id].iou_b),
                 track.label,
                 track.object_id in self.applied,
+                places.get(track.object_id),
+                view,
             )
             for track in self.tracks
         }
+
+    def _place(self, object_id: str, mask_hw: NDArray[np.bool_], engine: Engine) -> Place | None:
+        """Where an object is, if it is visible."""
+        found = self.predictions[object_id]
+        above_logit = 0.0 if object_id in self.applied else engine.model.config.visible_above_logit
+        if not mask_hw.any() or not is_visible(found, *self.frame.encoded_hw, above_logit):
+            return None
+        return place_of(mask_hw, self.frame.size_hw, look_of(self.frame.features, found.logits_b1hw))
+
+    def with_exchanged(self, one: str, other: str) -> View:
+        """What it would be if the network had not taken each of two look-alikes for the other.
+
+        Each gets all that the network remembers of the other, prompts included: these look the same, and without them
+        the place in the first frame would draw each back to the other's side.
+        """
+        partner = {one: other, other: one}
+        by_id = {track.object_id: track for track in self.tracks}
+        return replace(
+            self,
+            tracks=tuple(t.with_memory_of(by_id[partner.get(t.object_id, t.object_id)]) for t in self.tracks),
+            predictions={i: self.predictions[partner.get(i, i)] for i in self.predictions},
+        )
 
 
 @dataclass(frozen=True)
@@ -79,6 +107,8 @@ class Advanced:
     failed: dict[str, str]  # object id -> reason why its prompts for this frame could not be applied
     windows: dict[str, Window]  # that objects were seen through; the others were seen in the whole image
     sightings: dict[str, Sighting] = field(default_factory=dict)  # with ``crowd_suppression``
+    doubted: dict[str, str] = field(default_factory=dict)  # object ids, and the look-alike that each may be
+    pairs: dict[tuple[str, str], Pair] = field(default_factory=dict)  # with ``lookalike_doubt``
 
     @property
     def shows_all(self) -> bool:
@@ -105,6 +135,7 @@ class Engine:
     crowd_suppression: bool = False
     lost_after_s: float = 0.0
     recover_after_s: float = 0.0
+    lookalike_doubt: bool = False
 
     def advance(
         self, frame: Frame, tracks: Sequence[Track], prompts: Mapping[str, tuple[AcceptedPrompt, ...]]
@@ -144,12 +175,13 @@ class Engine:
         there = tuple(track for track in tracks if track.object_id in predictions)
         return View(frame, there, predictions, memories, applied, failed)
 
-    def settle(self, view: View, gone: Collection[str] = ()) -> Advanced:
+    def settle(self, view: View, gone: Collection[str] = (), unclear: Collection[str] = ()) -> Advanced:
         """The outcome of a view: the memory of this frame and the state of each object.
 
         Args:
             view: from ``look``.
             gone: objects that lose their masks in this frame, and get no memory of it.
+            unclear: objects that only get no memory of it.
         """
         frame = view.frame
         predictions = {i: as_absent(found) if i in gone else found for i, found in view.predictions.items()}
@@ -161,7 +193,7 @@ class Engine:
         to_encode = {
             track.object_id: predictions[track.object_id]
             for track in view.tracks
-            if track.object_id not in view.memories and self._may_remember(track, view, gone, visible)
+            if track.object_id not in view.memories and self._may_remember(track, view, {*gone, *unclear}, visible)
         }
         memories = {**view.memories, **encode_memories(self.model, frame, to_encode)}
         after = {
@@ -255,6 +287,7 @@ def advance_in_windows(
     prompts: Mapping[str, tuple[AcceptedPrompt, ...]],
     num_objects: int,
     others: Mapping[str, Sighting] | None = None,
+    pairs: Mapping[tuple[str, str], Pair] | None = None,
 ) -> tuple[Frame | RawFrame | InputFrame, Advanced]:
     """Track each object in its window, and those without one together in the whole image.
 
@@ -266,6 +299,7 @@ def advance_in_windows(
         frame: the whole image, encoded already or not.
         num_objects: that are tracked in this frame.
         others: objects that are not among ``tracks`` and keep their masks, for those that overlap them.
+        pairs: look-alikes as of the frame before; None: they are not watched.
 
     Returns:
         The whole frame, encoded if an object needed it, and the outcome.
@@ -296,18 +330,40 @@ def advance_in_windows(
             assert image_rgb is not None, "with zoom the image is kept"
             part = encode(engine.model, RawFrame(frame.index, image_rgb, frame.when), window)
             views.append((engine.look(part, [track], prompts), track.object_id in starting))
+    return frame, _outcome(engine, views, frame.index, others or {}, pairs)
+
+
+def _outcome(
+    engine: Engine,
+    views: Sequence[tuple[View, bool]],
+    index: int,
+    others: Mapping[str, Sighting],
+    pairs: Mapping[tuple[str, str], Pair] | None,
+) -> Advanced:
+    """The outcome of all views of a frame: objects yield to one another, look-alikes are told apart or doubted.
+
+    Args:
+        engine, others, pairs: see ``advance_in_windows``.
+        views: and whether each is the second one of an object that starts.
+        index: of the frame.
+    """
     sightings: dict[str, Sighting] = {}
-    gone: set[str] = set()
-    if engine.crowd_suppression:
-        for view, _ in views:
-            sightings |= view.sightings(engine.zoom)
-        gone = yielding({**(others or {}), **sightings})
-    advanced = replace(NOTHING_ADVANCED, sightings={i: s for i, s in sightings.items() if i not in gone})
+    for number, (view, _) in enumerate(views if engine.crowd_suppression or engine.lookalike_doubt else ()):
+        sightings |= view.sightings(engine, number)
+    verdict = Verdict(sightings)
+    if pairs is not None and engine.lookalike_doubt:
+        verdict = watch(pairs, sightings, index)
+    for each in verdict.exchanged:
+        views = [(view.with_exchanged(*each) if each[0] in view.predictions else view, n) for view, n in views]
+    gone = yielding({**others, **verdict.sightings}) if engine.crowd_suppression else set()
+    kept = {i: seen for i, seen in verdict.sightings.items() if engine.crowd_suppression and i not in gone}
+    advanced = replace(NOTHING_ADVANCED, sightings=kept, doubted=verdict.doubted, pairs=verdict.pairs)
+    gone, unclear = gone | set(verdict.doubted), verdict.unclear
     for view, is_second in views:
-        seen = engine.settle(view, gone)
+        seen = engine.settle(view, gone, unclear)
         if not is_second or seen.shows_all:
             advanced = advanced.and_also(seen)
-    return frame, advanced
+    return advanced
 
 
 def propagate(
@@ -342,12 +398,13 @@ def propagate(
     if tracks:
         ids = {track.object_id for track in tracks}
         prompts = {object_id: given for object_id, given in state.waiting.items() if object_id in ids}
-        frame, advanced = advance_in_windows(engine, frame, tracks, prompts, len(before))
+        frame, advanced = advance_in_windows(engine, frame, tracks, prompts, len(before), pairs=state.pairs)
     if buffer_frames:
         frame = for_buffer(engine, frame)
     for object_id, why in advanced.failed.items():
         state.reject_prompts(object_id, why)
     state.tracks.update(advanced.tracks)
+    state.pairs = advanced.pairs
     kept = {object_id: track for object_id, track in before.items() if object_id in state.tracks}
     state.next_frame += 1
     past = PastFrame(frame, when.stamp_s, kept, state.waiting, state.cleared, len(before), advanced.sightings)

@@ -340,3 +340,4 @@ def _finish(engine: Engine, state: StreamState) -> None:
         if replay.out_of_reach is not None:
             state.out_of_reach[replay.object_id] = replay.out_of_reach
         del state.replays[replay.object_id]
+        state.forget_pairs([replay.object_id])  # a prompt has said which it is

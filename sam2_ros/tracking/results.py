@@ -95,4 +95,5 @@ def _without_mask(
         centroid_xy=None,
         low_res_logits=None if prediction is None else prediction.logits_b1hw[0, 0].cpu().numpy(),
         window_xyxy=None if window is None else window.box_xyxy,
+        doubted_with=advanced.doubted.get(track.object_id, ""),
     )

@@ -18,8 +18,9 @@ from torch import Tensor
 from sam2_ros.model.sam2 import SAM2, ImageFeatures
 from sam2_ros.tracking.memory_bank import BankPolicy, FrameMemory, FrameScore, MemorySelection
 from sam2_ros.tracking.prompts import AcceptedPrompt
-from sam2_ros.tracking.rules.crowds import Sighting
+from sam2_ros.tracking.rules.lookalikes import Pair
 from sam2_ros.tracking.rules.scene_changes import SceneWatch
+from sam2_ros.tracking.rules.sightings import Sighting
 from sam2_ros.tracking.types import ObjectState, Scene
 from sam2_ros.tracking.zoom.window import Window
 
@@ -154,6 +155,9 @@ class Track:
         cut = replace(self.copy(), recent={}, state=state, visible_in_a_row=0, visible_since_s=None, window=None)
         cut.is_sought = self.has_memory
         return cut
+
+    def with_memory_of(self, other: Track) -> Track:
+        return replace(self, conditioning=dict(other.conditioning), recent=dict(other.recent), areas_px=other.areas_px)
 
     @property
     def has_memory(self) -> bool:
@@ -306,6 +310,7 @@ class StreamState:
     frame_size: tuple[int, int] | None = None  # (H, W) of the latest image
     latest_s: float | None = None  # its stamp
     watch: SceneWatch = field(default_factory=SceneWatch)  # with ``scene_changes``
+    pairs: Mapping[tuple[str, str], Pair] = field(default_factory=dict)  # with ``lookalike_doubt``
 
     @property
     def kept_s(self) -> dict[int, float | None]:
@@ -329,6 +334,11 @@ class StreamState:
             for object_id in object_ids:
                 mapping.pop(object_id, None)  # type: ignore[attr-defined]
         self.past = {index: each.without(object_ids) for index, each in self.past.items()}
+        self.forget_pairs(object_ids)
+
+    def forget_pairs(self, object_ids: Collection[str]) -> None:
+        """Nothing is known of these objects and their look-alikes: the next frame begins anew."""
+        self.pairs = {pair: each for pair, each in self.pairs.items() if not set(pair) & set(object_ids)}
 
     def reject_prompts(self, object_id: str, why: str) -> None:
         """Reject an object's waiting prompts, which the next result reports; an object that has nothing else goes."""

@@ -19,6 +19,7 @@ from sam2_ros.saved_values import SavedStateError, check_dict, check_integer, ch
 from sam2_ros.tracking.memory_bank import BankPolicy, FrameMemory, FrameScore
 from sam2_ros.tracking.prompts import AcceptedPrompt, make_prompt
 from sam2_ros.tracking.replay import MAX_LABEL
+from sam2_ros.tracking.rules.lookalikes import Pair
 from sam2_ros.tracking.rules.memory_selection import AREAS_KEPT
 from sam2_ros.tracking.rules.scene_changes import MOST_SAMPLED, Look, SceneWatch
 from sam2_ros.tracking.state import StreamState, Track, scores_of
@@ -34,6 +35,7 @@ _WINDOW = "window"  # of an object, where a tracker that zooms follows it with o
 _AREAS = "areas_px"  # of an object, where a policy finds anchors
 _SEEN = ("last_seen_s", "hidden_frame", "is_sought")  # of an object, where they are not as of a new one
 _WATCH = "watch"  # of the stream, where scene changes are noticed
+_PAIRS = "pairs"  # of the stream, where look-alikes are watched
 _SCORE = "score"  # of a memory, where a policy needs it: confidence, is empty, is an anchor
 _PROMPT_ARRAYS = {"points_xy": torch.float32, "labels": torch.int64, "box_xyxy": torch.float32, "mask": torch.bool}
 
@@ -54,6 +56,7 @@ def to_plain(model: SAM2, policy: BankPolicy, state: StreamState) -> dict[str, A
         "frame_size": None if state.frame_size is None else list(state.frame_size),
         "latest_s": state.latest_s,
         **({} if state.watch.look is None else {_WATCH: _plain_watch(state.watch)}),
+        **({_PAIRS: [_plain_pair(*each) for each in state.pairs.items()]} if state.pairs else {}),
         "objects": [
             {
                 "object_id": track.object_id,
@@ -78,7 +81,7 @@ def from_plain(model: SAM2, policy: BankPolicy, plain: object) -> StreamState:
     Raises:
         SavedStateError: not a saved state, damaged, or of another model.
     """
-    values = check_keys(plain, _HEADER, "state", optional=(_WATCH,))
+    values = check_keys(plain, _HEADER, "state", optional=(_WATCH, _PAIRS))
     for name, expected in (("format", _FORMAT), ("model", _identity(model, policy)), ("weights", fingerprint(model))):
         if not isinstance(values[name], str) or values[name] != expected:
             raise SavedStateError(f"{name}: expected that of this tracker, {expected!r}, got {values[name]!r}")
@@ -118,6 +121,9 @@ def from_plain(model: SAM2, policy: BankPolicy, plain: object) -> StreamState:
         if waiting:
             state.waiting[object_id] = waiting
         last_label = label
+    for place, each in enumerate(check_list(values.get(_PAIRS, []), _PAIRS)):
+        key, pair = _pair(each, state, f"{_PAIRS}[{place}]")
+        state.pairs = {**state.pairs, key: pair}
     return state
 
 
@@ -280,6 +286,40 @@ def _watch(plain: object) -> SceneWatch:
         _seconds(values["same_since_s"], f"{_WATCH}: same_since_s"),
         _truth(values["is_covered"], f"{_WATCH}: is_covered"),
     )
+
+
+def _plain_pair(key: tuple[str, str], pair: Pair) -> dict[str, Any]:
+    return {"objects": list(key), **{name: _listed(value) for name, value in vars(pair).items()}}
+
+
+def _listed(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _pair(plain: object, state: StreamState, where: str) -> tuple[tuple[str, str], Pair]:
+    flags = ("has_met", "was_away", "is_in_doubt", "is_sure")
+    numbers = ("offset_xy", "speed_xy", "areas")
+    values = check_keys(plain, ("objects", "frame", "frames", *numbers, "least_share", *flags), where)
+    ids = check_list(values["objects"], where)
+    labels = [state.tracks[i].label for i in ids if isinstance(i, str) and i in state.tracks]
+    key = tuple(ids)
+    if len(labels) != 2 or len(key) != 2 or labels[0] >= labels[1] or key in state.pairs:
+        raise SavedStateError(f"{where}: expected two objects in the order of their labels, got {ids}")
+    offset_xy, speed_xy, areas = (_two(values[name], f"{where}: {name}") for name in numbers)
+    if min(areas) <= 0:
+        raise SavedStateError(f"{where}: areas: expected more than 0, got {areas}")
+    frame = check_integer(values["frame"], f"{where}: frame", 0, state.next_frame - 1)
+    truths = {name: _truth(values[name], f"{where}: {name}") for name in flags}
+    least_share = _share(values["least_share"], f"{where}: least_share")
+    frames = check_integer(values["frames"], f"{where}: frames", 1)
+    return (key[0], key[1]), Pair(frame, offset_xy, speed_xy, areas, frames, least_share, **truths)
+
+
+def _two(value: object, where: str) -> tuple[float, float]:
+    numbers = [each for each in check_list(value, where) if isinstance(each, float) and math.isfinite(each)]
+    if len(numbers) != 2 or value != numbers:
+        raise SavedStateError(f"{where}: expected two finite numbers, got {value!r}")
+    return numbers[0], numbers[1]
 
 
 def _share(value: object, where: str) -> float:

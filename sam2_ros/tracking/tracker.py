@@ -68,6 +68,9 @@ class Tracker:
             nano, the first for all others. See ``rules/memory_selection.py``.
         crowd_suppression: of two objects with nearly the same mask the one that was hidden more recently loses it in
             this frame, and its memory of the frame is not kept.
+        lookalike_doubt: of two objects that look alike and met, or were out of sight together, the motion must say
+            which is which; where it does not, both are without a mask until a prompt does, with
+            ``TrackedMask.doubted_with``. See ``rules/lookalikes.py``.
         scene_changes: notice cuts, and a camera that is covered or frozen, in ``FrameResult.scene``; no memory
             reaches across a cut, and none is made of a covered or frozen image.
         lost_after_s, recover_after_s: above 0 in place of ``lost_after_frames`` and ``recover_after_frames``, by the
@@ -90,6 +93,7 @@ class Tracker:
         zoom: bool = False,
         memory_selection: str = "auto",
         crowd_suppression: bool = False,
+        lookalike_doubt: bool = False,
         scene_changes: bool = False,
         lost_after_s: float = 0.0,
         recover_after_s: float = 0.0,
@@ -115,6 +119,7 @@ class Tracker:
             crowd_suppression,
             lost_after_s,
             recover_after_s,
+            lookalike_doubt,
         )
         self._scene_changes = scene_changes
         self._calibration = calibration or Calibration()

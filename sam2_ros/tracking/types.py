@@ -56,6 +56,7 @@ class TrackedMask:
     centroid_xy: tuple[float, float] | None  # mean pixel position; None when the mask is empty
     low_res_logits: NDArray[np.float32] | None = None  # (S/4, S/4) for model input S; > 0 = object
     window_xyxy: tuple[int, int, int, int] | None = None  # what the network looked at; None: the whole image
+    doubted_with: str = ""  # the look-alike that it cannot be told from since they met; "": none. Then it has no mask
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,7 @@ def test_every_argument_reaches_the_network_and_the_tracker(monkeypatch: pytest.
         "zoom": True,
         "memory_selection": "confident",
         "crowd_suppression": True,
+        "lookalike_doubt": True,
         "scene_changes": True,
         "lost_after_s": 6.0,
         "recover_after_s": 7.0,

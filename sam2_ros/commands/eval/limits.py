@@ -59,7 +59,8 @@ def run(args: argparse.Namespace) -> None:
     plain: dict[str, Any] = {"calibrated": False} if args.fit_quality else {}
     measured = tracker_by_name(**{**network_arguments(args), **plain})
     trackers = {model_label(args): measured}
-    trackers |= {name: tracker_by_name(name) for name in FLOORS if name != args.model}
+    if not args.fit_quality:  # which they tell nothing about
+        trackers |= {name: tracker_by_name(name) for name in FLOORS if name != args.model}
     shown: list[tuple[float, float]] = []
     with Progress() as progress:
         table = evaluate_limits(

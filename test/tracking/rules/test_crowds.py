@@ -9,7 +9,8 @@ import pytest
 from red_network import RedNetwork, mask_of, red_frame
 from tiny_model import assert_same_result
 
-from sam2_ros.tracking.rules.crowds import Sighting, in_whole_image, yielding
+from sam2_ros.tracking.rules.crowds import yielding
+from sam2_ros.tracking.rules.sightings import Sighting, in_whole_image
 from sam2_ros.tracking.tracker import Tracker
 from sam2_ros.tracking.types import FrameResult, ObjectState
 from sam2_ros.tracking.zoom.window import Window
