@@ -102,11 +102,7 @@ class NodeParameters:
         "Of two objects with nearly the same mask the one that was hidden more recently loses it in that image, and "
         "does not remember the image.",
     )
-    lookalike_doubt: bool = _parameter(
-        False,
-        "Of two objects that look alike and met, or were out of sight together, the motion must say which is which; "
-        "where it does not, both are OCCLUDED, then LOST, until a prompt does.",
-    )
+    lookalike_doubt: bool = _parameter(False, "Look-alikes that met go by motion, or are OCCLUDED until prompted.")
     scene_changes: bool = _parameter(
         True,
         "Notice cuts, and a camera that is covered or frozen: an event each; no memory reaches across a cut, and "

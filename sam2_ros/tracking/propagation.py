@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from sam2_ros.heap import retried_out_of_memory
 from sam2_ros.model.sam2 import SAM2, MaskPrediction
 from sam2_ros.tracking.memory_bank import BankPolicy, FrameMemory
+from sam2_ros.tracking.outcome import NOTHING_ADVANCED, Advanced, View
 from sam2_ros.tracking.prediction import (
     apply_prompts,
     area_px,
@@ -26,7 +27,6 @@ from sam2_ros.tracking.prediction import (
     encode_memories,
     input_of,
     is_visible,
-    look_of,
     score_of,
     shown_mask,
     track_from_memory,
@@ -36,90 +36,13 @@ from sam2_ros.tracking.rules.crowds import yielding
 from sam2_ros.tracking.rules.lookalikes import Pair, Verdict, watch
 from sam2_ros.tracking.rules.memory_selection import AREAS_KEPT
 from sam2_ros.tracking.rules.rivals import rival_box_iou
-from sam2_ros.tracking.rules.sightings import Place, Sighting, in_whole_image, place_of
+from sam2_ros.tracking.rules.sightings import Sighting
 from sam2_ros.tracking.state import Frame, InputFrame, PastFrame, PrefetchedImage, RawFrame, StreamState, Track, When
 from sam2_ros.tracking.types import ObjectState, PromptAction, Scene
 from sam2_ros.tracking.zoom.views import window_after, window_in_frame
 from sam2_ros.tracking.zoom.window import Window
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class View:
-    """What the network sees in one encoded image, or part of one, before anything is made of it."""
-
-    frame: Frame
-    tracks: tuple[Track, ...]  # that have a prediction, as of before this frame
-    predictions: Mapping[str, MaskPrediction]
-    memories: Mapping[str, FrameMemory]  # of the objects with prompts
-    applied: Mapping[str, Sequence[AcceptedPrompt]]  # likewise
-    failed: Mapping[str, str]  # object id -> reason why its prompts for this frame could not be applied
-
-    def sightings(self, engine: Engine, view: int) -> dict[str, Sighting]:
-        """What the rules about several objects decide by; with zoom, masks of different windows become comparable."""
-        masks = {i: shown_mask(found) for i, found in self.predictions.items()}
-        if engine.zoom:
-            masks = {i: in_whole_image(mask_hw, self.frame.window) for i, mask_hw in masks.items()}
-        places = {i: self._place(i, masks[i], engine) for i in masks} if engine.lookalike_doubt else {}
-        return {
-            track.object_id: Sighting(
-                masks[track.object_id],
-                track.hidden_frame,
-                float(self.predictions[track.object_id].iou_b),
-                track.label,
-                track.object_id in self.applied,
-                places.get(track.object_id),
-                view,
-            )
-            for track in self.tracks
-        }
-
-    def _place(self, object_id: str, mask_hw: NDArray[np.bool_], engine: Engine) -> Place | None:
-        """Where an object is, if it is visible."""
-        found = self.predictions[object_id]
-        above_logit = 0.0 if object_id in self.applied else engine.model.config.visible_above_logit
-        if not mask_hw.any() or not is_visible(found, *self.frame.encoded_hw, above_logit):
-            return None
-        return place_of(mask_hw, self.frame.size_hw, look_of(self.frame.features, found.logits_b1hw))
-
-    def with_exchanged(self, one: str, other: str) -> View:
-        """What it would be if the network had not taken each of two look-alikes for the other.
-
-        Each gets all that the network remembers of the other, prompts included: these look the same, and without them
-        the place in the first frame would draw each back to the other's side.
-        """
-        partner = {one: other, other: one}
-        by_id = {track.object_id: track for track in self.tracks}
-        return replace(
-            self,
-            tracks=tuple(t.with_memory_of(by_id[partner.get(t.object_id, t.object_id)]) for t in self.tracks),
-            predictions={i: self.predictions[partner.get(i, i)] for i in self.predictions},
-        )
-
-
-@dataclass(frozen=True)
-class Advanced:
-    """The outcome of one frame."""
-
-    tracks: dict[str, Track]  # with the memory of this frame; without new objects whose prompts failed
-    predictions: dict[str, MaskPrediction]  # of the same objects
-    failed: dict[str, str]  # object id -> reason why its prompts for this frame could not be applied
-    windows: dict[str, Window]  # that objects were seen through; the others were seen in the whole image
-    sightings: dict[str, Sighting] = field(default_factory=dict)  # with ``crowd_suppression``
-    doubted: dict[str, str] = field(default_factory=dict)  # object ids, and the look-alike that each may be
-    pairs: dict[tuple[str, str], Pair] = field(default_factory=dict)  # with ``lookalike_doubt``
-
-    @property
-    def shows_all(self) -> bool:
-        return bool(self.tracks) and all(track.state is ObjectState.TRACKED for track in self.tracks.values())
-
-    def and_also(self, others: Advanced) -> Advanced:
-        """Both outcomes combined; for an object that is in both, that of ``others``."""
-        return Advanced(*({**getattr(self, f.name), **getattr(others, f.name)} for f in fields(self)))
-
-
-NOTHING_ADVANCED = Advanced({}, {}, {}, {})
 
 
 @dataclass(frozen=True)
@@ -349,7 +272,8 @@ def _outcome(
     """
     sightings: dict[str, Sighting] = {}
     for number, (view, _) in enumerate(views if engine.crowd_suppression or engine.lookalike_doubt else ()):
-        sightings |= view.sightings(engine, number)
+        above_logit = engine.model.config.visible_above_logit if engine.lookalike_doubt else None
+        sightings |= view.sightings(number, engine.zoom, above_logit)
     verdict = Verdict(sightings)
     if pairs is not None and engine.lookalike_doubt:
         verdict = watch(pairs, sightings, index)

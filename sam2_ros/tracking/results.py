@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from sam2_ros.tracking.outcome import Advanced
 from sam2_ros.tracking.prediction import presence_of
-from sam2_ros.tracking.propagation import Advanced
 from sam2_ros.tracking.rules.quality import Calibration
 from sam2_ros.tracking.state import StreamState, Track
 from sam2_ros.tracking.transforms import centroid_xy, label_image, logits_in_image, tight_box_xyxy

@@ -32,7 +32,7 @@ class Told:
     def show(self, *, rejected: Any = (), header: str = "", **states: ObjectState) -> None:
         """One image, in which the objects are in these states."""
         objects = [
-            SimpleNamespace(tracked=SimpleNamespace(object_id=object_id, label=1, state=state))
+            SimpleNamespace(tracked=SimpleNamespace(object_id=object_id, label=1, state=state, doubted_with=""))
             for object_id, state in states.items()
         ]
         result = SimpleNamespace(rejected=rejected, notes=(), scene=self.scene)

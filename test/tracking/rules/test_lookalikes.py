@@ -16,7 +16,7 @@ from sam2_ros.model.sam2 import ImageFeatures, MaskPrediction
 from sam2_ros.saved_values import SavedStateError
 from sam2_ros.session.events import Event, EventSource, EventType
 from sam2_ros.session.objects import ObjectView, TrackingView
-from sam2_ros.tracking import propagation
+from sam2_ros.tracking import outcome, propagation
 from sam2_ros.tracking.overlay import tag_of_tracked
 from sam2_ros.tracking.prediction import look_of
 from sam2_ros.tracking.rules.lookalikes import Pair, Verdict, watch
@@ -191,7 +191,7 @@ class Stage:
         self.model = tiny_model(seed=4)
         self.places: dict[str, int | None] = {}
         monkeypatch.setattr(propagation, "track_from_memory", self._track)
-        monkeypatch.setattr(propagation, "look_of", lambda features, logits: CUP)
+        monkeypatch.setattr(outcome, "look_of", lambda features, logits: CUP)
         self.options = options
         self.tracker = self.new()
         for name, x in (("a", LEFT), ("b", RIGHT)):
