@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from sam2_ros.model.sam2 import MaskPrediction
 from sam2_ros.tracking.memory_bank import FrameMemory
-from sam2_ros.tracking.prediction import is_visible, look_of, shown_mask
+from sam2_ros.tracking.prediction import is_visible, looks_of, shown_mask
 from sam2_ros.tracking.prompts import AcceptedPrompt
 from sam2_ros.tracking.rules.lookalikes import Pair
 from sam2_ros.tracking.rules.sightings import Place, Sighting, in_whole_image, place_of
@@ -41,7 +42,7 @@ class View:
         masks = {i: shown_mask(found) for i, found in self.predictions.items()}
         if zoom:
             masks = {i: in_whole_image(mask_hw, self.frame.window) for i, mask_hw in masks.items()}
-        places = {} if above_logit is None else {i: self._place(i, masks[i], above_logit) for i in masks}
+        places = {} if above_logit is None else self._places(masks, above_logit)
         return {
             track.object_id: Sighting(
                 masks[track.object_id],
@@ -55,13 +56,18 @@ class View:
             for track in self.tracks
         }
 
-    def _place(self, object_id: str, mask_hw: NDArray[np.bool_], above_logit: float) -> Place | None:
-        """Where an object is, if it is visible."""
-        found = self.predictions[object_id]
-        above_logit = 0.0 if object_id in self.applied else above_logit
-        if not mask_hw.any() or not is_visible(found, *self.frame.encoded_hw, above_logit):
-            return None
-        return place_of(mask_hw, self.frame.size_hw, look_of(self.frame.features, found.logits_b1hw))
+    def _places(self, masks: Mapping[str, NDArray[np.bool_]], above_logit: float) -> dict[str, Place]:
+        """Where the visible objects are."""
+
+        def is_there(object_id: str) -> bool:
+            least = 0.0 if object_id in self.applied else above_logit
+            return is_visible(self.predictions[object_id], *self.frame.encoded_hw, least)
+
+        seen = [object_id for object_id, mask_hw in masks.items() if mask_hw.any() and is_there(object_id)]
+        if not seen:
+            return {}
+        looks_bc = looks_of(self.frame.features, torch.cat([self.predictions[i].logits_b1hw for i in seen]))
+        return {i: place_of(masks[i], self.frame.size_hw, look_c) for i, look_c in zip(seen, looks_bc, strict=True)}
 
     def with_exchanged(self, one: str, other: str) -> View:
         """What it would be if the network had not taken each of two look-alikes for the other.

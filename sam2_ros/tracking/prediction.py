@@ -211,20 +211,21 @@ def shown_mask(prediction: MaskPrediction) -> NDArray[np.bool_]:
     return np.asarray((prediction.logits_b1hw[0, 0] > 0).cpu().numpy())
 
 
-def look_of(features: ImageFeatures, logits_b1hw: Tensor) -> NDArray[np.float32]:
-    """(C,) of length 1: what a thing looks like to the network, to compare it with others in the same image.
+def looks_of(features: ImageFeatures, logits_b1hw: Tensor) -> NDArray[np.float32]:
+    """(B, C), each of length 1: what things look like to the network, to compare them in one image.
 
-    Mean features under the mask, as deviations from those of the whole image.
+    Mean features under each mask, as deviations from those of the whole image.
 
     Args:
         features: of the image.
-        logits_b1hw: mask of one object (B = 1), not empty.
+        logits_b1hw: masks, none of them empty.
     """
-    map_chw = features.top_bchw[0]
-    share_hw = F.interpolate((logits_b1hw > 0).float(), map_chw.shape[1:], mode="area")[0, 0]
-    mean_c = (map_chw * share_hw).sum((1, 2)) / share_hw.sum()
-    look_c = (mean_c - map_chw.mean((1, 2))) / map_chw.std((1, 2)).clamp(min=1e-6)
-    return np.asarray(F.normalize(look_c, dim=0).cpu().numpy(), np.float32)
+    top_chw = features.top_bchw[0]
+    shares_bp = F.interpolate((logits_b1hw > 0).float(), top_chw.shape[1:], mode="area").flatten(1)
+    top_cp = top_chw.flatten(1)
+    mean_bc = shares_bp @ top_cp.T / shares_bp.sum(1, keepdim=True)
+    looks_bc = (mean_bc - top_cp.mean(1)) / top_cp.std(1).clamp(min=1e-6)
+    return np.asarray(F.normalize(looks_bc).cpu().numpy(), np.float32)
 
 
 def as_absent(prediction: MaskPrediction) -> MaskPrediction:

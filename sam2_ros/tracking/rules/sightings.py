@@ -46,7 +46,7 @@ def place_of(mask_hw: NDArray[np.bool_], image_hw: tuple[int, int], look_c: NDAr
     Args:
         mask_hw: of any size.
         image_hw: size of the image, px.
-        look_c: from ``prediction.look_of``.
+        look_c: from ``prediction.looks_of``.
     """
     rows, columns = np.nonzero(mask_hw)
     height = image_hw[0] / image_hw[1]  # widths

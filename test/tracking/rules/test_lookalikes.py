@@ -18,7 +18,7 @@ from sam2_ros.session.events import Event, EventSource, EventType
 from sam2_ros.session.objects import ObjectView, TrackingView
 from sam2_ros.tracking import outcome, propagation
 from sam2_ros.tracking.overlay import tag_of_tracked
-from sam2_ros.tracking.prediction import look_of
+from sam2_ros.tracking.prediction import looks_of
 from sam2_ros.tracking.rules.lookalikes import Pair, Verdict, watch
 from sam2_ros.tracking.rules.sightings import Place, Sighting
 from sam2_ros.tracking.state import Track
@@ -173,9 +173,9 @@ def test_a_look_is_what_lies_under_the_mask() -> None:
     features = ImageFeatures(top, top, top)
     logits = torch.full((1, 1, 16, 16), -1.0)
     logits[..., :4] = 1.0
-    left = look_of(features, logits)
+    left, right = looks_of(features, torch.cat((logits, logits.flip(-1))))
     assert left == pytest.approx(np.array([0.5, -0.5]) * np.sqrt(2))
-    assert look_of(features, logits.flip(-1)) == pytest.approx(-left)
+    assert right == pytest.approx(-left)
 
 
 # In a tracker: what the network says of each object comes from a list. ------------------------------------------------
@@ -191,7 +191,7 @@ class Stage:
         self.model = tiny_model(seed=4)
         self.places: dict[str, int | None] = {}
         monkeypatch.setattr(propagation, "track_from_memory", self._track)
-        monkeypatch.setattr(outcome, "look_of", lambda features, logits: CUP)
+        monkeypatch.setattr(outcome, "looks_of", lambda features, logits: np.stack([CUP] * len(logits)))
         self.options = options
         self.tracker = self.new()
         for name, x in (("a", LEFT), ("b", RIGHT)):
