@@ -61,5 +61,5 @@ def test_the_page_says_what_holds_for_each_release() -> None:
         assert release in rows, release
     for release in ("Humble", "Jazzy", "Kilted"):
         assert '`"numpy<2"`' in rows[release], release
-    assert "numpy<2" not in rows["Lyrical"], "its cv_bridge is compiled for NumPy 2"
+    assert "numpy<2" not in rows["Lyrical"], "its OpenCV and cv_bridge are compiled for NumPy 2"
     assert "FASTDDS_DEFAULT_PROFILES_FILE" in rows["Lyrical"] and "FASTDDS_DEFAULT_PROFILES_FILE" in rows["Kilted"]

@@ -90,7 +90,7 @@ class ClickedPoints:
 
     def prepare(self) -> None:
         """Listen to TF as soon as somebody may click, so that the first click finds the transforms of its image."""
-        if self._node.count_publishers("clicked_point"):
+        if self._node.count_publishers(self._node.resolve_topic_name("clicked_point")):  # it does not remap by itself
             self._transforms.listen()
 
     def put(self, message: PointStamped) -> None:

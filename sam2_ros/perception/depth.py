@@ -224,6 +224,15 @@ def implausible_unit(depth_m: NDArray[np.float32], encoding: str) -> str:
     return f"depth of {middle_m:.4g} m in the middle of its range is in another unit: {advice}"
 
 
+@dataclass(frozen=True)
+class _Pair:
+    """What message_filters has paired with a camera image."""
+
+    depth_ns: int
+    depth: Any
+    camera_info: Any
+
+
 class DepthSource:
     """Keeps the newest calibration and the last depth images. Any thread may use it.
 
@@ -241,7 +250,7 @@ class DepthSource:
         self._waiting_ns = waiting_ns
         self._camera_info: Any = None
         self._depth: StampedBuffer[Any] = StampedBuffer(DEPTH_IMAGES_KEPT)
-        self._pairs: StampedBuffer[tuple[Any, Any]] = StampedBuffer(DEPTH_IMAGES_KEPT)  # by the camera image's stamp
+        self._pairs: StampedBuffer[_Pair] = StampedBuffer(DEPTH_IMAGES_KEPT)  # by the camera image's stamp
         self._time_jumps = TimeJumpDetector("depth image")
         self._offset = StampOffset()
         self._newest_ns = 0
@@ -270,9 +279,9 @@ class DepthSource:
         self._newest_ns = stamp_ns
         self._depth.put(stamp_ns, message, self._waiting_ns())
 
-    def put_pair(self, image_ns: int, depth: Any, camera_info: CameraInfoMessage) -> None:
+    def put_pair(self, image_ns: int, depth_ns: int, depth: Any, camera_info: CameraInfoMessage) -> None:
         """What message_filters has found for the camera image of this stamp; both were also put in by themselves."""
-        self._pairs.put(image_ns, (depth, camera_info), self._waiting_ns())
+        self._pairs.put(image_ns, _Pair(depth_ns, depth, camera_info), self._waiting_ns())
 
     def put_camera_info(self, message: CameraInfoMessage) -> None:
         self._camera_info = message
@@ -316,9 +325,7 @@ class DepthSource:
         offset_s = self._offset.seconds
         if offset_s is not None and abs(offset_s) > parameters.depth_slop_s + ARRIVAL_SLACK_S:
             raise NoDepthError(describe_offset(offset_s, parameters.depth_slop_s))
-        slop_ns = round(parameters.depth_slop_s * 1e9)
-        paired = self._pairs.nearest(view.stamp_ns, 0)
-        message, camera_info = paired or (self._depth.nearest(view.stamp_ns, slop_ns), None)  # None: the newest one
+        message, camera_info = self._partners(view.stamp_ns, round(parameters.depth_slop_s * 1e9))
         if message is None:
             raise NoDepthError(self._why_none(view.stamp_ns, parameters.depth_slop_s))
         depth_frame, image_frame = message.header.frame_id, view.header.frame_id
@@ -333,6 +340,21 @@ class DepthSource:
             raise NoDepthError(why)
         depth_m = on_image_grid(depth_m, height, width)
         return SceneDepth(depth_m, self.intrinsics(width, height, camera_info))
+
+    def _partners(self, stamp_ns: int, slop_ns: int) -> tuple[Any, CameraInfoMessage | None]:
+        """An image's depth image, None when it has none, and its own calibration, None for the newest one.
+
+        message_filters pairs what comes first within the slop, and each message once: where the slop is longer than
+        the time between two images, a single lost depth image gives all later images that of the next one. So the
+        paired depth image counts only while no other is nearer.
+        """
+        nearest = self._depth.nearest(stamp_ns, slop_ns)
+        paired = self._pairs.nearest(stamp_ns, 0)
+        if paired is None:
+            return nearest, None
+        offset_ns = self._depth.offset_ns(stamp_ns)
+        is_nearer = offset_ns is not None and abs(offset_ns) < abs(paired.depth_ns - stamp_ns)
+        return (nearest if is_nearer else paired.depth), paired.camera_info
 
     def _why_none(self, stamp_ns: int, slop_s: float) -> str:
         offset_ns = self._depth.offset_ns(stamp_ns)

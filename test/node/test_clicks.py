@@ -115,10 +115,14 @@ def test_the_first_click_takes_the_first_transforms_where_nobody_listened_before
     assert desk.prompts() == ["prompt object_1 at 5 s"] and tf2_ros.asked[-1] == 0
 
 
-def test_tf_is_listened_to_as_soon_as_somebody_may_click(desk: Desk, tf2_ros: Any) -> None:
+@pytest.mark.parametrize("topic", ["/clicked_point", "/rviz/point"], ids=["its own name", "remapped"])
+def test_tf_is_listened_to_as_soon_as_somebody_may_click(
+    make_ros_rig: Callable[..., Any], tf2_ros: Any, topic: str
+) -> None:
+    desk = Desk(make_ros_rig(cli_args=["--ros-args", "-r", f"clicked_point:={topic}"]))
     desk.rig.node._beat()
     assert not tf2_ros.listeners
-    desk.rig.publisher(PointStamped, "clicked_point")
+    desk.rig.publisher(PointStamped, topic)
     desk.rig.spin_until(lambda: tf2_ros.listeners == [desk.rig.node], "it listens")
     desk.rig.node._beat()
     assert len(tf2_ros.listeners) == 1

@@ -339,10 +339,18 @@ def test_clouds_have_no_point_of_what_is_ignored_nor_near_it() -> None:
 
 def test_a_pair_counts_before_the_nearest_depth_and_the_newest_calibration() -> None:
     source = a_source(depth_image(), camera_info(focal=2 * FOCAL))
-    source.put_pair(SECOND, depth_image(3 * DISTANCE_M * 1000), camera_info())
+    source.put_pair(SECOND, SECOND, depth_image(3 * DISTANCE_M * 1000), camera_info())
     place = source.measure(a_view(an_object())).geometry["mug"]
     assert place.box_center == pytest.approx([-2 / FOCAL * 3 * DISTANCE_M, 0, 3 * DISTANCE_M], abs=1e-6)
     source.forget()
     source.put_depth(SECOND, depth_image())
     place = source.measure(a_view(an_object())).geometry["mug"]
     assert place.box_center == pytest.approx([-1 / FOCAL * DISTANCE_M, 0, DISTANCE_M], abs=1e-6)
+
+
+def test_a_depth_image_that_is_nearer_than_the_paired_one_counts() -> None:
+    source = a_source(depth_image(), camera_info(focal=2 * FOCAL))
+    source.put_pair(SECOND, SECOND + 33_000_000, depth_image(3 * DISTANCE_M * 1000), camera_info())
+    place = source.measure(a_view(an_object())).geometry["mug"]
+    assert place.box_center[2] == pytest.approx(DISTANCE_M, abs=1e-6)
+    assert place.box_center[0] == pytest.approx(-2 / FOCAL * DISTANCE_M, abs=1e-6), "with the calibration of the pair"

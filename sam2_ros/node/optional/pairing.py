@@ -1,7 +1,8 @@
 """message_filters where it is installed: which depth image and which calibration belong to a camera image.
 
 An image never waits for its partners. What message_filters has paired is stored, and is there or not when the masks
-are; without it, or without a pair, ``DepthSource`` takes the depth image nearest in time and the newest calibration.
+are; without it, without a pair, or where another depth image is nearer in time than the paired one, ``DepthSource``
+takes the nearest depth image, and without a pair the newest calibration.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ class ImagePairing:
     stores. On the executor's thread only.
 
     Args:
-        store: gets the image's stamp [ns], the depth image and the calibration of each pair.
+        store: gets the stamps of image and depth image [ns], the depth image and the calibration of each pair.
         parameters: the current ones; ``depth_slop_s`` is how far the stamps may be apart.
     """
 
-    def __init__(self, store: Callable[[int, Any, Any], None], parameters: Callable[[], NodeParameters]) -> None:
+    def __init__(self, store: Callable[[int, int, Any, Any], None], parameters: Callable[[], NodeParameters]) -> None:
         self._store = store
         self._parameters = parameters
         self._filters: tuple[Any, ...] = ()  # of images, depth images, calibrations; empty where there is no package
@@ -76,7 +77,7 @@ class ImagePairing:
 
     def _on_pair(self, image: Any, depth: Any, camera_info: Any) -> None:
         try:
-            self._store(stamp_to_ns(image.header.stamp), depth, camera_info)
+            self._store(stamp_to_ns(image.header.stamp), stamp_to_ns(depth.header.stamp), depth, camera_info)
         except Exception:  # not into the synchronizer, whose lock would stay taken
             logger.exception("a pair of image and depth could not be stored")
 

@@ -1,4 +1,6 @@
-"""Images, depth images and calibrations paired by message_filters: with a stand-in, without the package, and broken."""
+"""Images, depth images and calibrations paired by message_filters: the package itself where ROS has it, a stand-in
+with its habits elsewhere; without it, and broken.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +20,27 @@ from std_msgs.msg import Header
 
 from sam2_ros.node.conversions import array_to_image, ns_to_stamp, stamp_to_ns
 from sam2_ros.node.optional.pairing import QUEUED, ImagePairing
+from sam2_ros.perception.depth import DepthSource
 from sam2_ros.session.parameters import parse
 
 MS = 1_000_000
 
 
-@pytest.fixture
-def message_filters(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.setitem(sys.modules, "message_filters", stand_in_message_filters)
-    return stand_in_message_filters
+try:
+    import message_filters as the_package
+except ImportError:
+    the_package = None
+NO_PACKAGE = "message_filters has no wheel: sudo apt install ros-$ROS_DISTRO-message-filters"
+INSTALLED = [
+    pytest.param(stand_in_message_filters, id="stand-in"),
+    pytest.param(the_package, id="package", marks=pytest.mark.skipif(the_package is None, reason=NO_PACKAGE)),
+]
+
+
+@pytest.fixture(params=INSTALLED)
+def message_filters(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> ModuleType:
+    monkeypatch.setitem(sys.modules, "message_filters", request.param)
+    return request.param
 
 
 @pytest.fixture
@@ -55,10 +69,11 @@ class Paired:
         self.fails = False
         self.pairing = ImagePairing(self._store, lambda: parse({"depth_slop_s": self.slop_s}))
 
-    def _store(self, image_ns: int, depth: Image, camera_info: CameraInfo) -> None:
+    def _store(self, image_ns: int, depth_ns: int, depth: Image, camera_info: CameraInfo) -> None:
         if self.fails:
             raise RuntimeError("no room")
-        depth_ns, info_ns = stamp_to_ns(depth.header.stamp), stamp_to_ns(camera_info.header.stamp)
+        assert stamp_to_ns(depth.header.stamp) == depth_ns
+        info_ns = stamp_to_ns(camera_info.header.stamp)
         self.stored.append((image_ns // MS, depth_ns // MS, info_ns // MS))
 
     def show(self, image_ms: int, depth_ms: int | None = None, info_ms: int | None = None) -> None:
@@ -73,6 +88,31 @@ def test_what_belongs_together_is_stored_by_the_images_stamp(message_filters: Mo
     paired.show(1100, depth_ms=1160, info_ms=1100)  # beyond the slop
     paired.show(1200)
     assert paired.stored == [(1000, 1010, 1000), (1200, 1200, 1200)]
+
+
+def test_after_a_lost_depth_image_each_image_has_its_own_again(message_filters: ModuleType) -> None:
+    """At 30 Hz with the default slop, message_filters gives all later images the depth image of the next one."""
+    parameters = parse({"use_depth": True})
+    assert parameters.depth_slop_s > 0.033
+    source = DepthSource(lambda: parameters)
+    paired_with: dict[int, int] = {}
+
+    def store(image_ns: int, depth_ns: int, depth: Image, camera_info: CameraInfo) -> None:
+        paired_with[image_ns // MS] = depth_ns // MS
+        source.put_pair(image_ns, depth_ns, depth, camera_info)
+
+    pairing = ImagePairing(store, lambda: parameters)
+    times_ms = range(1000, 1330, 33)
+    for time_ms in times_ms:
+        depth, info, image = stamped(Image, time_ms), stamped(CameraInfo, time_ms), stamped(Image, time_ms)
+        if time_ms != times_ms[2]:
+            source.put_depth(time_ms * MS, depth)
+            pairing.add_depth(depth)
+        pairing.add_camera_info(info)
+        pairing.add_image(image)
+    assert paired_with[times_ms[5]] == times_ms[6], "the package does as it did: else DepthSource need not look again"
+    found = [source._partners(time_ms * MS, 50 * MS)[0] for time_ms in times_ms[3:]]
+    assert [stamp_to_ns(depth.header.stamp) // MS for depth in found] == list(times_ms[3:])
 
 
 def test_a_bag_that_starts_again_is_paired_again(message_filters: ModuleType) -> None:
@@ -142,11 +182,11 @@ def test_a_broken_package_is_said_once_and_left_alone(
     assert record.getMessage().startswith("message_filters is not usable here (")
 
 
-@pytest.mark.parametrize("is_installed", [True, False])
+@pytest.mark.parametrize("package", [*INSTALLED, pytest.param(None, id="absent")])
 def test_the_node_measures_with_what_was_paired_or_with_the_nearest(
-    make_ros_rig: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, is_installed: bool
+    make_ros_rig: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, package: ModuleType | None
 ) -> None:
-    monkeypatch.setitem(sys.modules, "message_filters", stand_in_message_filters if is_installed else None)
+    monkeypatch.setitem(sys.modules, "message_filters", package)
     rig = make_ros_rig(use_depth=True)
     rig.start()
     sensor = qos_profile_sensor_data
@@ -162,4 +202,4 @@ def test_the_node_measures_with_what_was_paired_or_with_the_nearest(
     image.publish(array_to_image(np.zeros((8, 10, 3), np.uint8), "rgb8", header))
     rig.spin_until(lambda: rig.node._session.stats().processed == 1, "the image is processed")
     assert source.trouble == ""
-    assert len(source._pairs) == int(is_installed)
+    assert len(source._pairs) == int(package is not None)
