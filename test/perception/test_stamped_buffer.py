@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sam2_ros.perception.depth import StampedBuffer
+from sam2_ros.perception.stamped_buffer import StampedBuffer
 
 
 def filled(*stamps_ns: int, capacity: int = 4) -> StampedBuffer[str]:

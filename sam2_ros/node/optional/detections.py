@@ -11,9 +11,10 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 
 from sam2_ros.node.conversions import object_pose, stamp_to_ns
-from sam2_ros.perception.depth import Scene, StampedBuffer
+from sam2_ros.perception.depth import Scene
 from sam2_ros.perception.detections import Box, Detection, boxes_of, prompts_for
 from sam2_ros.perception.object_geometry import ObjectGeometry
+from sam2_ros.perception.stamped_buffer import StampedBuffer
 from sam2_ros.session.objects import ObjectView, PromptOutcome, TrackingView
 from sam2_ros.session.parameters import NodeParameters
 from sam2_ros.session.session import Session
