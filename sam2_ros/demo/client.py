@@ -56,6 +56,7 @@ from sam2_ros.demo.stream import (
 from sam2_ros.image_io.encodings import image_to_rgb
 from sam2_ros.msg import TrackedObjectArray
 from sam2_ros.node.conversions import image_to_labels, stamp_to_ns
+from sam2_ros.node.rclpy_support import MODEL_IS_LOADING
 from sam2_ros.tracking.types import ObjectState
 
 # Before the prompts nothing is judged, and waiting may take long: only so many images are kept.
@@ -194,11 +195,22 @@ class DemoRun:
         """Wait for camera images and for the node to have processed one; the image's width and height."""
         inbox = self._client.inbox
         self._spin_until(lambda: inbox.size_wh is not None, READY_TIMEOUT_S, "an image of the camera")
-        # The node answers once it has tried to load its model.
-        self._answer_of(self._client.sam2.list_async(), "the node cannot work")
+        self._wait_for_the_model()
         self._spin_until(lambda: bool(inbox.objects), READY_TIMEOUT_S, "the node's first answer to an image")
         assert inbox.size_wh is not None
         return inbox.size_wh
+
+    def _wait_for_the_model(self) -> None:
+        """Wait until the node has loaded its model, or says why it could not: meanwhile it answers that it loads."""
+        end_s = time.monotonic() + READY_TIMEOUT_S
+        while True:
+            try:
+                self._answer_of(self._client.sam2.list_async(), "the node cannot work")
+                return
+            except DemoError as error:
+                if MODEL_IS_LOADING not in str(error) or time.monotonic() > end_s:
+                    raise
+                self._executor.spin_once(timeout_sec=0.1)
 
     def prompt(self, prompts: Sequence[PromptSpec]) -> dict[str, int]:
         """Ask for the objects, and wait for their first masks; each object's label. Older images are forgotten."""

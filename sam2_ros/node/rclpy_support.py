@@ -15,6 +15,7 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 PACKAGE_LOGGER = "sam2_ros"
+MODEL_IS_LOADING = "not configured: the model is being loaded; ask again later"  # what services answer meanwhile
 
 TransitionCallback = Callable[[Any, LifecycleState], TransitionCallbackReturn]
 

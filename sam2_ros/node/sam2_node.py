@@ -35,6 +35,7 @@ from sam2_ros.node.optional.tf import Transforms
 from sam2_ros.node.publishers import EventPublisher, Publishers
 from sam2_ros.node.rclpy_support import (
     CONFIGURE,
+    MODEL_IS_LOADING,
     RosLogHandler,
     TransitionServer,
     break_reference_cycle,
@@ -295,7 +296,7 @@ class Sam2Node(LifecycleNode):
 
     def _session_or_reason(self) -> Session | str:
         if self._model.is_loading or (self._session is None and self._transitions.is_pending):
-            return "not configured: the model is being loaded; ask again later"
+            return MODEL_IS_LOADING
         return self._session or self.trouble or f"not configured: ros2 lifecycle set {self._full_name} configure"
 
     def _beat(self) -> None:

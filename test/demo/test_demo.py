@@ -18,6 +18,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from sam2_ros.demo.camera import FRAME_ID, DemoCamera, show
 from sam2_ros.demo.client import DemoError, DemoRun, InboxNode, run_demo
 from sam2_ros.demo.stream import CameraStream, Prefetcher, Size, StreamSpec, index_of_stamp
+from sam2_ros.node.background import ModelLoader
 from sam2_ros.node.conversions import stamp_to_ns
 
 SPEC = StreamSpec(frames=6, height_px=60, width_px=80)
@@ -167,4 +168,18 @@ def test_a_node_without_a_model_is_told_at_once(
     client = client_of(rig)
     with pytest.raises(DemoError, match=r"the node cannot work: .*no weights at nano\.pt"):
         DemoRun(client, rig.executor).wait_until_ready()
+    client.close()
+
+
+def test_a_node_that_is_still_loading_its_model_is_waited_for(
+    ros_rig: Any, make_camera: Callable[..., CameraThread], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_camera()
+    client = client_of(ros_rig)
+    asked: list[None] = []
+    list_async = client.sam2.list_async
+    monkeypatch.setattr(client.sam2, "list_async", lambda: asked.append(None) or list_async())
+    monkeypatch.setattr(ModelLoader, "is_loading", property(lambda _: len(asked) < 3))
+    assert DemoRun(client, ros_rig.executor).wait_until_ready() == (SPEC.width_px, SPEC.height_px)
+    assert len(asked) == 3
     client.close()
