@@ -277,7 +277,13 @@ def test_a_damaged_masklet_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "rle",
-    [{}, None, {"size": [4], "counts": "0"}, {"size": [4, 4], "counts": [1, 2]}, {"size": [9999, 9999], "counts": "0"}],
+    [
+        {},
+        None,
+        {"size": [4], "counts": "0"},
+        {"size": list(SIZE_HW), "counts": [1, 2]},
+        {"size": [9999, 9999], "counts": "0"},
+    ],
 )
 def test_a_mask_that_is_none_is_named_with_its_file(tmp_path: Path, rle: object) -> None:
     with make_project(tmp_path / "p") as project:
