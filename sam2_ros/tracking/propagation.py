@@ -229,6 +229,7 @@ def advance_in_windows(
     """
     if frame.when.scene is Scene.CUT:
         tracks = [track.after_cut() for track in tracks]
+        pairs = {}  # seen from elsewhere, sides may be exchanged
     given = {object_id: since_replaced(each) for object_id, each in prompts.items()}
     starting = [t.object_id for t in tracks if not t.has_memory or replaces(given.get(t.object_id, ()))]
 

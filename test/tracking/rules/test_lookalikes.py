@@ -20,10 +20,11 @@ from sam2_ros.tracking import outcome, propagation
 from sam2_ros.tracking.overlay import tag_of_tracked
 from sam2_ros.tracking.prediction import looks_of
 from sam2_ros.tracking.rules.lookalikes import Pair, Verdict, watch
+from sam2_ros.tracking.rules.scene_changes import SceneWatch
 from sam2_ros.tracking.rules.sightings import Place, Sighting
 from sam2_ros.tracking.state import Track
 from sam2_ros.tracking.tracker import Tracker
-from sam2_ros.tracking.types import FrameResult, ObjectState
+from sam2_ros.tracking.types import FrameResult, ObjectState, Scene
 
 CUP, HAT = np.array([1, 0], np.float32), np.array([0, 1], np.float32)
 SIDE = 0.1  # of every thing, in widths of the image
@@ -322,6 +323,18 @@ def test_a_damaged_pair_is_rejected(monkeypatch: pytest.MonkeyPatch, damage: dic
     saved["pairs"][0] |= damage
     with pytest.raises(SavedStateError, match=r"pairs\[0\]"):
         stage.new().load_state(saved)
+
+
+def test_after_a_cut_pairs_begin_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(monkeypatch, scene_changes=True)
+    scenes = iter([Scene.STEADY] * 3 + [Scene.CUT, Scene.STEADY])
+    monkeypatch.setattr(SceneWatch, "observe", lambda self, image, stamp_s: (self, next(scenes)))
+    for _ in range(3):
+        stage.step(LEFT, RIGHT)
+    assert stage.tracker._state.pairs["a", "b"].frames == 3
+    result = stage.step(RIGHT, LEFT)
+    assert middle_of(result, "a") == pytest.approx(RIGHT, abs=5), "not exchanged, as without the cut"
+    assert stage.tracker._state.pairs["a", "b"].frames == 1
 
 
 def test_an_object_that_is_removed_or_replayed_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
