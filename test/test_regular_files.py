@@ -143,3 +143,11 @@ def test_annotations_too_deep_to_read_are_named(tmp_path: Path) -> None:
     (tmp_path / "a_manual.json").write_text("[" * 20_000)
     with pytest.raises(ValueError, match="expected an SA-V annotation"):
         _masklets(tmp_path / "a_manual.json")
+
+
+def test_a_source_that_is_no_file_is_called_so(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "it")
+    with pytest.raises(SourceError, match="it' is a device, a FIFO or a socket"):
+        open_source(tmp_path / "it")
+    with pytest.raises(SourceError, match="there is nothing at"):
+        open_source(tmp_path / "nothing")

@@ -119,9 +119,8 @@ def open_source(source: str | Path | int) -> FrameSource:
             raise SourceError(str(error)) from error
         return FrameSource(SourceInfo(path.resolve().name, None, len(paths), live=False), paths=paths)
     if not path.is_file():
-        raise SourceError(
-            f"expected a video file, a folder of images, a camera's index or a URL; there is nothing at {text!r}"
-        )
+        found = f"{text!r} is a device, a FIFO or a socket" if path.exists() else f"there is nothing at {text!r}"
+        raise SourceError(f"expected a video file, a folder of images, a camera's index or a URL; {found}")
     capture = cv2.VideoCapture(str(path))
     if not capture.isOpened():
         raise SourceError(f"{path} cannot be opened as a video; is it one, and of a kind that OpenCV decodes?")
