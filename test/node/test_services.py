@@ -59,6 +59,14 @@ def test_an_object_is_named_once_in_an_answer() -> None:
         assert said.count("girl: ") == 1, said
 
 
+def test_a_box_that_is_clipped_at_once_is_said_in_the_answer() -> None:
+    tracker = Tracker(tiny_model())
+    tracker.step(noise_frames(1, 48, 80)[0])
+    request = PromptRequest("mug", box_xyxy=np.array([-5, 5, 40, 40], np.float32))
+    (outcome,) = ObjectRegistry(tracker).accept_prompts([request], (48, 80))
+    assert outcome.accepted and "mug: the box" in summarize([outcome]) and "clipped" in outcome.note
+
+
 def test_what_the_first_image_changed_is_said_to_who_waits_for_it() -> None:
     accepted = PromptOutcome(accepted=True, error="", object_id="mug", label=1)
     mask = np.zeros((4, 4), np.bool_)
