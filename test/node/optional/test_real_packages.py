@@ -159,12 +159,12 @@ def test_the_frames_of_objects_reach_a_listener(make_ros_rig: Callable[..., Any]
     assert rig.call(AddObjects, "add_objects", prompts=[prompt]).success
     buffer = tf2_ros.Buffer()
     listener = tf2_ros.TransformListener(buffer, rig.peer)
-    stamps_s = iter(range(5, 1000))
+    stamps_s = (5 + number / 10 for number in range(1000))
 
     def is_known() -> bool:
         stamp_s = next(stamps_s)
         depths.publish(array_to_image(np.full((24, 32), 2000, np.uint16), "16UC1", robot.header(stamp_s)))
-        rig.spin_until(lambda: rig.node._depth._newest_ns == stamp_s * SECOND, "the depth arrives")
+        rig.spin_until(lambda: rig.node._depth._newest_ns == round(stamp_s * SECOND), "the depth arrives")
         robot.show(stamp_s)
         return bool(buffer.can_transform("camera", "sam2_node/mug", rclpy_time(0)))
 
