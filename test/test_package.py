@@ -196,7 +196,6 @@ SUBJECTS = {
     "node.clicks": "what clicks mean, tested with a stand-in for TF",
     "node.graph": "what is wrong with neighbours in the ROS graph, tested with nodes of its own",
     "node.optional.other_encodings": "cv_bridge, which not every installation has",
-    "node.rclpy_support": "workarounds for rclpy, which go when it is mended",
     "node.ros_parameters": "one side of the node, which sam2_node wires",
     "node.services": "one side of the node, which sam2_node wires",
     "node.subscriptions": "one side of the node, which sam2_node wires",

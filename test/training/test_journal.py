@@ -41,7 +41,7 @@ def test_row_has_every_column(tmp_path: Path) -> None:
     header, row = rows_of(tmp_path)
     assert tuple(header) == LOG_COLUMNS
     values = ["14.3750", "0.5000", "0.2500", "0.1250", "2.0000", "4.0000", "0.7500", "0.5000"]
-    assert row == ["3", "1", *values, "1.00e-03", "13"]
+    assert row == ["3", "1", *values, "1.00e-03", "12.60"]
 
 
 def test_rows_of_steps_that_are_made_again_are_taken_out(tmp_path: Path) -> None:
