@@ -7,19 +7,14 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pytest
+from camera_rig import SECOND, CalibratedCamera
 from geometry_msgs.msg import Point, PointStamped, Transform, TransformStamped
-from rclpy.qos import qos_profile_sensor_data
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from sam2_ros.msg import Prompt, TrackEvent
 from sam2_ros.node import clicks
-from sam2_ros.node.conversions import array_to_image, ns_to_stamp
-
-SECOND = 1_000_000_000
-K = [40.0, 0.0, 15.5, 0.0, 40.0, 11.5, 0.0, 0.0, 1.0]
 
 
 @pytest.fixture
@@ -48,22 +43,8 @@ def tf2_ros(monkeypatch: pytest.MonkeyPatch) -> Any:
     return module
 
 
-class Desk:
-    """A node with a calibrated camera of 32 x 24 px, before which somebody clicks."""
-
-    def __init__(self, rig: Any) -> None:
-        self.rig = rig
-        rig.start()
-        self.images = rig.publisher(Image, "image", qos_profile_sensor_data)
-        infos = rig.publisher(CameraInfo, "camera_info", qos_profile_sensor_data)
-        infos.publish(CameraInfo(header=Header(frame_id="camera"), width=32, height=24, k=K))
-        rig.spin_until(lambda: rig.node._depth.camera_frame == "camera", "the calibration arrives")
-
-    def show(self, stamp_s: float) -> None:
-        before = self.rig.node._session.stats().processed
-        header = Header(frame_id="camera", stamp=ns_to_stamp(round(stamp_s * SECOND)))
-        self.images.publish(array_to_image(np.zeros((24, 32, 3), dtype=np.uint8), "rgb8", header))
-        self.rig.spin_until(lambda: self.rig.node._session.stats().processed > before, "the image is processed")
+class Desk(CalibratedCamera):
+    """Somebody clicks in what the camera shows."""
 
     def click_in_map(self, x: float) -> None:
         clicked = PointStamped(header=Header(frame_id="map"), point=Point(x=x, y=0.0, z=2.0))

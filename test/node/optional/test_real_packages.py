@@ -12,19 +12,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from camera_rig import SECOND, CalibratedCamera
 from geometry_msgs.msg import Point, PointStamped, Quaternion, TransformStamped, Vector3
 from image_messages import image_message
-from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
-from sensor_msgs.msg import CameraInfo, Image
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import Header
 
 from sam2_ros.image_io.encodings import DECODERS, ImageError, image_to_rgb
-from sam2_ros.node.conversions import array_to_image, ns_to_stamp, stamp_to_ns
+from sam2_ros.node.conversions import stamp_to_ns
 from sam2_ros.node.optional.other_encodings import OtherEncodings
 
-SECOND = 1_000_000_000
 FROM_OPTICAL = Quaternion(x=-0.5, y=0.5, z=-0.5, w=0.5)  # REP-103: z forward, x right; of a body: x forward, y left
-K = [40.0, 0.0, 15.5, 0.0, 40.0, 11.5, 0.0, 0.0, 1.0]
 
 
 def real(package: str) -> ModuleType:
@@ -34,31 +32,9 @@ def real(package: str) -> ModuleType:
     )
 
 
-class Robot:
-    """A node of a rig with a camera of 32 x 24 px and a focal length of 40 px before it."""
-
-    def __init__(self, rig: Any) -> None:
-        self.rig = rig
-        rig.start()
-        self.images = rig.publisher(Image, "image", qos_profile_sensor_data)
-        infos = rig.publisher(CameraInfo, "camera_info", qos_profile_sensor_data)
-        infos.publish(CameraInfo(header=Header(frame_id="camera"), width=32, height=24, k=K))
-        rig.spin_until(lambda: rig.node._depth.camera_frame == "camera", "the calibration arrives")
-
-    def show(self, stamp_s: float) -> None:
-        """One image through the node."""
-        before = self.rig.node._session.stats().processed
-        self.images.publish(array_to_image(np.zeros((24, 32, 3), np.uint8), "rgb8", self.header(stamp_s)))
-        self.rig.spin_until(lambda: self.rig.node._session.stats().processed > before, "the image is processed")
-
-    @staticmethod
-    def header(stamp_s: float, frame: str = "camera") -> Header:
-        return Header(frame_id=frame, stamp=ns_to_stamp(round(stamp_s * SECOND)))
-
-
 @pytest.fixture
-def robot(make_ros_rig: Callable[..., Any]) -> Robot:
-    return Robot(make_ros_rig())
+def robot(make_ros_rig: Callable[..., Any]) -> CalibratedCamera:
+    return CalibratedCamera(make_ros_rig())
 
 
 # tf2_ros -------------------------------------------------------------------------------------------------------------
@@ -81,23 +57,23 @@ class MovingCamera:
 
     def drive(self, *stamps_s: float) -> None:
         for stamp_s in stamps_s:
-            base = TransformStamped(header=Robot.header(stamp_s, "map"), child_frame_id="base")
+            base = TransformStamped(header=CalibratedCamera.header(stamp_s, "map"), child_frame_id="base")
             base.transform.translation.x = stamp_s
             self._moving.sendTransform(base)
 
 
-def click_in_map(robot: Robot, x: float, y: float, z: float) -> None:
+def click_in_map(robot: CalibratedCamera, x: float, y: float, z: float) -> None:
     clicked = PointStamped(header=Header(frame_id="map"), point=Point(x=x, y=y, z=z))
     robot.rig.node._spatial_inputs._clicked.put(clicked)
 
 
-def can_look_up(robot: Robot, stamp_s: float) -> Callable[[], bool]:
+def can_look_up(robot: CalibratedCamera, stamp_s: float) -> Callable[[], bool]:
     """Whether the node's buffer has been told the transforms of that time."""
     transforms = robot.rig.node._transforms
     return lambda: not isinstance(transforms.move_point(np.zeros(3), "map", "camera", round(stamp_s * SECOND)), str)
 
 
-def test_a_click_in_the_map_is_projected_at_the_time_of_the_image(robot: Robot) -> None:
+def test_a_click_in_the_map_is_projected_at_the_time_of_the_image(robot: CalibratedCamera) -> None:
     camera = MovingCamera(real("tf2_ros"), robot.rig.peer)
     robot.rig.node._transforms.listen()
     robot.rig.spin_until(lambda: robot.rig.peer.count_subscribers("/tf") > 0, "the node listens")
@@ -113,7 +89,7 @@ def test_a_click_in_the_map_is_projected_at_the_time_of_the_image(robot: Robot) 
     assert item.tracked.centroid_xy == pytest.approx((15.5 + 2, 11.5 - 2), abs=0.51)
 
 
-def test_a_click_waits_for_the_transform_of_its_image(robot: Robot) -> None:
+def test_a_click_waits_for_the_transform_of_its_image(robot: CalibratedCamera) -> None:
     camera = MovingCamera(real("tf2_ros"), robot.rig.peer)
     robot.rig.node._transforms.listen()
     robot.rig.spin_until(lambda: robot.rig.peer.count_subscribers("/tf") > 0, "the node listens")
@@ -126,7 +102,7 @@ def test_a_click_waits_for_the_transform_of_its_image(robot: Robot) -> None:
     robot.rig.spin_until(lambda: "prompt object_1 at 5.2 s" in robot.rig.tracker.calls, "the click is carried out")
 
 
-def test_a_frame_that_nobody_knows_is_said(robot: Robot, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_frame_that_nobody_knows_is_said(robot: CalibratedCamera, capfd: pytest.CaptureFixture[str]) -> None:
     real("tf2_ros")
     robot.show(5.0)
     click_in_map(robot, 0.0, 0.0, 0.0)
@@ -136,7 +112,7 @@ def test_a_frame_that_nobody_knows_is_said(robot: Robot, capfd: pytest.CaptureFi
     assert "does not exist" in said, "tf2's own reason"
 
 
-def test_transforms_of_before_a_jump_are_forgotten(robot: Robot) -> None:
+def test_transforms_of_before_a_jump_are_forgotten(robot: CalibratedCamera) -> None:
     camera = MovingCamera(real("tf2_ros"), robot.rig.peer)
     robot.rig.node._transforms.listen()
     robot.rig.spin_until(lambda: robot.rig.peer.count_subscribers("/tf") > 0, "the node listens")
@@ -148,7 +124,7 @@ def test_transforms_of_before_a_jump_are_forgotten(robot: Robot) -> None:
     robot.rig.spin_until(can_look_up(robot, 5.5), "TF arrives again")
 
 
-def test_the_frames_of_objects_reach_a_listener(robot: Robot) -> None:
+def test_the_frames_of_objects_reach_a_listener(robot: CalibratedCamera) -> None:
     tf2_ros = real("tf2_ros")
     buffer = tf2_ros.Buffer()
     listener = tf2_ros.TransformListener(buffer, robot.rig.peer)
@@ -192,7 +168,7 @@ def test_a_detectors_boxes_become_objects_and_objects_detections(make_ros_rig: C
     from vision_msgs import msg
 
     rig = make_ros_rig(detection_mode="add", detection_classes="person")
-    robot = Robot(rig)
+    robot = CalibratedCamera(rig)
     detector = rig.publisher(msg.Detection2DArray, "detections")
     seen = rig.collect(msg.Detection2DArray, "detections")
     latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
