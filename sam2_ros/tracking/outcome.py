@@ -31,6 +31,16 @@ class View:
     applied: Mapping[str, Sequence[AcceptedPrompt]]  # likewise
     failed: Mapping[str, str]  # object id -> reason why its prompts for this frame could not be applied
 
+    def shows(self, object_id: str, found: MaskPrediction, above_logit: float) -> bool:
+        """Whether an object is visible here; what a user has just prompted is, however unsure the network is.
+
+        Args:
+            object_id: of one of ``tracks``.
+            found: what is taken for it: its prediction, or an absence where a rule takes its mask away.
+            above_logit: the model's ``visible_above_logit``.
+        """
+        return is_visible(found, *self.frame.encoded_hw, 0.0 if self.applied.get(object_id) else above_logit)
+
     def sightings(self, number: int, zoom: bool, above_logit: float | None) -> dict[str, Sighting]:
         """What the rules about several objects decide by.
 
@@ -58,12 +68,7 @@ class View:
 
     def _places(self, masks: Mapping[str, NDArray[np.bool_]], above_logit: float) -> dict[str, Place]:
         """Where the visible objects are."""
-
-        def is_there(object_id: str) -> bool:
-            least = 0.0 if object_id in self.applied else above_logit
-            return is_visible(self.predictions[object_id], *self.frame.encoded_hw, least)
-
-        seen = [object_id for object_id, mask_hw in masks.items() if mask_hw.any() and is_there(object_id)]
+        seen = [i for i, mask_hw in masks.items() if mask_hw.any() and self.shows(i, self.predictions[i], above_logit)]
         if not seen:
             return {}
         looks_bc = looks_of(self.frame.features, torch.cat([self.predictions[i].logits_b1hw for i in seen]))

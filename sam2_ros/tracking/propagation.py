@@ -26,7 +26,6 @@ from sam2_ros.tracking.prediction import (
     encode,
     encode_memories,
     input_of,
-    is_visible,
     score_of,
     shown_mask,
     track_from_memory,
@@ -109,10 +108,7 @@ class Engine:
         frame = view.frame
         predictions = {i: as_absent(found) if i in gone else found for i, found in view.predictions.items()}
         above_logit = self.model.config.visible_above_logit
-        visible = {  # what a user has just prompted is there, however sure the network is
-            i: is_visible(found, *frame.encoded_hw, 0.0 if view.applied.get(i) else above_logit)
-            for i, found in predictions.items()
-        }
+        visible = {i: view.shows(i, found, above_logit) for i, found in predictions.items()}
         to_encode = {
             track.object_id: predictions[track.object_id]
             for track in view.tracks
